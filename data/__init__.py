@@ -1,0 +1,1 @@
+"""Tasks, readers, batches and sampling; data/samples holds the small data of the demo."""

@@ -1,0 +1,178 @@
+"""Rows of text files as `Example`s. Nothing is skipped unless asked, and never silently.
+
+The files are tab-separated, in spite of some endings. A bad row (wrong number of columns, broken
+quotes, an empty text, a missing or impossible label, an id seen before) stops the reading with
+file, line, content and remedy; with on_bad_row="skip" it is left out and listed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data.tasks import Split, Table, Task
+
+SAMPLES = Path(__file__).parent / "samples"
+"""Small data written for this project; the default data directory."""
+
+OnBadRow = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: the text or the two texts of a pair, and the label where there is one."""
+
+    id: str
+    texts: tuple[str, ...]
+    label: float | None
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was left out."""
+
+    path: Path
+    line: int
+    reason: str
+    content: str
+
+    def __str__(self) -> str:
+        content = self.content if len(self.content) <= 200 else f"{self.content[:200]}..."
+        return f"{self.path}:{self.line}: {self.reason}\n    {content!r}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file, and those that were left out of it."""
+
+    path: Path
+    examples: list[Example]
+    skipped: list[BadRow]
+
+
+def has_split(task: Task, split: Split, data_dir: Path) -> bool:
+    """Whether a task's file for this split is there."""
+    return bool(_places(task.tables[split], data_dir))
+
+
+def read_split(
+    task: Task, split: Split, data_dir: Path = SAMPLES, *, on_bad_row: OnBadRow = "stop"
+) -> Rows:
+    """Read a task's rows of one split.
+
+    Raises:
+        ValueError: no file, two files, or a bad row and on_bad_row is "stop".
+    """
+    table = task.tables[split]
+    places = _places(table, data_dir)
+    if len(places) != 1:
+        raise ValueError(
+            f"task {task.name!r} wants {table.path} for its {split} split under {data_dir} or one "
+            f"of its folders; found {[str(place) for place in places] or 'none'}. "
+            "Point --data-dir at the folder with the files, or fetch them: minbert data fetch"
+        )
+    examples, skipped, seen = [], [], set()
+    for line, content, fields in _lines(places[0], table):
+        try:
+            if isinstance(fields, str):
+                raise ValueError(fields)
+            example = _example(fields, table, task, number=len(examples) + len(skipped))
+            if example.id in seen:
+                raise ValueError(f"id {example.id!r} stands in an earlier row too")
+        except ValueError as error:
+            bad = BadRow(places[0], line, str(error), content)
+            if on_bad_row == "stop":
+                raise ValueError(
+                    f"{bad}\n    mend the row, or leave such rows out with --on-bad-row skip"
+                ) from None
+            skipped.append(bad)
+        else:
+            seen.add(example.id)
+            examples.append(example)
+    if not examples:
+        raise ValueError(f"{places[0]} has no usable row for task {task.name!r}")
+    return Rows(places[0], examples, skipped)
+
+
+def _places(table: Table, data_dir: Path) -> list[Path]:
+    if not data_dir.is_dir():
+        raise ValueError(f"data directory {data_dir} does not exist; give one with --data-dir")
+    if (data_dir / table.path).is_file():
+        return [data_dir / table.path]
+    return sorted(path for path in data_dir.glob(f"*/{table.path}") if path.is_file())
+
+
+def _lines(path: Path, table: Table) -> Iterator[tuple[int, str, dict[str, str] | str]]:
+    """Line number, content, and the named fields or, in their place, what is wrong with them."""
+    names = table.header
+    try:
+        # Only \n ends a line: some texts hold \r, and other characters that Python would split at.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                content = line.rstrip("\r\n")
+                if not content:
+                    continue
+                fields = _fields(content, table.quoted)
+                if names is None:
+                    names = _checked_header(fields, path, table)
+                elif isinstance(fields, str):
+                    yield number, content, fields
+                elif len(fields) != len(names):
+                    yield number, content, f"{len(fields)} columns where {len(names)} are due"
+                else:
+                    yield number, content, dict(zip(names, fields, strict=True))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}; convert it, as with iconv") from None
+
+
+def _fields(line: str, quoted: bool) -> list[str] | str:
+    if not quoted:
+        return line.split("\t")
+    try:
+        return next(csv.reader([line], delimiter="\t", strict=True))
+    except csv.Error as error:
+        return f"broken quoting ({error})"
+
+
+def _checked_header(fields: list[str] | str, path: Path, table: Table) -> tuple[str, ...]:
+    wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
+    missing = [name for name in wanted if name not in fields]
+    if missing:
+        raise ValueError(
+            f"{path}:1: the header {fields!r} lacks the columns {missing}; they must be named "
+            f"{wanted} and be separated by tabs"
+        )
+    return tuple(fields)
+
+
+def _example(fields: dict[str, str], table: Table, task: Task, number: int) -> Example:
+    texts = tuple(fields[column].strip() for column in table.texts)
+    for column, text in zip(table.texts, texts, strict=True):
+        if not text:
+            raise ValueError(f"column {column!r} is empty")
+    row_id = fields[table.id].strip() if table.id else str(number)
+    if not row_id:
+        raise ValueError(f"column {table.id!r} is empty")
+    label = None if table.label is None else _label(fields[table.label].strip(), table.label, task)
+    return Example(row_id, texts, label)
+
+
+def _label(text: str, column: str, task: Task) -> float:
+    if task.kind == "regression":
+        low, high = task.label_range
+        rule = f"a number from {low:g} to {high:g}"
+    else:
+        low, high = 0, len(task.classes) - 1
+        rule = f"a whole number from {low} to {high}"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    whole = task.kind == "regression" or value == round(value) if math.isfinite(value) else False
+    if not (whole and low <= value <= high):
+        raise ValueError(f"column {column!r} is {text!r}; a label of {task.name} is {rule}")
+    return value

@@ -1,0 +1,187 @@
+"""What every encoder shares: its call, its output, and the registry that finds it by name.
+
+To add an encoder, write `minbert/encoders/x.py` with a config, the modules and a key table, and
+decorate its class with `@register("x")`. Loading, saving, heads and training follow from that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from minbert.attention import Layout, Padded
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput:
+    """What an encoder returns. Tokens are (B, S, H) in a padded batch, (T, H) in a packed one."""
+
+    last_hidden_state: Tensor
+    """The last layer's output; in a padded batch, look at real tokens only."""
+    pooler_output: Tensor | None
+    """tanh(W h_[CLS] + b), (B, H), where the encoder has a pooler."""
+    layout: Layout
+    """Where the tokens of each sequence lie; `layout.mean(last_hidden_state)` pools them."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """On request: the embeddings and each layer's output, one more than there are layers."""
+    attentions: tuple[Tensor, ...] | None = None
+    """On request: each layer's attention probabilities, (B, N, S, S), before dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The sizes that every encoder's config has. A subclass documents and checks its own."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    max_positions: int
+    pad_token_id: int = 0
+    initializer_range: float = 0.02
+
+    HUB_NAMES: ClassVar[Mapping[str, str]] = {}
+    """Field of this class -> its name in a hub config.json."""
+    HUB_FIXED: ClassVar[Mapping[str, Any]] = {}
+    """Settings of a hub config.json that this encoder has in one form only."""
+
+    @classmethod
+    def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
+        """Read a hub config.json; a setting that this encoder does not have is an error."""
+        for name, value in cls.HUB_FIXED.items():
+            if config.get(name, value) != value:
+                raise ValueError(
+                    f"config.json says {name} = {config[name]!r}, and {cls.__name__} computes "
+                    f"{value!r} only; load another checkpoint"
+                )
+        known = {f.name: cls.HUB_NAMES.get(f.name, f.name) for f in fields(cls)}
+        return cls(**{ours: config[theirs] for ours, theirs in known.items() if theirs in config})
+
+    def to_hub(self) -> dict[str, Any]:
+        """The settings of a hub config.json, without model_type and architectures."""
+        named = {self.HUB_NAMES.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        return {**self.HUB_FIXED, **named}
+
+
+class Encoder(nn.Module, ABC):
+    """Token ids in, one vector a token out."""
+
+    Config: ClassVar[type[EncoderConfig]]
+    name: ClassVar[str]
+    """The registered name, which is also config.json's `model_type`."""
+    HUB_CLASSES: ClassVar[tuple[str, str]]
+    """transformers' class for the encoder alone, and for it with the masked-language-model head."""
+    KEYS: ClassVar[Mapping[str, str]]
+    """Module or parameter -> its name in hub checkpoints; {n} stands for a layer's number."""
+    MLM_KEYS: ClassVar[Mapping[str, str]]
+    """The same for the masked-language-model head; a parameter that is tied has no entry."""
+    PREFIX: ClassVar[str]
+    """What hub checkpoints put before the encoder's names when a head is in the file too."""
+    DROPPED: ClassVar[Mapping[str, str]]
+    """Beginning of a name in hub checkpoints that loading leaves out -> why."""
+
+    config: EncoderConfig
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        layout: Layout | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> EncoderOutput:
+        """Encode a padded batch, or a packed one when given its layout.
+
+        Args:
+            input_ids: (B, S), or (T,) with a packed layout; int64.
+            attention_mask: (B, S), bool or 0/1, 1 at real tokens; without it all tokens are real.
+            token_type_ids: segment of each token, shaped like input_ids; zeros by default.
+            layout: in place of attention_mask.
+            output_hidden_states: return the embeddings and every layer's output too.
+            output_attentions: return every layer's attention probabilities too.
+        """
+        if layout is None:
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            layout = Padded(mask)
+        elif attention_mask is not None:
+            raise ValueError("attention_mask and layout say the same thing; pass one of them")
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        for name, ids in (("input_ids", input_ids), ("token_type_ids", token_type_ids)):
+            if tuple(ids.shape) != layout.shape:
+                raise ValueError(
+                    f"{name} have shape {tuple(ids.shape)}, and the attention mask or layout is "
+                    f"for {layout.shape}; they must be equal"
+                )
+        if layout.max_length > self.config.max_positions:
+            raise ValueError(
+                f"a sequence has {layout.max_length} tokens, and this encoder has positions for "
+                f"{self.config.max_positions}; truncate when tokenizing (max_length)"
+            )
+        if output_attentions:
+            layout = layout.whole()
+        attentions: list[Tensor] | None = [] if output_attentions else None
+        states = self.encode(input_ids, token_type_ids, layout, attentions)
+        return EncoderOutput(
+            last_hidden_state=states[-1],
+            pooler_output=self.pool(states[-1], layout),
+            layout=layout,
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=None if attentions is None else tuple(attentions),
+        )
+
+    @abstractmethod
+    def encode(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        layout: Layout,
+        attentions: list[Tensor] | None,
+    ) -> list[Tensor]:
+        """The embeddings and each layer's output; attention maps are added to `attentions`."""
+
+    @abstractmethod
+    def pool(self, last_hidden_state: Tensor, layout: Layout) -> Tensor | None:
+        """The pooler's output (B, H), or None for an encoder without one."""
+
+    @abstractmethod
+    def make_mlm_head(self) -> nn.Module:
+        """A new masked-language-model head, tied to this encoder's word embeddings."""
+
+    @abstractmethod
+    def initialise(self, module: nn.Module) -> None:
+        """Give a module of this encoder, or its head, its values before training."""
+
+    @abstractmethod
+    def depths(self) -> list[tuple[str, nn.Module]]:
+        """The encoder's parts from input to output: embeddings, each layer, pooler."""
+
+
+E_ = TypeVar("E_", bound=type[Encoder])
+_REGISTRY: dict[str, type[Encoder]] = {}
+
+
+def register(name: str) -> Callable[[E_], E_]:
+    """Class decorator: make an encoder known under config.json's `model_type`."""
+
+    def add(cls: E_) -> E_:
+        cls.name = name
+        _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The encoder registered under a `model_type`."""
+    import minbert.encoders  # noqa: F401  (registers them all)
+
+    if name not in _REGISTRY:
+        raise ValueError(f"no encoder is called {name!r}; known are {sorted(_REGISTRY)}")
+    return _REGISTRY[name]

@@ -1,0 +1,151 @@
+"""WordPiece tokenization (Wu et al., 2016) through the `tokenizers` library.
+
+[CLS] text [SEP] for one text, [CLS] first [SEP] second [SEP] for a pair; segment ids are 0 up to
+the first [SEP] and 1 after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+
+from minbert.files import read_json, write_json, write_text
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Token ids of some texts."""
+
+    input_ids: list[list[int]]
+    token_type_ids: list[list[int]]
+    truncated: int
+    """How many rows were longer than max_length and lost their end."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class Tokenizer:
+    """Text to token ids and back."""
+
+    def __init__(self, fast: FastTokenizer, settings: dict[str, Any] | None = None) -> None:
+        """Wrap a tokenizer of the `tokenizers` library.
+
+        Args:
+            fast: must know [PAD], [UNK], [CLS], [SEP] and [MASK].
+            settings: tokenizer_config.json, kept for saving.
+        """
+        missing = [token for token in SPECIAL_TOKENS if fast.token_to_id(token) is None]
+        if missing:
+            raise ValueError(f"the vocabulary lacks {missing}; BERT needs {list(SPECIAL_TOKENS)}")
+        fast.no_padding()
+        fast.no_truncation()
+        self.fast = fast
+        self.settings = dict(settings or {})
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            fast.token_to_id(token) for token in SPECIAL_TOKENS
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Read tokenizer.json, or vocab.txt with the settings of tokenizer_config.json."""
+        config, full, vocabulary = (
+            folder / name for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
+        )
+        settings = read_json(config) if config.exists() else {}
+        if full.exists():
+            try:
+                return cls(FastTokenizer.from_file(str(full)), settings)
+            except ValueError:
+                raise
+            except Exception as error:  # the library raises bare Exception
+                raise ValueError(f"{full} is not a tokenizer file: {error}") from None
+        if not vocabulary.exists():
+            raise ValueError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        return cls.from_vocab(vocabulary, lowercase=settings.get("do_lower_case", True))
+
+    @classmethod
+    def from_vocab(cls, path: Path, *, lowercase: bool = True) -> Tokenizer:
+        """Read a vocab.txt: one token a line, its id the line's number from 0."""
+        tokens = path.read_text(encoding="utf-8").splitlines()
+        if len(set(tokens)) != len(tokens):
+            twice = next(t for n, t in enumerate(tokens) if t in tokens[:n])
+            raise ValueError(f"{path} lists {twice!r} twice; a token has one line")
+        missing = [token for token in SPECIAL_TOKENS if token not in tokens]
+        if missing:
+            raise ValueError(f"{path} lacks {missing}; BERT needs {list(SPECIAL_TOKENS)}")
+        vocabulary = {token: n for n, token in enumerate(tokens)}
+        wordpiece = BertWordPieceTokenizer(vocab=vocabulary, lowercase=lowercase)
+        fast = FastTokenizer.from_str(wordpiece.to_str())
+        return cls(fast, {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"})
+
+    def __len__(self) -> int:
+        return self.fast.get_vocab_size()
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+    ) -> Encodings:
+        """Encode texts, or pairs of texts.
+
+        Args:
+            texts: the texts, or the first of each pair.
+            pairs: the second of each pair.
+            max_length: longest row in tokens, [CLS] and [SEP] included; the longer text of a
+                pair is cut first. `Encodings.truncated` counts the rows that were cut.
+        """
+        if isinstance(texts, str):
+            raise ValueError("encode takes a list of texts; put the one text in a list")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} first texts and {len(pairs)} second ones do not pair")
+        least = 3 if pairs is None else 5
+        if max_length is not None and max_length < least:
+            raise ValueError(
+                f"max_length {max_length} leaves no room for a word between the special tokens; "
+                f"use at least {least}"
+            )
+        rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self.fast.encode_batch_fast(rows)
+        truncated = 0
+        if max_length is not None and any(len(e) > max_length for e in encodings):
+            truncated = sum(len(e) > max_length for e in encodings)
+            self.fast.enable_truncation(max_length, strategy="longest_first")
+            encodings = self.fast.encode_batch_fast(rows)
+            self.fast.no_truncation()
+        return Encodings([e.ids for e in encodings], [e.type_ids for e in encodings], truncated)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        return self.fast.decode(list(ids))
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The token of each id."""
+        return [self.fast.id_to_token(i) for i in ids]
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, vocab.txt and tokenizer_config.json, as transformers reads them."""
+        write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
+        by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
+        write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        special = dict(zip(names, SPECIAL_TOKENS, strict=True))
+        kept = {k: v for k, v in self.settings.items() if isinstance(v, str | int | type(None))}
+        write_json(
+            folder / "tokenizer_config.json",
+            {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()},
+        )
+
+    def _normalizer(self) -> dict[str, bool]:
+        normalizer = json.loads(self.fast.to_str()).get("normalizer") or {}
+        return {"do_lower_case": bool(normalizer.get("lowercase", False))}

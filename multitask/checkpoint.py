@@ -1,0 +1,120 @@
+"""Checkpoints: one safetensors file, the tensors with their JSON state and checksum in its header.
+
+One file, because one file can be replaced atomically: whenever a process is killed, the file under
+a checkpoint's name is a whole one. It holds what training may change, the trainable parameters;
+a frozen encoder stays where it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from minbert.files import replacing
+
+FORMAT = "minbert checkpoint 1"
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values to one file, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"format": FORMAT, "state": json.dumps(state), "sha256": _checksum(plain)}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, metadata=header)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or another program wrote it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; this is no run with a checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged or no checkpoint: {error}; take another checkpoint of the run, "
+            "or train again"
+        ) from None
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is no checkpoint of this version ({FORMAT!r}), its format is "
+            f"{header.get('format')!r}; a plain model folder is loaded with --backbone"
+        )
+    found = _checksum(tensors)
+    if found != header.get("sha256"):
+        raise ValueError(
+            f"{path} is damaged: its tensors have checksum {found}, not {header.get('sha256')}; "
+            "take another checkpoint of the run, or train again"
+        )
+    return tensors, json.loads(header["state"])
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name; tied ones once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copy tensors into the trainable parameters of the same names; both must agree."""
+    wanted = trainable(model)
+    problems = [f"lacks {name}" for name in wanted.keys() - tensors.keys()]
+    problems += [f"has {name}, which the model does not" for name in tensors.keys() - wanted.keys()]
+    problems += [
+        f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
+        for name, parameter in wanted.items()
+        if name in tensors and tensors[name].shape != parameter.shape
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit the model: " + "; ".join(sorted(problems)[:20]))
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(tensors[name])
+
+
+def optimizer_state(
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """An optimizer's moments, as `{moment}/{parameter}`, and step counts, by parameter name."""
+    tensors, steps = {}, {}
+    for parameter, state in optimizer.state.items():
+        name = names[parameter]
+        steps[name] = state["step"]
+        tensors |= {f"{k}/{name}": v for k, v in state.items() if isinstance(v, Tensor)}
+    return tensors, steps
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    steps: Mapping[str, int],
+    parameters: Mapping[str, nn.Parameter],
+) -> None:
+    """Put back what `optimizer_state` gave."""
+    for name, step in steps.items():
+        state: dict[str, Any] = {"step": step}
+        for key, tensor in tensors.items():
+            moment, _, owner = key.partition("/")
+            if owner == name:
+                state[moment] = tensor.to(parameters[name].device)
+        optimizer.state[parameters[name]] = state
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

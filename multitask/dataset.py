@@ -1,0 +1,101 @@
+"""The tasks' splits, read and tokenized, or as cached features where the encoder is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from data.batching import BatchSource, EncodedRows, FeatureRows, batches_by_length
+from data.readers import BadRow, has_split, read_split
+from data.tasks import Split, Task, get_task
+from minbert.tokenization import Tokenizer
+from multitask.config import TrainConfig
+from multitask.model import MultitaskModel
+
+
+@dataclass
+class TaskData:
+    """What a task trains on and is scored on."""
+
+    task: Task
+    sources: dict[str, BatchSource]
+    """By split: train and dev, and test where there is such a file."""
+    skipped: list[BadRow]
+    truncated: dict[str, int]
+    """Rows cut to the longest length, by split."""
+
+    @property
+    def train(self) -> BatchSource:
+        return self.sources["train"]
+
+
+def load_data(
+    config: TrainConfig,
+    tokenizer: Tokenizer,
+    max_positions: int,
+    *,
+    data_dir: Path | None = None,
+    splits: Iterable[Split] = ("train", "dev", "test"),
+) -> dict[str, TaskData]:
+    """Read and tokenize the config's tasks."""
+    data_dir = data_dir or config.data_dir
+    max_length = config.max_length or max_positions
+    if max_length > max_positions:
+        raise ValueError(
+            f"max_length {max_length} is more than the {max_positions} positions of the backbone; "
+            f"use at most {max_positions}"
+        )
+    loaded = {}
+    for name in config.tasks:
+        task = get_task(name)
+        data = TaskData(task, {}, [], {})
+        for split in splits:
+            if split == "test" and not has_split(task, split, data_dir):
+                continue
+            rows = read_split(task, split, data_dir, on_bad_row=config.on_bad_row)
+            limit = config.limit if split == "train" else None
+            encoded = EncodedRows(
+                rows.examples[:limit],
+                tokenizer,
+                pair=config.pair,
+                max_length=max_length,
+                layout=config.layout,
+            )
+            data.sources[split] = encoded
+            data.skipped += rows.skipped
+            data.truncated[split] = encoded.truncated
+        loaded[name] = data
+    return loaded
+
+
+@torch.inference_mode()
+def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress: bool) -> None:
+    """Put the frozen encoder's features in the place of tokens, in every split of every task."""
+    trained = [name for name, p in model.encoder.named_parameters() if p.requires_grad]
+    if trained:
+        raise ValueError(
+            f"the encoder is to be frozen, yet {trained[0]} and {len(trained) - 1} others train; "
+            "leave out --frozen"
+        )
+    model.eval()
+    splits = [(d, split, source) for d in data.values() for split, source in d.sources.items()]
+    bar = tqdm(
+        total=sum(len(source.ids) for _, _, source in splits), desc="features", unit="row",
+        disable=None if progress else True,
+    )  # fmt: skip
+    for task_data, split, source in splits:
+        features = None
+        for rows in batches_by_length(source):
+            found = model.features(source.batch(rows).to(model.device), task_data.task.name).cpu()
+            if features is None:
+                features = found.new_empty(len(source.ids), found.size(-1))
+            features[torch.as_tensor(rows)] = found
+            bar.update(len(rows))
+        # Made in inference mode, a tensor could not take part in training: clone it outside.
+        with torch.inference_mode(False):
+            task_data.sources[split] = FeatureRows(source.ids, source.labels, features.clone())
+    bar.close()

@@ -1,0 +1,1 @@
+"""One file an extension; importing this package registers them all."""

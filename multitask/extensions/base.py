@@ -1,0 +1,83 @@
+"""What an extension is: a frozen dataclass whose fields are its settings, with the hooks it needs.
+
+    @register("bitfit")
+    @dataclass(frozen=True, kw_only=True)
+    class BitFit(Extension):
+        def prepare(self, model): ...
+
+The trainer calls each hook of every extension, in the order in which a config lists them. A hook
+that is not overridden changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from multitask.model import MultitaskModel
+
+TaskGradients = dict[str, list["Tensor | None"]]
+"""Task -> the gradient of its loss, one tensor a trainable parameter, None where it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """Changes to the training, each hook on its own."""
+
+    name: ClassVar[str]
+
+    def prepare(self, model: MultitaskModel) -> None:
+        """Change the model before the optimizer is made: add adapters, freeze parameters."""
+
+    def lr_scale(self, model: MultitaskModel) -> Mapping[str, float]:
+        """Parameter name -> factor of its learning rate; names left out keep theirs."""
+        return {}
+
+    def choose_tasks(self, tasks: Sequence[str], *, seed: int, step: int) -> list[str] | None:
+        """The tasks whose batches make step `step`, or None to leave the choice to others."""
+        return None
+
+    def combine(self, gradients: TaskGradients, *, seed: int, step: int) -> TaskGradients:
+        """Change the tasks' gradients before they are added up (gradient surgery)."""
+        return gradients
+
+    @property
+    def combines(self) -> bool:
+        """Whether `combine` is overridden: only then are gradients kept apart by task."""
+        return type(self).combine is not Extension.combine
+
+    def export(self, model: MultitaskModel) -> None:
+        """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
+
+
+X_ = TypeVar("X_", bound=type[Extension])
+EXTENSIONS: dict[str, type[Extension]] = {}
+
+
+def register(name: str) -> Callable[[X_], X_]:
+    """Class decorator: make an extension known by name, for config.json."""
+
+    def add(cls: X_) -> X_:
+        cls.name = name
+        EXTENSIONS[name] = cls
+        return cls
+
+    return add
+
+
+def extension_to_dict(extension: Extension) -> dict[str, Any]:
+    """An extension as JSON values."""
+    return {"name": extension.name, **asdict(extension)}
+
+
+def extension_from_dict(values: Mapping[str, Any]) -> Extension:
+    """The extension that `extension_to_dict` gave."""
+    settings = dict(values)
+    name = settings.pop("name", None)
+    if name not in EXTENSIONS:
+        raise ValueError(f"no extension is called {name!r}; known are {sorted(EXTENSIONS)}")
+    return EXTENSIONS[name](**settings)

@@ -1,0 +1,50 @@
+"""The figure of a run: training loss by step, development score by epoch."""
+
+from __future__ import annotations
+
+from data.tasks import get_task
+from minbert.files import replacing
+from multitask.run import Run
+
+# Okabe & Ito's palette, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def draw_run(run: Run) -> None:
+    """Write figure.png from metrics.jsonl."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = run.metrics()
+    tasks = run.config().tasks
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, scores = figure.subplots(1, 2)
+    for name, colour in zip(tasks, COLOURS * len(tasks), strict=False):
+        steps = [line for line in lines if line["kind"] == "step" and line["task"] == name]
+        x = [line["step"] for line in steps]
+        y = [line["loss"] for line in steps]
+        losses.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
+        losses.plot(x, _smooth(y), color=colour, linewidth=1.8, label=name)
+        metric = get_task(name).metrics[0]
+        epochs = [line for line in lines if line["kind"] == "epoch"]
+        points = [(line["epoch"], line["scores"][name][metric]) for line in epochs]
+        scores.plot(*zip(*points, strict=True), "o-", color=colour, label=f"{name} {metric}")
+    losses.set(xlabel="optimizer step", ylabel="training loss of the batch", title="Loss")
+    losses.set_ylim(bottom=0)
+    scores.set(xlabel="epoch", ylabel="development score", title="Score", ylim=(None, 1))
+    scores.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    with replacing(run.figure_path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average, corrected for its start at zero."""
+    smooth, mean = [], 0.0
+    for count, value in enumerate(values, start=1):
+        mean = weight * mean + (1 - weight) * value
+        smooth.append(mean / (1 - weight**count))
+    return smooth

@@ -1,0 +1,123 @@
+"""From a pooled vector to a task's answer, and to its loss.
+
+    pooled (B, F) -> dropout -> shared Linear(F, 256) -> GELU -> dropout -> Linear(256, K) a task
+
+B rows, H hidden size of the encoder, F features (H, or 3 H for two embeddings), K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.tasks import Task
+from minbert.base import EncoderOutput
+
+
+def _pooler(output: EncoderOutput) -> Tensor:
+    if output.pooler_output is None:
+        raise ValueError("this encoder has no pooler; choose pooling cls, mean or max")
+    return output.pooler_output
+
+
+POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
+    "pooler": _pooler,
+    "cls": lambda output: output.layout.first(output.last_hidden_state),
+    "mean": lambda output: output.layout.mean(output.last_hidden_state),
+    "max": lambda output: output.layout.max(output.last_hidden_state),
+}
+"""Name -> one vector (B, H) for each sequence."""
+
+
+def compare_concat(u: Tensor, v: Tensor) -> Tensor:
+    """[u; v; |u - v|], (B, 3 H): Reimers & Gurevych (2019), arXiv:1908.10084."""
+    return torch.cat([u, v, (u - v).abs()], dim=-1)
+
+
+def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
+    """cos(u, v) = u·v / (|u| |v|), (B, 1)."""
+    return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
+
+
+class Heads(nn.Module):
+    """One linear map a task on features that all tasks share."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        hidden_size: int,
+        *,
+        pair: str = "cross",
+        head_size: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.tasks = {task.name: task for task in tasks}
+        # Two embeddings are compared before the shared layer, so pairs have one of their own.
+        widths = {"single": hidden_size}
+        if pair == "concat" and any(task.is_pair for task in tasks):
+            widths["pair"] = 3 * hidden_size
+        self.shared = nn.ModuleDict({k: nn.Linear(w, head_size) for k, w in widths.items()})
+        self.dropout = nn.Dropout(dropout)
+        self.outputs = nn.ModuleDict()
+        for task in tasks:
+            if pair == "cosine" and task.is_pair:
+                self.outputs[task.name] = CosineOutput(task)
+            else:
+                self.outputs[task.name] = nn.Linear(head_size, task.num_outputs)
+
+    def forward(self, features: Tensor, task: str) -> Tensor:
+        """Features (B, F) to the task's outputs (B, K): logits, or the number of a regression."""
+        output = self.outputs[task]
+        if isinstance(output, CosineOutput):
+            return output(features)
+        paired = self.tasks[task].is_pair and "pair" in self.shared
+        shared = self.shared["pair" if paired else "single"]
+        x = F.gelu(shared(self.dropout(features)))  # (B, 256)
+        return output(self.dropout(x))  # (B, K)
+
+
+class CosineOutput(nn.Module):
+    """scale · cos + shift: at first the label's range for a regression, else 10 cos - 5."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        low, high = task.label_range if task.kind == "regression" else (-5.0, 5.0)
+        self.scale = nn.Parameter(torch.tensor(high - low))
+        self.shift = nn.Parameter(torch.tensor(low))
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        return self.scale * cosine + self.shift  # (B, 1)
+
+
+def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Sum over rows of the task's loss; divide by the rows of the whole optimizer step.
+
+    classes: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
+    regression: (output - label)².
+    """
+    if task.kind == "classes":
+        return F.cross_entropy(outputs.float(), labels.long(), reduction="sum")
+    outputs = outputs.float().squeeze(-1)
+    if task.kind == "binary":
+        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
+    return F.mse_loss(outputs, labels, reduction="sum")
+
+
+def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What outputs (B, K) say: the class or number of each row, and the classes' probabilities.
+
+    Returns:
+        (B,) answers, and (B, classes) probabilities, or None for a regression.
+    """
+    if task.kind == "regression":
+        return outputs.float().squeeze(-1), None
+    if task.kind == "classes":
+        probabilities = outputs.float().softmax(dim=-1)
+    else:
+        yes = outputs.float().sigmoid()
+        probabilities = torch.cat([1 - yes, yes], dim=-1)
+    return probabilities.argmax(dim=-1), probabilities

@@ -1,0 +1,111 @@
+"""A trained run, loaded to answer questions.
+
+predictor = Predictor("runs/demo")
+predictor.predict("sst", ["A joy from start to end."])
+predictor.predict("para", [("How old are you?", "What is your age?")])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.batching import EncodedRows
+from data.readers import Example
+from minbert.loading import empty_encoder, load_backbone
+from minbert.tokenization import Tokenizer
+from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.config import TrainConfig
+from multitask.dataset import load_data
+from multitask.evaluate import Evaluation, evaluate
+from multitask.model import MultitaskModel
+from multitask.run import Run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer to one row."""
+
+    texts: tuple[str, ...]
+    value: float
+    """The class's number, or the number of a regression."""
+    label: str | None
+    """What the class is called; None for a regression."""
+    probability: float | None
+    """The model's probability of that class."""
+
+
+class Predictor:
+    """A run's best model with its tokenizer."""
+
+    def __init__(self, folder: str | Path, *, device: str = "cpu") -> None:
+        self.run = Run.open(Path(folder))
+        self.config: TrainConfig = self.run.config()
+        self.tokenizer = Tokenizer.from_folder(self.run.backbone)
+        tensors, self.state = load_checkpoint(self.run.best)
+        encoder = empty_encoder(self.run.backbone)
+        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
+        if not kept <= tensors.keys():  # the run left some of the encoder as it was
+            encoder = load_backbone(
+                self.config.backbone,
+                revision=self.config.revision,
+                offline=self.config.offline,
+                fresh=("pooler",),
+            ).encoder
+        self.model = MultitaskModel.from_config(self.config, encoder)
+        load_trained(self.model, tensors, self.run.best)
+        self.model.to(device).eval()
+
+    def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
+        """Answer texts, or pairs of texts, in their order."""
+        if task not in self.model.tasks:
+            raise ValueError(
+                f"{self.run.folder} was not trained on task {task!r}; "
+                f"it knows {', '.join(self.model.tasks)}"
+            )
+        record = self.model.tasks[task]
+        examples = []
+        for number, row in enumerate(rows):
+            texts = (row,) if isinstance(row, str) else tuple(row)
+            wanted = 2 if record.is_pair else 1
+            if len(texts) != wanted or not all(text.strip() for text in texts):
+                raise ValueError(
+                    f"task {task!r} takes {wanted} text{'s' * record.is_pair} a row, none of "
+                    f"them empty; row {number + 1} is {row!r}"
+                )
+            examples.append(Example(str(number), texts, None))
+        if not examples:
+            return []
+        evaluation = evaluate(self.model, record, self._encode(examples), progress=False)
+        predictions = []
+        for number, (example, value) in enumerate(zip(examples, evaluation.answers, strict=True)):
+            label = record.classes[int(value)] if record.classes else None
+            chances = evaluation.probabilities
+            chance = None if chances is None else float(chances[number, int(value)])
+            predictions.append(Prediction(example.texts, float(value), label, chance))
+        return predictions
+
+    def evaluate(self, split: str, *, data_dir: Path | None = None) -> dict[str, Evaluation]:
+        """Answer a split of every task that has it, and score it where it has labels."""
+        data = load_data(
+            self.config,
+            self.tokenizer,
+            self.model.encoder.config.max_positions,
+            data_dir=data_dir,
+            splits=(split,),
+        )
+        return {
+            name: evaluate(self.model, task_data.task, task_data.sources[split])
+            for name, task_data in data.items()
+            if split in task_data.sources
+        }
+
+    def _encode(self, examples: list[Example]) -> EncodedRows:
+        return EncodedRows(
+            examples,
+            self.tokenizer,
+            pair=self.config.pair,
+            max_length=self.config.max_length or self.model.encoder.config.max_positions,
+            layout=self.config.layout,
+        )

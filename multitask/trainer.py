@@ -1,0 +1,366 @@
+"""The training loop: there is one, for one task or many, and for every extension.
+
+A step draws a task, takes the task's next batch, and moves the parameters by the gradient of the
+mean loss over the batch's rows. Everything random is a function of the seed and the step, so a
+run that was killed and resumed makes the same numbers as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.batching import Batch
+from data.sampling import BatchStream, uniform_task
+from multitask.checkpoint import (
+    load_checkpoint,
+    load_optimizer,
+    load_trained,
+    optimizer_state,
+    save_checkpoint,
+    trainable,
+)
+from multitask.config import TrainConfig
+from multitask.dataset import TaskData
+from multitask.evaluate import Evaluation, evaluate, summary
+from multitask.extensions.base import TaskGradients
+from multitask.heads import loss_sum
+from multitask.interrupts import interrupts
+from multitask.model import MultitaskModel
+from multitask.run import Run
+from optim import SCHEDULES, AdamW, parameter_groups, set_lr
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what a checkpoint keeps beside the tensors."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    evaluated: int = 0
+    """Epochs trained and scored."""
+    draws: dict[str, int] = field(default_factory=dict)
+    """Batches taken of each task."""
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    """Sum of losses and number of rows of each task in this epoch."""
+    before: dict[str, dict[str, float]] | None = None
+    """Development scores before training, where asked for."""
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Development scores of the best epoch."""
+    seconds: float = 0.0
+    """Time spent in all sessions of the run."""
+
+
+class Trainer:
+    """Trains a model on its tasks' data and writes a run folder."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: MultitaskModel,
+        data: dict[str, TaskData],
+        run: Run,
+        *,
+        progress_bar: bool = True,
+    ) -> None:
+        self.config, self.model, self.data, self.run = config, model, data, run
+        self.progress = Progress(draws=dict.fromkeys(config.tasks, 0))
+        self.parameters = trainable(model)
+        self.optimizer = self._make_optimizer()
+        self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
+        rows = config.batch_size * config.accumulate
+        self.streams = {
+            name: BatchStream(
+                task_data.train.lengths,
+                rows,
+                seed=config.seed,
+                name=name,
+                bucketed=config.batches == "bucketed",
+            )
+            for name, task_data in data.items()
+        }
+        one_pass = sum(stream.batches_per_pass for stream in self.streams.values())
+        self.steps_per_epoch = config.steps_per_epoch or one_pass
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.warmup_steps = round(config.warmup * self.total_steps)
+        self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
+        self._bar_shown = progress_bar
+        self._writer = None
+        if config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(run.folder / "tensorboard")
+
+    def _make_optimizer(self) -> AdamW:
+        config = self.config
+        scales: dict[str, float] = {}
+        for extension in config.extensions:
+            for name, scale in extension.lr_scale(self.model).items():
+                scales[name] = scales.get(name, 1.0) * scale
+        groups = parameter_groups(
+            self.parameters.items(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            lr_scale=lambda name: scales.get(name, 1.0),
+        )
+        return AdamW(
+            groups,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            correct_bias=config.correct_bias,
+            fused=config.optimizer == "fused",
+        )
+
+    # The loop
+
+    def fit(self) -> Progress:
+        """Train to the last epoch, or to the end of patience; resumes where `progress` stands."""
+        progress = self.progress
+        started = time.monotonic() - progress.seconds
+        try:
+            with interrupts() as self._interrupts:
+                if self.config.evaluate_first and progress.before is None and not progress.step:
+                    progress.before = self._score(epoch=0)
+                while not self._finished():
+                    self._train_epoch(started)
+                    self._end_epoch()
+                    progress.seconds = time.monotonic() - started
+                    self.save()
+        except KeyboardInterrupt:
+            if not self._interrupts.torn:
+                progress.seconds = time.monotonic() - started
+                self._flush()
+                self.save()
+            raise
+        return progress
+
+    def _finished(self) -> bool:
+        progress, patience = self.progress, self.config.patience
+        waited = progress.evaluated - progress.best_epoch
+        tired = patience is not None and waited >= patience
+        return progress.evaluated >= self.config.epochs or tired
+
+    def _train_epoch(self, started: float) -> None:
+        progress, config = self.progress, self.config
+        end = (progress.evaluated + 1) * self.steps_per_epoch
+        bar = tqdm(
+            total=self.steps_per_epoch,
+            initial=progress.step - (end - self.steps_per_epoch),
+            desc=f"epoch {progress.evaluated + 1}/{config.epochs}",
+            unit="step",
+            disable=None if self._bar_shown else True,
+        )
+        self.model.train()
+        with bar:
+            while progress.step < end:
+                with self._interrupts.held():
+                    self._step()
+                    progress.step += 1
+                    if progress.step % config.log_every == 0 or progress.step == end:
+                        loss = self._flush()
+                        bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                    progress.seconds = time.monotonic() - started
+                    if config.save_every and progress.step % config.save_every == 0:
+                        self._flush()
+                        self.save()
+                bar.update()
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        epoch = progress.evaluated + 1
+        scores = self._score(epoch)
+        score = summary(scores, self.model.tasks)["score"]
+        if score > progress.best_score:
+            progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
+            state = {"epoch": epoch, "scores": scores}
+            save_checkpoint(self.run.best, dict(self.parameters), state)
+        progress.evaluated = epoch
+        progress.losses = {}
+
+    # One step
+
+    def _step(self) -> None:
+        """One optimizer step: gradients of one task (or of those an extension chose), update."""
+        config, step = self.config, self.progress.step
+        multiplier = SCHEDULES[config.schedule](step, self.total_steps, self.warmup_steps)
+        set_lr(self.optimizer, multiplier)
+        with _random_numbers_of(config.seed, step, self.model.device):
+            tasks = self._choose_tasks(step)
+            if any(extension.combines for extension in config.extensions):
+                self._combined_gradients(tasks, step)
+            else:
+                self.optimizer.zero_grad(set_to_none=True)
+                for name in tasks:
+                    self._backward(name)
+        self.scaler.unscale_(self.optimizer)
+        norm = None
+        if config.clip:
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        for line, _, _ in self._pending[-len(tasks) :]:
+            line |= {"lr": config.lr * multiplier, "grad_norm": norm}
+
+    def _choose_tasks(self, step: int) -> list[str]:
+        for extension in self.config.extensions:
+            chosen = extension.choose_tasks(self.config.tasks, seed=self.config.seed, step=step)
+            if chosen is not None:
+                return chosen
+        return [uniform_task(self.config.tasks, seed=self.config.seed, step=step)]
+
+    def _backward(self, name: str) -> None:
+        """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
+
+        The rows go through in batches of batch_size. Each batch's summed loss is divided by the
+        rows of all of them, so that their gradients add up to that of one large batch.
+        """
+        config, source = self.config, self.data[name].train
+        rows = self.streams[name][self.progress.draws[name]]
+        self.progress.draws[name] += 1
+        total = torch.zeros((), device=self.model.device)
+        for start in range(0, len(rows), config.batch_size):
+            batch = source.batch(rows[start : start + config.batch_size]).to(self.model.device)
+            loss = self._loss(batch, name) / len(rows)
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
+        self._pending.append((line, total, tuple(source.ids[row] for row in rows)))
+
+    def _loss(self, batch: Batch, name: str) -> Tensor:
+        """Sum of the rows' losses."""
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        low = kinds.get(self.config.precision)
+        with torch.autocast(self.model.device.type, low) if low else nullcontext():
+            outputs = self.model(batch, name)
+        return loss_sum(self.model.tasks[name], outputs, batch.labels)
+
+    def _combined_gradients(self, tasks: list[str], step: int) -> None:
+        """Each task's gradient on its own, changed by the extensions, then their sum."""
+        gradients: TaskGradients = {}
+        for name in tasks:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._backward(name)
+            gradients[name] = [parameter.grad for parameter in self.parameters.values()]
+        for extension in self.config.extensions:
+            gradients = extension.combine(gradients, seed=self.config.seed, step=step)
+        for parameter, *parts in zip(self.parameters.values(), *gradients.values(), strict=True):
+            present = [part for part in parts if part is not None]
+            parameter.grad = sum(present[1:], present[0]) if present else None
+
+    # Scores and records
+
+    def _score(self, epoch: int) -> dict[str, dict[str, float]]:
+        """Development scores of every task, logged as a line of metrics.jsonl."""
+        evaluations = self.evaluate("dev")
+        scores = {name: evaluation.metrics for name, evaluation in evaluations.items()}
+        losses = {name: total / rows for name, (total, rows) in self.progress.losses.items()}
+        line = {
+            "kind": "epoch",
+            "epoch": epoch,
+            "step": self.progress.step,
+            "scores": scores,
+            "train_loss": losses,
+            **summary(scores, self.model.tasks),
+        }
+        self._log([line])
+        return scores
+
+    def evaluate(self, split: str) -> dict[str, Evaluation]:
+        """Evaluations of every task that has this split."""
+        sources = {name: task_data.sources.get(split) for name, task_data in self.data.items()}
+        return {
+            name: evaluate(self.model, self.model.tasks[name], source, progress=self._bar_shown)
+            for name, source in sources.items()
+            if source is not None
+        }
+
+    def _flush(self) -> float:
+        """Log the steps since the last time; stop at a loss that is not a number."""
+        lines, last = [], math.nan
+        for line, loss, ids in self._pending:
+            last = float(loss)
+            if not math.isfinite(last):
+                raise ValueError(
+                    f"the loss is {last} at step {line['step']}, task {line['task']}, rows "
+                    f"{', '.join(ids)}; look at these rows, lower --lr, or use --precision fp32. "
+                    f"The last good state is in {self.run.last}"
+                )
+            norm = line["grad_norm"]
+            norm = None if norm is None else float(norm)
+            seconds = round(self.progress.seconds, 3)
+            lines.append({**line, "loss": last, "grad_norm": norm, "seconds": seconds})
+            sums = self.progress.losses.setdefault(line["task"], [0.0, 0])
+            sums[0] += last * line["rows"]
+            sums[1] += line["rows"]
+        self._pending.clear()
+        self._log(lines)
+        return last
+
+    def _log(self, lines: list[dict[str, Any]]) -> None:
+        self.run.log(lines)
+        if self._writer is None:
+            return
+        for line in lines:
+            if line["kind"] == "step":
+                self._writer.add_scalar(f"loss/{line['task']}", line["loss"], line["step"])
+                self._writer.add_scalar("lr", line["lr"], line["step"])
+            else:
+                for name, metrics in line["scores"].items():
+                    for metric, value in metrics.items():
+                        self._writer.add_scalar(f"dev/{name}/{metric}", value, line["step"])
+        self._writer.flush()
+
+    # Saving and resuming
+
+    def save(self) -> None:
+        """Write last.safetensors: weights, optimizer and progress."""
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        moments, steps = optimizer_state(self.optimizer, names)
+        tensors = {f"model/{name}": p for name, p in self.parameters.items()}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
+        progress = asdict(self.progress)
+        state = {"progress": progress, "steps": steps, "scaler": self.scaler.state_dict()}
+        save_checkpoint(self.run.last, tensors, state)
+
+    def restore(self) -> None:
+        """Continue from last.safetensors; a run that was killed before its first starts anew."""
+        if self.run.last.exists():
+            tensors, state = load_checkpoint(self.run.last)
+            parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+            for key, tensor in tensors.items():
+                part, _, name = key.partition("/")
+                parts[part][name] = tensor
+            load_trained(self.model, parts["model"], self.run.last)
+            load_optimizer(self.optimizer, parts["optimizer"], state["steps"], self.parameters)
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+        progress = self.progress
+
+        def done(line: dict[str, Any]) -> bool:
+            if line["kind"] == "step":
+                return line["step"] < progress.step
+            scored = progress.before is not None
+            return line["epoch"] <= progress.evaluated if line["epoch"] else scored
+
+        self.run.rewind(done)
+
+
+@contextmanager
+def _random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws what (seed, step) gives, and the caller's random state is left as it was."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence((seed, 2, step)).generate_state(1)[0]))
+        yield

