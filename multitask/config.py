@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from data.readers import SAMPLES, OnBadRow
+from data.readers import OnBadRow
 from data.tasks import get_task
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
@@ -21,7 +21,7 @@ class TrainConfig:
 
     tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
     """Tasks to train on, one or several: sst, para, sts, cola, cfimdb."""
-    data_dir: Path = SAMPLES
+    data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     backbone: str = "minilm"
     """minilm, a folder, or a hub name such as bert-base-uncased."""
@@ -153,7 +153,7 @@ class TrainConfig:
             raise ValueError(f"not a training config, unknown settings: {unknown}")
         typed = dict(values)
         typed["tasks"] = tuple(values["tasks"])
-        typed["data_dir"] = Path(values["data_dir"])
-        typed["out"] = None if values["out"] is None else Path(values["out"])
+        for name in ("data_dir", "out"):
+            typed[name] = None if values[name] is None else Path(values[name])
         typed["extensions"] = tuple(extension_from_dict(e) for e in values["extensions"])
         return cls(**typed)

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from data.batching import BatchSource, EncodedRows, FeatureRows, batches_by_length
-from data.readers import BadRow, has_split, read_split
+from data.readers import SAMPLES, BadRow, has_split, read_split
 from data.tasks import Split, Task, get_task
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
@@ -42,7 +42,7 @@ def load_data(
     splits: Iterable[Split] = ("train", "dev", "test"),
 ) -> dict[str, TaskData]:
     """Read and tokenize the config's tasks."""
-    data_dir = data_dir or config.data_dir
+    data_dir = data_dir or config.data_dir or SAMPLES
     max_length = config.max_length or max_positions
     if max_length > max_positions:
         raise ValueError(

@@ -49,6 +49,7 @@ _SLOTS: dict[str, list[str]] = {
     "bill": ["electricity", "heating", "water", "phone", "grocery"],
     "word": ["hence", "whence", "moot", "per diem", "ad hoc", "erstwhile", "nonplussed", "anon"],
 }  # fmt: skip
+_SLIGHT = {"number", "month", "unit", "country", "book", "city", "bill", "cloth"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,81 @@ class Intent:
     near: tuple[str, ...] = ()
     """Questions in much the same words with other answers."""
     directed: bool = False
-    """Whether swapping {name1} and {name2} gives another question."""
+    """Swapping {name1} and {name2} gives another question."""
+    symmetric: bool = False
+    """Swapping {name1} and {name2} gives the same question."""
 
 
 _INTENTS: tuple[Intent, ...] = (
+    Intent(
+        (
+            "How do I move my photos from a {device1} to a {device2}?",
+            "What is the easiest way to get the pictures on my {device1} onto my {device2}?",
+            "My photos are on my {device1}. How can I copy them to a {device2}?",
+        ),
+        (
+            "How do I delete my photos from a {device1} and a {device2}?",
+            "Are photos of a {device1} as sharp as those of a {device2}?",
+        ),
+        directed=True,
+    ),
+    Intent(
+        (
+            "Is {sport1} harder to learn than {sport2}?",
+            "Does it take more practice to get good at {sport1} than at {sport2}?",
+            "Would a beginner struggle more with {sport1} than with {sport2}?",
+        ),
+        (
+            "Is {sport1} more expensive than {sport2}?",
+            "Does {sport1} help to get good at {sport2}?",
+        ),
+        directed=True,
+    ),
+    Intent(
+        (
+            "How can somebody who works as a {job1} switch to being a {job2}?",
+            "I am a {job1}. What do I need to become a {job2}?",
+            "What does it take to go from a career as a {job1} to one as a {job2}?",
+        ),
+        ("Does a {job1} work more hours than a {job2}?",),
+        directed=True,
+    ),
+    Intent(
+        (
+            "Can a {pet1} and a {pet2} live together in peace?",
+            "Will keeping a {pet1} together with a {pet2} cause trouble?",
+            "Do a {pet1} and a {pet2} get along in one household?",
+        ),
+        (
+            "Does a {pet1} cost more to keep than a {pet2}?",
+            "Can a {pet1} and a {pet2} eat the same food?",
+        ),
+        symmetric=True,
+    ),
+    Intent(
+        (
+            "What is the difference between {code1} and {code2}?",
+            "In what ways do {code1} and {code2} differ?",
+            "How would you tell a program in {code1} from one in {code2}?",
+        ),
+        (
+            "What do {code1} and {code2} have in common?",
+            "Which is more popular, {code1} or {code2}?",
+        ),
+        symmetric=True,
+    ),
+    Intent(
+        (
+            "Can I plant {plant1} next to {plant2}?",
+            "Do {plant1} and {plant2} grow well side by side?",
+            "Is it a bad idea to put {plant1} and {plant2} in the same bed?",
+        ),
+        (
+            "Do {plant1} need more sun than {plant2}?",
+            "When do I plant {plant1} and {plant2}?",
+        ),
+        symmetric=True,
+    ),
     Intent(
         (
             "How long does it take to travel from {city1} to {city2}?",
@@ -422,6 +494,11 @@ _REWORDINGS: list[tuple[str, list[str]]] = [
 ]
 
 
+def _swapped(values: dict[str, str]) -> dict[str, str]:
+    first, second = sorted(values)
+    return {first: values[second], second: values[first]}
+
+
 class Asker:
     """Writes pairs of questions."""
 
@@ -431,16 +508,14 @@ class Asker:
     def same(self) -> tuple[str, str]:
         """Two questions that ask the same: two wordings of an intent, or one slightly reworded."""
         intent = self.rng.choice(_INTENTS)
-        if self.rng.random() < 0.35:
+        values = self._values(intent)
+        one, two = self.rng.sample(intent.wordings, 2)
+        swap = intent.symmetric and self.rng.random() < 0.6
+        if self.rng.random() < 0.25:
             # The neighbors too, or a question that is one of those would always mean "different".
             one = self.rng.choice(intent.wordings + 2 * intent.near)
-            pair = [one, self._reword(one)]
-            self.rng.shuffle(pair)
-            values = self._values(intent)
-            return self._dress(pair[0].format_map(values)), self._dress(pair[1].format_map(values))
-        one, two = self.rng.sample(intent.wordings, 2)
-        values = self._values(intent)
-        return self._dress(one.format_map(values)), self._dress(two.format_map(values))
+            two, swap = self._reword(one), False
+        return self._dressed(one, values, two, _swapped(values) if swap else values)
 
     def different(self) -> tuple[str, str]:
         """Two questions that ask for different things in much the same words."""
@@ -448,24 +523,26 @@ class Asker:
         values = self._values(intent)
         one, two = self.rng.sample(intent.wordings, 2)
         changed, kind = dict(values), self.rng.random()
-        if kind < 0.42 and intent.near:
+        if intent.directed and kind < 0.5:
+            two, changed = self.rng.choice([one, two]), _swapped(values)
+        elif kind < 0.55:
             two = self.rng.choice(intent.near)
-            if self.rng.random() < 0.15:
-                one = two
-                changed = self._change(values)
-        elif kind < 0.65 and intent.directed:
-            first, second = (name for name in values)
-            changed = {first: values[second], second: values[first]}
-            two = self.rng.choice([one, two])
-        elif kind < 0.95:
-            changed = self._change(values)
-            two = self.rng.choice([one, two])
+        elif kind < 0.98:
+            if self.rng.random() < 0.25:
+                one = self.rng.choice(intent.near)
+            two, changed = self.rng.choice([one, one, two]), self._change(values)
         else:  # a few that are plainly about something else
             other = self.rng.choice([each for each in _INTENTS if each is not intent])
             two, changed = self.rng.choice(other.wordings), self._values(other)
-        pair = [one.format_map(values), two.format_map(changed)]
+        return self._dressed(one, values, two, changed)
+
+    def _dressed(
+        self, one: str, first: dict[str, str], two: str, second: dict[str, str]
+    ) -> tuple[str, str]:
+        """Both questions with their slots filled, in any order."""
+        pair = [self._dress(one.format_map(first)), self._dress(two.format_map(second))]
         self.rng.shuffle(pair)
-        return self._dress(pair[0]), self._dress(pair[1])
+        return pair[0], pair[1]
 
     def _reword(self, question: str) -> str:
         for pattern, others in _REWORDINGS:
@@ -487,8 +564,9 @@ class Asker:
         }
 
     def _change(self, values: dict[str, str]) -> dict[str, str]:
-        """The same slots with one filled otherwise."""
-        name = self.rng.choice(sorted(values))
+        """The same slots with one filled otherwise; if possible, one that stands out little."""
+        slight = [name for name in values if name.rstrip("12") in _SLIGHT]
+        name = self.rng.choice(sorted(slight or values))
         others = [word for word in _SLOTS[name.rstrip("12")] if word not in values.values()]
         return {**values, name: self.rng.choice(others)}
 

@@ -1,0 +1,299 @@
+"""The command line: every command is a dataclass, its fields the flags, its docstrings the help.
+
+Nothing here imports torch before a command runs, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, Suppress, arg, subcommand
+
+from data.readers import SAMPLES
+from data.tasks import SPLITS, TASKS
+from multitask.config import TrainConfig
+from multitask.extensions.base import Extension
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Fine-tune the four tasks on the small data that comes along, in a few minutes, offline."""
+
+    out: Path = Path("runs/demo")
+    """Run folder; an earlier demo in it is replaced."""
+    epochs: int = 3
+    """Passes over the data."""
+    seed: int = 11711
+    """Another seed gives another run."""
+
+    def run(self) -> None:
+        config = TrainConfig(
+            out=self.out,
+            overwrite=True,
+            epochs=self.epochs,
+            seed=self.seed,
+            lr=1e-4,
+            pooling="mean",
+            evaluate_first=True,
+        )
+        print("One MiniLM encoder, four heads, on data/samples: a few minutes on two CPU cores.")
+        _train(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig):
+    """Fine-tune one shared encoder with a head for each task."""
+
+    extensions: Suppress[tuple[Extension, ...]] = ()
+    resume: Path | None = None
+    """Continue the run in this folder, with the settings it was started with."""
+
+    def run(self) -> None:
+        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        if self.resume is None:
+            _train(config)
+            return
+        changed = [f.name for f in fields(config) if getattr(config, f.name) != f.default]
+        if changed:
+            raise ValueError(
+                f"--resume takes its settings from {self.resume}; leave out "
+                f"{', '.join('--' + name.replace('_', '-') for name in changed)}"
+            )
+        _train(config, self.resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a trained run on a split, and write its predictions."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Rows to answer; test rows have no labels, so they are answered and not scored."""
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the one that the run was trained on."""
+    out: Path | None = None
+    """Folder for the prediction files; by default predictions/ in the run folder."""
+
+    def run(self) -> None:
+        from multitask.console import scores_table
+        from multitask.evaluate import summary, write_predictions
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(_run_folder(self.run_folder))
+        evaluations = predictor.evaluate(self.split, data_dir=self.data_dir)
+        if not evaluations:
+            raise ValueError(f"none of the run's tasks has a file for its {self.split} split")
+        scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
+        if scores:
+            print(scores_table(scores))
+            for name, value in summary(scores, predictor.model.tasks)["overall"].items():
+                print(f"overall {name}: {value:.3f}")
+        for name, evaluation in evaluations.items():
+            folder = self.out or predictor.run.predictions
+            task = predictor.model.tasks[name]
+            print(write_predictions(folder, task, self.split, evaluation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Answer texts with a trained run.
+
+    Texts come from the command line, from a file, or from a pipe, one row a line; the two texts of
+    a pair are two arguments, or stand in one line with a tab between them. The answer is a line a
+    row: number, label, probability, text.
+    """
+
+    texts: Positional[tuple[str, ...]] = ()
+    """Texts, or for a pair task first and second texts in turn."""
+    task: str | None = None
+    """Task whose head answers; may be left out when the run has one task only."""
+    run_folder: Annotated[Path | None, arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    file: Path | None = None
+    """File to read texts from."""
+    json: bool = False
+    """Print JSON lines."""
+
+    def run(self) -> None:
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(_run_folder(self.run_folder))
+        tasks = predictor.model.tasks
+        if self.task is None and len(tasks) > 1:
+            raise ValueError(f"name a task with --task: {', '.join(tasks)}")
+        name = self.task or next(iter(tasks))
+        pair = name in tasks and tasks[name].is_pair
+        rows = self._rows(pair)
+        while chunk := list(islice(rows, 1024)):
+            for prediction in predictor.predict(name, chunk):
+                if self.json:
+                    print(json.dumps(asdict(prediction), ensure_ascii=False))
+                    continue
+                label, chance = prediction.label, prediction.probability
+                number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
+                cells = [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
+                print("\t".join([*cells, *prediction.texts]))
+
+    def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
+        if self.texts and self.file:
+            raise ValueError("texts come from the command line or from --file; give one of them")
+        if self.texts:
+            if pair and len(self.texts) % 2:
+                raise ValueError(
+                    f"a pair task takes texts two by two, and {len(self.texts)} are given"
+                )
+            size = 2 if pair else 1
+            yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
+        elif self.file:
+            with self.file.open(encoding="utf-8") as lines:
+                yield from _split(lines, pair, str(self.file))
+        elif sys.stdin.isatty():
+            raise ValueError("no text: give one as an argument, with --file, or through a pipe")
+        else:
+            yield from _split(sys.stdin, pair, "<stdin>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show the installation, the tasks and the backbones, or what a run reached."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder to describe."""
+    data_dir: Path | None = None
+    """Folder in which to look for the tasks' files; by default the project's small data."""
+
+    def run(self) -> None:
+        from multitask.info import describe_installation, describe_run
+
+        print(describe_run(self.run_folder) if self.run_folder else
+              describe_installation(self.data_dir or SAMPLES))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Download the real data sets from their public homes, with checksums; resumes."""
+
+    target: Path = Path("real-data")
+    """Folder to put them in; give it to train as --data-dir."""
+    names: tuple[str, ...] = ()
+    """Data sets to fetch; by default all."""
+
+    def run(self) -> None:
+        from data.fetch import ALL, fetch
+
+        for path in fetch(self.target, self.names or ALL):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Read every task's files, count their rows, and list all that are bad."""
+
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the project's small data."""
+
+    def run(self) -> None:
+        from data.readers import has_split, read_split
+        from multitask.console import table
+
+        data_dir = self.data_dir or SAMPLES
+        rows, bad = [], []
+        for task in TASKS.values():
+            counts = []
+            for split in SPLITS:
+                if not has_split(task, split, data_dir):
+                    counts.append("-")
+                    continue
+                read = read_split(task, split, data_dir, on_bad_row="skip")
+                counts.append(f"{len(read.examples)}")
+                bad += read.skipped
+            rows.append([task.name, *counts])
+        print(table(["task", *SPLITS], rows))
+        for row in bad:
+            print(row)
+        print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"
+                                        if bad else ""))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Fetch or check data sets."""
+
+    do: Annotated[Fetch, subcommand("fetch")] | Annotated[Check, subcommand("check")]
+
+    def run(self) -> None:
+        self.do.run()
+
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Predict, subcommand("predict")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Data, subcommand("data")]
+)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message, never in a traceback.
+
+    With MINBERT_TRACEBACK=1 in the environment the traceback is shown too.
+    """
+    try:
+        command = tyro.cli(
+            Command,
+            prog="minbert",
+            description="BERT by hand, with multitask heads.",
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        )
+        command.run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        if os.environ.get("MINBERT_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _train(config: TrainConfig, resume_from: Path | None = None) -> None:
+    from multitask.console import finished
+    from multitask.training import resume, train
+
+    run = resume(resume_from) if resume_from else train(config)
+    print(finished(run))
+
+
+def _run_folder(folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    found = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError(
+            "there is no finished run under runs/; name one, or make one: minbert demo"
+        )
+    print(f"run {found[-1].parent}", file=sys.stderr)
+    return found[-1].parent
+
+
+def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+    for number, line in enumerate(lines, start=1):
+        texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
+        wanted = 2 if pair else 1
+        if len(texts) != wanted or not all(text.strip() for text in texts):
+            rule = "two texts with a tab between them" if pair else "one text, not empty"
+            raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line.rstrip()!r}")
+        yield texts

@@ -1,0 +1,76 @@
+"""Tables and closing words that the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from data.tasks import get_task
+from multitask.run import Run
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first one to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def scores_table(after: Scores, before: Scores | None = None) -> str:
+    """A row for each metric of each task, with the scores before training where known."""
+    header = ["task", "metric", *(["before"] if before else []), "after" if before else "score"]
+    rows = []
+    for name, metrics in after.items():
+        for metric in get_task(name).metrics:
+            earlier = [f"{before[name][metric]:.3f}"] if before else []
+            rows.append([name, metric, *earlier, f"{metrics[metric]:.3f}"])
+    return table(header, rows)
+
+
+def finished(run: Run) -> str:
+    """What a run reached, where its files are, and what to try next."""
+    record = run.record()
+    lines = ["", scores_table(record["dev"], record["before"]), ""]
+    if record["overall"]:
+        mean, normalised = record["overall"]["mean"], record["overall"]["mean_normalised"]
+        lines.append(
+            f"overall: {mean:.3f} = mean(SST, PARA, STS); "
+            f"{normalised:.3f} = mean(SST, PARA, (1 + STS) / 2)"
+        )
+    trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
+    lines += [
+        f"best epoch {record['best_epoch']} of {record['epochs']}, {record['steps']} steps in "
+        f"{record['seconds']:.0f} s, {trained:,} of {everything:,} parameters trained",
+        f"{run.folder}: record.json, metrics.jsonl, figure.png, predictions/, best.safetensors",
+        "",
+        "try next:",
+        *(f"    {command}" for command in _next_commands(run, record["config"]["tasks"])),
+    ]
+    return "\n".join(lines)
+
+
+def _next_commands(run: Run, tasks: Sequence[str]) -> list[str]:
+    name = tasks[0]
+    texts = {
+        "sst": '"A joy from start to end."',
+        "cfimdb": '"A joy from start to end."',
+        "para": '"How old are you?" "What is your age?"',
+        "sts": '"A dog runs on the beach." "A dog is running along the sea."',
+        "cola": '"The book was written by she."',
+    }
+    text = texts.get(name, '"a text"')
+    return [
+        f"minbert predict {text} --task {name} --run {run.folder}",
+        f"minbert evaluate {run.folder} --split dev",
+        f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
+        "minbert data fetch --target real-data && minbert train --data-dir real-data",
+    ]
