@@ -38,7 +38,9 @@ class Batch:
     features: Tensor | None = None
     """(B, F), in place of tokens."""
 
-    def __len__(self) -> int:
+    @property
+    def weight(self) -> int:
+        """What the batch's summed loss is divided by to give its mean: its rows."""
         return len(self.ids)
 
     def to(self, device: torch.device) -> Batch:

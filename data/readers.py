@@ -133,7 +133,8 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
     if not quoted:
         return line.split("\t")
     try:
-        return next(csv.reader([line], delimiter="\t", strict=True))
+        # The csv module takes a \r outside of quotes for the end of the row.
+        return next(csv.reader([line.replace("\r", " ")], delimiter="\t", strict=True))
     except csv.Error as error:
         return f"broken quoting ({error})"
 

@@ -70,4 +70,6 @@ class BatchStream:
 
 def uniform_task(tasks: Sequence[str], *, seed: int, step: int) -> str:
     """The task of a step: each of them with probability 1 / len(tasks), drawn anew every step."""
+    if len(tasks) == 1:
+        return tasks[0]
     return tasks[np.random.default_rng((seed, 1, step)).integers(len(tasks))]

@@ -79,6 +79,8 @@ class Encoder(nn.Module, ABC):
     """Module or parameter -> its name in hub checkpoints; {n} stands for a layer's number."""
     MLM_KEYS: ClassVar[Mapping[str, str]]
     """The same for the masked-language-model head; a parameter that is tied has no entry."""
+    TIED: ClassVar[Mapping[str, str]] = {}
+    """Name in hub checkpoints of a copy that this encoder ties -> the name of its original."""
     PREFIX: ClassVar[str]
     """What hub checkpoints put before the encoder's names when a head is in the file too."""
     DROPPED: ClassVar[Mapping[str, str]]
@@ -164,7 +166,8 @@ class Encoder(nn.Module, ABC):
 
 
 E_ = TypeVar("E_", bound=type[Encoder])
-_REGISTRY: dict[str, type[Encoder]] = {}
+ENCODERS: dict[str, type[Encoder]] = {}
+"""The encoders by name; import minbert.encoders to have all of them in it."""
 
 
 def register(name: str) -> Callable[[E_], E_]:
@@ -172,16 +175,7 @@ def register(name: str) -> Callable[[E_], E_]:
 
     def add(cls: E_) -> E_:
         cls.name = name
-        _REGISTRY[name] = cls
+        ENCODERS[name] = cls
         return cls
 
     return add
-
-
-def encoder_class(name: str) -> type[Encoder]:
-    """The encoder registered under a `model_type`."""
-    import minbert.encoders  # noqa: F401  (registers them all)
-
-    if name not in _REGISTRY:
-        raise ValueError(f"no encoder is called {name!r}; known are {sorted(_REGISTRY)}")
-    return _REGISTRY[name]

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.base import Encoder, encoder_class
+from minbert.base import Encoder
+from minbert.encoders import encoder_class
 from minbert.files import read_json, replacing, write_json
 from minbert.tokenization import Tokenizer
 
@@ -109,6 +109,8 @@ def find_backbone(
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
     name = str(source)
+    if Path(source).expanduser().exists():
+        raise ValueError(f"backbone {name!r} is a file; give the folder that it is in")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "/", "~")):
         raise ValueError(
             f"backbone {name!r} is no folder here and cannot be a hub name; give a folder, a hub "
@@ -174,7 +176,10 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / stem]
         index = folder / f"{stem}.index.json"
         if index.is_file():
-            names = sorted(set(read_json(index)["weight_map"].values()))
+            try:
+                names = sorted(set(read_json(index)["weight_map"].values()))
+            except (KeyError, TypeError, AttributeError):
+                raise ValueError(f"{index} has no weight_map from tensors to files") from None
             outside = [name for name in names if Path(name).name != name]
             if outside:
                 raise ValueError(f"{index} names files outside its folder: {outside}")
@@ -200,12 +205,20 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     for path in files:
         try:
             if path.suffix == ".safetensors":
-                tensors |= load_file(path)
+                found = load_file(path)
             else:
-                tensors |= torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
+                found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # its text advises to unpickle all the same
+            raise ValueError(
+                f"{path} is damaged, or holds more than tensors, which could run any code when "
+                "unpickled; only tensors are loaded: get this checkpoint as safetensors"
+            ) from None
+        except Exception as error:  # damaged files raise many kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+            raise ValueError(f"{path} must hold tensors by their names and nothing else")
+        tensors |= found
     return tensors
 
 
@@ -249,6 +262,11 @@ def _load_modules(
             for name, parameter in wanted.items()
             if name in tensors and tensors[name].shape != parameter.shape
         ],
+        "not tied": [
+            f"{copy} (differs from {original})"
+            for copy, original in cls.TIED.items()
+            if mlm_head and not _same(tensors.get(copy), tensors.get(original))
+        ],
     }
     if any(problems.values()):
         named = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
@@ -256,12 +274,12 @@ def _load_modules(
             f"{folder} does not hold the weights of the {cls.name} in its config.json. {named}"
         )
 
+    for name in dict.fromkeys(ours.rpartition(".")[0] for ours in made):  # not a set: in order
+        encoder.initialise(model.get_submodule(name))
     with torch.no_grad():
         for name, parameter in wanted.items():
             if name in tensors:
                 parameter.copy_(tensors[name])
-    for name in {ours.rpartition(".")[0] for ours in made}:
-        encoder.initialise(model.get_submodule(name))
     dropped = tuple(f"{name}: {why}" for name, why in left.items())
     return encoder, model["mlm_head"] if mlm_head else None, dropped, tuple(made)
 
@@ -291,6 +309,10 @@ def _modern_name(name: str, prefix: str) -> str:
     """A name as today's checkpoints have it: no prefix, weight and bias for gamma and beta."""
     name = name.removeprefix(prefix)
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+
+
+def _same(copy: Tensor | None, original: Tensor | None) -> bool:
+    return copy is None or original is None or torch.equal(copy, original)
 
 
 def _in(name: str, modules: Iterable[str]) -> bool:

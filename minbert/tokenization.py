@@ -6,7 +6,6 @@ the first [SEP] and 1 after it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,17 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from minbert.files import read_json, write_json, write_text
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+"""What tokenizer_config.json says about normalizing -> the normalizer's own name for it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Tokenizer:
 
         Args:
             fast: must know [PAD], [UNK], [CLS], [SEP] and [MASK].
-            settings: tokenizer_config.json, kept for saving.
+            settings: tokenizer_config.json, kept for saving; where it says how to normalize, that
+                holds rather than what `fast` has, as in transformers.
         """
         missing = [token for token in SPECIAL_TOKENS if fast.token_to_id(token) is None]
         if missing:
@@ -50,6 +57,10 @@ class Tokenizer:
         fast.no_truncation()
         self.fast = fast
         self.settings = dict(settings or {})
+        if isinstance(fast.normalizer, BertNormalizer):
+            for setting, own in NORMALIZER.items():
+                if setting in self.settings:
+                    setattr(fast.normalizer, own, self.settings[setting])
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             fast.token_to_id(token) for token in SPECIAL_TOKENS
         )
@@ -70,12 +81,13 @@ class Tokenizer:
                 raise ValueError(f"{full} is not a tokenizer file: {error}") from None
         if not vocabulary.exists():
             raise ValueError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        return cls.from_vocab(vocabulary, lowercase=settings.get("do_lower_case", True))
+        return cls(cls.from_vocab(vocabulary).fast, settings)
 
     @classmethod
     def from_vocab(cls, path: Path, *, lowercase: bool = True) -> Tokenizer:
         """Read a vocab.txt: one token a line, its id the line's number from 0."""
-        tokens = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
+        tokens = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028
         if len(set(tokens)) != len(tokens):
             twice = next(t for n, t in enumerate(tokens) if t in tokens[:n])
             raise ValueError(f"{path} lists {twice!r} twice; a token has one line")
@@ -146,6 +158,5 @@ class Tokenizer:
             {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()},
         )
 
-    def _normalizer(self) -> dict[str, bool]:
-        normalizer = json.loads(self.fast.to_str()).get("normalizer") or {}
-        return {"do_lower_case": bool(normalizer.get("lowercase", False))}
+    def _normalizer(self) -> dict[str, bool | None]:
+        return {k: getattr(self.fast.normalizer, own, False) for k, own in NORMALIZER.items()}

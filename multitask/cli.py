@@ -163,6 +163,27 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's encoder as an ordinary backbone folder, which transformers loads too."""
+
+    run_folder: Annotated[Positional[Path], arg(name="run")]
+    """Run folder."""
+    folder: Positional[Path]
+    """Folder to write."""
+
+    def run(self) -> None:
+        from minbert.loading import save_pretrained
+        from multitask.predictor import Predictor
+
+        if (self.folder / "config.json").exists():
+            raise ValueError(f"{self.folder} holds a model or a run already; choose another folder")
+        predictor = Predictor(self.run_folder)
+        for extension in predictor.config.extensions:
+            extension.export(predictor.model)
+        print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """Show the installation, the tasks and the backbones, or what a run reached."""
 
@@ -239,6 +260,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
 )

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
-
 import minbert
 from data.readers import has_split
 from data.tasks import SPLITS, TASKS
 from minbert.loading import PACKAGES, find_backbone
 from multitask.config import TrainConfig
 from multitask.console import scores_table, table
-from multitask.run import Run, environment
+from multitask.environment import choose_device, environment
+from multitask.run import Run
 
 
 def describe_installation(data_dir: Path) -> str:
     """Versions, device, backbones, and the tasks with the files found for them."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     facts = environment(device)
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     backbones = []

@@ -11,21 +11,15 @@ figure.png            losses and scores
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minbert.files import read_json, write_json, write_text
+from minbert.loading import Backbone, fingerprint, load_backbone, save_config
 from multitask.config import TrainConfig
 
 
@@ -105,6 +99,23 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.config_path}: {error}") from None
 
+    def keep_backbone(self, backbone: Backbone) -> None:
+        """Write the encoder's config and tokenizer, and which weights it started from."""
+        save_config(self.backbone, backbone.encoder, backbone.tokenizer)
+        write_json(self.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
+
+    def load_backbone(self, config: TrainConfig) -> Backbone:
+        """The backbone that the run started from."""
+        backbone = backbone_of(config)
+        wanted = read_json(self.backbone / "source.json")["sha256"]
+        found = fingerprint(backbone.folder)
+        if found != wanted:
+            raise ValueError(
+                f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
+                f"holds {found}; put the former backbone back"
+            )
+        return backbone
+
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
@@ -127,46 +138,11 @@ class Run:
         return read_json(self.record_path)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a figure's reader may want to know of the program and the machine that made it."""
-    packages = ("torch", "numpy", "tokenizers", "safetensors")
-    return {
-        "commit": _commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, with a + where files differ from it."""
-
-    def git(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def backbone_of(config: TrainConfig) -> Backbone:
+    """The backbone that a config names; its pooler may be missing where it is not used."""
+    return load_backbone(
+        config.backbone,
+        revision=config.revision,
+        offline=config.offline,
+        fresh=() if config.pooling == "pooler" else ("pooler",),
+    )

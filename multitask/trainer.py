@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -224,15 +225,16 @@ class Trainer:
         """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
 
         The rows go through in batches of batch_size. Each batch's summed loss is divided by the
-        rows of all of them, so that their gradients add up to that of one large batch.
+        weight of all of them, so that their gradients add up to that of one large batch.
         """
-        config, source = self.config, self.data[name].train
+        size, source = self.config.batch_size, self.data[name].train
         rows = self.streams[name][self.progress.draws[name]]
         self.progress.draws[name] += 1
+        batches = [source.batch(rows[i : i + size]) for i in range(0, len(rows), size)]
+        weight = sum(batch.weight for batch in batches)
         total = torch.zeros((), device=self.model.device)
-        for start in range(0, len(rows), config.batch_size):
-            batch = source.batch(rows[start : start + config.batch_size]).to(self.model.device)
-            loss = self._loss(batch, name) / len(rows)
+        for batch in batches:
+            loss = self._loss(batch.to(self.model.device), name) / weight
             self.scaler.scale(loss).backward()
             total += loss.detach()
         line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
@@ -294,8 +296,7 @@ class Trainer:
             if not math.isfinite(last):
                 raise ValueError(
                     f"the loss is {last} at step {line['step']}, task {line['task']}, rows "
-                    f"{', '.join(ids)}; look at these rows, lower --lr, or use --precision fp32. "
-                    f"The last good state is in {self.run.last}"
+                    f"{', '.join(ids)}; look at these rows, lower --lr, or use --precision fp32"
                 )
             norm = line["grad_norm"]
             norm = None if norm is None else float(norm)
@@ -331,13 +332,32 @@ class Trainer:
         tensors = {f"model/{name}": p for name, p in self.parameters.items()}
         tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
         progress = asdict(self.progress)
-        state = {"progress": progress, "steps": steps, "scaler": self.scaler.state_dict()}
+        state = {
+            "progress": progress,
+            "steps": steps,
+            "scaler": self.scaler.state_dict(),
+            "rows": self._rows(),
+        }
         save_checkpoint(self.run.last, tensors, state)
+
+    def _rows(self) -> dict[str, int]:
+        """A checksum of each task's training rows: a run goes on with the rows it began with."""
+        return {
+            name: zlib.crc32(np.asarray(data.train.lengths), zlib.crc32("\n".join(ids).encode()))
+            for name, data in self.data.items()
+            for ids in [data.train.ids]
+        }
 
     def restore(self) -> None:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
             tensors, state = load_checkpoint(self.run.last)
+            changed = [name for name, rows in self._rows().items() if state["rows"][name] != rows]
+            if changed:
+                raise ValueError(
+                    f"the training rows of {', '.join(changed)} are not those that "
+                    f"{self.run.folder} began with; put the files back, or start a new run"
+                )
             parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
             for key, tensor in tensors.items():
                 part, _, name = key.partition("/")
@@ -360,7 +380,9 @@ class Trainer:
 @contextmanager
 def _random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
     """Dropout draws what (seed, step) gives, and the caller's random state is left as it was."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(np.random.SeedSequence((seed, 2, step)).generate_state(1)[0]))
+    number = int(np.random.SeedSequence((seed, 2, step)).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
+        if device.type == "cuda":
+            torch.cuda.manual_seed(number)
         yield

@@ -9,17 +9,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from minbert.files import write_json
-from minbert.loading import Backbone, fingerprint, load_backbone, save_config
+from minbert.loading import Backbone, fingerprint
 from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
+from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import summary, write_predictions
 from multitask.figures import draw_run
 from multitask.model import MultitaskModel
-from multitask.run import Run, environment, peak_memory_mb
+from multitask.run import Run, backbone_of
 from multitask.trainer import Trainer
 
 
@@ -30,55 +29,35 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
         KeyboardInterrupt: after Ctrl-C; the state is saved, and `resume` continues.
     """
-    device = choose_device(config)
-    backbone, data = _load(config, progress)
+    choose_device(config.device, config.precision)
+    backbone = backbone_of(config)
+    data = _load_data(config, backbone)
     run = Run.create(config)
-    save_config(run.backbone, backbone.encoder, backbone.tokenizer)
-    return _train(config, run, backbone, data, device, resumed=False, progress=progress)
+    run.keep_backbone(backbone)
+    return _train(config, run, backbone, data, resumed=False, progress=progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
     """Continue a run from its last checkpoint, with the settings it was started with."""
     run = Run.open(folder)
     config = run.config()
-    device = choose_device(config)
-    backbone, data = _load(config, progress)
-    return _train(config, run, backbone, data, device, resumed=True, progress=progress)
+    backbone = run.load_backbone(config)
+    data = _load_data(config, backbone)
+    return _train(config, run, backbone, data, resumed=True, progress=progress)
 
 
-def choose_device(config: TrainConfig) -> torch.device:
-    """The device that a config names, checked against what is there and what it can compute."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used: {reason}; try --device cpu") from None
-    if config.precision == "fp16" and device.type != "cuda":
-        raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
-    return device
-
-
-def _load(config: TrainConfig, progress: bool) -> tuple[Backbone, dict[str, TaskData]]:
-    backbone = load_backbone(
-        config.backbone,
-        revision=config.revision,
-        offline=config.offline,
-        fresh=() if config.pooling == "pooler" else ("pooler",),
-    )
-    data = load_data(config, backbone.tokenizer, backbone.encoder.config.max_positions)
+def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
+    """Read the data, and say what was left out or cut."""
+    max_positions = backbone.encoder.config.max_positions
+    data = load_data(config, backbone.tokenizer, max_positions)
+    limit = config.max_length or max_positions
     for name, task_data in data.items():
         for bad in task_data.skipped:
             print(f"left out {bad}", file=sys.stderr)
         for split, count in task_data.truncated.items():
             if count:
-                print(f"{name} {split}: {count} rows are longer than "
-                      f"{config.max_length or backbone.encoder.config.max_positions} tokens "
-                      "and were cut", file=sys.stderr)  # fmt: skip
-    return backbone, data
+                print(f"{name} {split}: cut {count} rows to {limit} tokens", file=sys.stderr)
+    return data
 
 
 def _train(
@@ -86,11 +65,11 @@ def _train(
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
-    device: torch.device,
     *,
     resumed: bool,
     progress: bool,
 ) -> Run:
+    device = choose_device(config.device, config.precision)
     model = MultitaskModel.from_config(config, backbone.encoder).to(device)
     if config.frozen:
         cache_features(model, data, progress=progress)

@@ -1,5 +1,13 @@
 """One file an encoder; importing this package registers them all."""
 
+from minbert.base import ENCODERS, Encoder
 from minbert.encoders import bert
 
-__all__ = ["bert"]
+__all__ = ["bert", "encoder_class"]
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The encoder registered under a `model_type`."""
+    if name not in ENCODERS:
+        raise ValueError(f"no encoder is called {name!r}; known are {sorted(ENCODERS)}")
+    return ENCODERS[name]

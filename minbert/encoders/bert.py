@@ -256,6 +256,10 @@ class Bert(Encoder):
         "norm": "cls.predictions.transform.LayerNorm",
         "bias": "cls.predictions.bias",
     }
+    TIED: ClassVar = {
+        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
     DROPPED: ClassVar = {
         "embeddings.position_ids": "positions are counted, not stored",
         "cls.predictions.decoder": "tied to the word embeddings and to cls.predictions.bias",

@@ -16,9 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from multitask.model import MultitaskModel
+    from torch import Tensor, nn
 
 TaskGradients = dict[str, list["Tensor | None"]]
 """Task -> the gradient of its loss, one tensor a trainable parameter, None where it has none."""
@@ -26,14 +24,14 @@ TaskGradients = dict[str, list["Tensor | None"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Extension:
-    """Changes to the training, each hook on its own."""
+    """Changes to the training, each hook on its own. `model` is a MultitaskModel."""
 
     name: ClassVar[str]
 
-    def prepare(self, model: MultitaskModel) -> None:
+    def prepare(self, model: nn.Module) -> None:
         """Change the model before the optimizer is made: add adapters, freeze parameters."""
 
-    def lr_scale(self, model: MultitaskModel) -> Mapping[str, float]:
+    def lr_scale(self, model: nn.Module) -> Mapping[str, float]:
         """Parameter name -> factor of its learning rate; names left out keep theirs."""
         return {}
 
@@ -50,7 +48,7 @@ class Extension:
         """Whether `combine` is overridden: only then are gradients kept apart by task."""
         return type(self).combine is not Extension.combine
 
-    def export(self, model: MultitaskModel) -> None:
+    def export(self, model: nn.Module) -> None:
         """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
 
 

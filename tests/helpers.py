@@ -1,0 +1,141 @@
+"""What several tests share: a tiny random BERT, tiny learnable data in the real formats, and a
+trainer on them."""
+
+import csv
+import random
+from pathlib import Path
+
+import torch
+
+from minbert import Bert, BertConfig, Tokenizer, load_backbone, save_pretrained
+from multitask import MultitaskModel, TrainConfig
+from multitask.dataset import cache_features, load_data
+from multitask.run import Run
+from multitask.trainer import Trainer
+
+FILLERS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "nt"]
+SIGNS = {
+    "sst": ["awful", "poor", "plain", "good", "superb"],
+    "para": ["other", "same"],
+    "sts": ["zero", "one", "two", "three", "four", "five"],
+    "cola": ["wrong", "right"],
+}
+"""The word that gives each label away."""
+FILES = {"sst": "ids-sst", "para": "quora", "sts": "sts"}
+LABELS = {"sst": "sentiment", "para": "is_duplicate", "sts": "similarity"}
+ROWS = {"train": 22, "dev": 15, "test": 7}
+
+
+def write_backbone(folder, *, hidden_size=16, seed=0):
+    """A BERT of two layers with random weights, as a folder that `load_backbone` loads."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS]
+    words += [sign for signs in SIGNS.values() for sign in signs]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=hidden_size,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=24,
+        max_positions=32,
+        initializer_range=0.3,  # far from linear, so that no mistake hides in small numbers
+    )
+    return save_pretrained(folder, Bert(config), Tokenizer.from_vocab(folder / "vocab.txt"))
+
+
+def write_table(path, rows, *, quoted=True):
+    """Tab-separated rows, as the course (quoted) or GLUE (not quoted) writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if quoted:
+            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+        else:
+            file.writelines("\t".join(map(str, row)) + "\n" for row in rows)
+    return path
+
+
+def write_data(folder, rows=ROWS, seed=0):
+    """Files of sst, para, sts and cola in which one word gives the label away."""
+    draw = random.Random(seed)
+
+    def text(sign=None):
+        words = draw.choices(FILLERS, k=draw.randint(1, 7))
+        words.insert(draw.randint(0, len(words)), sign or draw.choice(FILLERS))
+        return " ".join(words)
+
+    for task, signs in SIGNS.items():
+        for split, count in rows.items():
+            table = []
+            for number in range(count):
+                label = number % len(signs)
+                row_id = f"{task}-{split}-{number}"
+                if task == "cola":
+                    row = ["gj04", label, "", text(signs[label])]
+                    table.append([number, row[3]] if split == "test" else row)
+                    continue
+                pair = [] if task == "sst" else [text()]
+                row = [number, row_id, *pair, f" {text(signs[label])}", label]
+                table.append([number, float(number), *row[1:-1]] if split == "test" else row)
+            if task == "cola":
+                head = [["index", "sentence"]] if split == "test" else []
+                write_table(folder / f"CoLA/{split}.tsv", head + table, quoted=False)
+                continue
+            names = ["id", "sentence"] if task == "sst" else ["id", "sentence1", "sentence2"]
+            head = ["0", "", *names] if split == "test" else ["", *names, LABELS[task]]
+            part = "test-student" if split == "test" else split
+            write_table(folder / f"{FILES[task]}-{part}.csv", [head, *table])
+    return folder
+
+
+def tiny(folder):
+    """A folder with a backbone and data: what `config` starts from."""
+    write_backbone(folder / "backbone")
+    write_data(folder / "data")
+    return folder
+
+
+def config(folder, out="run", **changes):
+    """A short run on the tiny data, without dropout."""
+    settings = {
+        "tasks": ("sst", "sts"),
+        "data_dir": folder / "data",
+        "backbone": str(folder / "backbone"),
+        "out": folder / out,
+        "overwrite": True,
+        "head_size": 8,
+        "head_dropout": 0.0,
+        "encoder_dropout": 0.0,
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 1e-2,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    return TrainConfig(**{**settings, **changes})
+
+
+def make_trainer(settings, dtype=torch.float32):
+    """What `train` makes before it trains."""
+    backbone = load_backbone(settings.backbone)
+    data = load_data(settings, backbone.tokenizer, backbone.encoder.config.max_positions)
+    model = MultitaskModel.from_config(settings, backbone.encoder).to(dtype)
+    if settings.frozen:
+        cache_features(model, data, progress=False)
+    return Trainer(settings, model, data, Run.create(settings), progress_bar=False)
+
+
+def weights(trainer):
+    """A copy of what a trainer trains."""
+    return {name: p.detach().clone() for name, p in trainer.parameters.items()}
+
+
+def without_seconds(lines):
+    """Lines of metrics.jsonl without the one thing in them that a clock gave."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def predictions(folder):
+    """The prediction files of a run, byte for byte."""
+    return {path.name: path.read_bytes() for path in Path(folder, "predictions").iterdir()}
