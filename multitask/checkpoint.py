@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from minbert.files import replacing
 
-FORMAT = "minbert checkpoint 1"
+FORMAT = "minbert checkpoint 2"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors and JSON values to one file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": FORMAT, "state": json.dumps(state), "sha256": _checksum(plain)}
+    text = json.dumps(state)
+    header = {"format": FORMAT, "state": text, "sha256": _checksum(plain, text)}
     with replacing(path) as temporary:
         save_file(plain, temporary, metadata=header)
 
@@ -53,13 +54,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is no checkpoint of this version ({FORMAT!r}), its format is "
             f"{header.get('format')!r}; a plain model folder is loaded with --backbone"
         )
-    found = _checksum(tensors)
+    state = header.get("state", "")
+    found = _checksum(tensors, state)
     if found != header.get("sha256"):
         raise ValueError(
-            f"{path} is damaged: its tensors have checksum {found}, not {header.get('sha256')}; "
+            f"{path} is damaged: its contents have checksum {found}, not {header.get('sha256')}; "
             "take another checkpoint of the run, or train again"
         )
-    return tensors, json.loads(header["state"])
+    return tensors, json.loads(state)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -112,9 +114,9 @@ def load_optimizer(
         optimizer.state[parameters[name]] = state
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -154,7 +154,7 @@ class Predict:
             size = 2 if pair else 1
             yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
         elif self.file:
-            with self.file.open(encoding="utf-8") as lines:
+            with self.file.open(encoding="utf-8-sig") as lines:
                 yield from _split(lines, pair, str(self.file))
         elif sys.stdin.isatty():
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")
@@ -287,7 +287,8 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(130)
 
 
@@ -312,10 +313,14 @@ def _run_folder(folder: Path | None) -> Path:
 
 
 def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
-    for number, line in enumerate(lines, start=1):
-        texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
-        wanted = 2 if pair else 1
-        if len(texts) != wanted or not all(text.strip() for text in texts):
-            rule = "two texts with a tab between them" if pair else "one text, not empty"
-            raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line.rstrip()!r}")
-        yield texts
+    try:
+        for number, line in enumerate(lines, start=1):
+            texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
+            wanted = 2 if pair else 1
+            if len(texts) != wanted or not all(text.strip() for text in texts):
+                rule = "two texts with a tab between them" if pair else "one text, not empty"
+                line = line.rstrip()
+                raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")
+            yield texts
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from data.readers import OnBadRow
 from data.tasks import get_task
@@ -117,6 +117,10 @@ class TrainConfig:
             get_task(name)
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {known}")
         positive = ("epochs", "steps_per_epoch", "batch_size", "accumulate", "head_size",
                     "max_length", "patience", "save_every", "log_every", "limit")  # fmt: skip
         for name in positive:
@@ -130,6 +134,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), it is {value}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of all steps, from 0 to 1; it is {self.warmup}")
         if self.frozen and self.pair == "cosine":

@@ -30,8 +30,11 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, config: TrainConfig) -> Run:
-        """Make the folder of a new run; one that holds a run is not touched unless asked."""
+    def create(cls, config: TrainConfig, backbone: Backbone) -> Run:
+        """Make the folder of a new run; one that holds a run is not touched unless asked.
+
+        It keeps the encoder's config and tokenizer, and which weights the run starts from.
+        """
         folder = config.out
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -44,12 +47,14 @@ class Run:
             )
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; choose another --out")
-        for path in (run.last, run.best, run.metrics_path, run.record_path, run.figure_path):
+        for path in (run.config_path, run.last, run.best, run.metrics_path, run.record_path,
+                     run.figure_path):  # fmt: skip
             path.unlink(missing_ok=True)
         for path in run.predictions.glob("*-output.csv"):
             path.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(run.config_path, config.to_dict())
+        save_config(run.backbone, backbone.encoder, backbone.tokenizer)
+        write_json(run.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
+        write_json(run.config_path, config.to_dict())  # last: a folder with a config is a run
         return run
 
     @classmethod
@@ -98,11 +103,6 @@ class Run:
             return TrainConfig.from_dict(read_json(self.config_path))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.config_path}: {error}") from None
-
-    def keep_backbone(self, backbone: Backbone) -> None:
-        """Write the encoder's config and tokenizer, and which weights it started from."""
-        save_config(self.backbone, backbone.encoder, backbone.tokenizer)
-        write_json(self.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
 
     def load_backbone(self, config: TrainConfig) -> Backbone:
         """The backbone that the run started from."""

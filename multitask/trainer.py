@@ -36,6 +36,7 @@ from multitask.evaluate import Evaluation, evaluate, summary
 from multitask.extensions.base import TaskGradients
 from multitask.heads import loss_sum
 from multitask.interrupts import interrupts
+from multitask.log import MetricsLog
 from multitask.model import MultitaskModel
 from multitask.run import Run
 from optim import SCHEDULES, AdamW, parameter_groups, set_lr
@@ -97,11 +98,7 @@ class Trainer:
         self.warmup_steps = round(config.warmup * self.total_steps)
         self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
         self._bar_shown = progress_bar
-        self._writer = None
-        if config.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(run.folder / "tensorboard")
+        self.log = MetricsLog(run, tensorboard=config.tensorboard)
 
     def _make_optimizer(self) -> AdamW:
         config = self.config
@@ -183,12 +180,13 @@ class Trainer:
         epoch = progress.evaluated + 1
         scores = self._score(epoch)
         score = summary(scores, self.model.tasks)["score"]
-        if score > progress.best_score:
-            progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
-            state = {"epoch": epoch, "scores": scores}
-            save_checkpoint(self.run.best, dict(self.parameters), state)
-        progress.evaluated = epoch
-        progress.losses = {}
+        with self._interrupts.held():
+            if score > progress.best_score:
+                progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
+                state = {"epoch": epoch, "scores": scores}
+                save_checkpoint(self.run.best, dict(self.parameters), state)
+            progress.evaluated = epoch
+            progress.losses = {}
 
     # One step
 
@@ -276,7 +274,7 @@ class Trainer:
             "train_loss": losses,
             **summary(scores, self.model.tasks),
         }
-        self._log([line])
+        self.log.write([line])
         return scores
 
     def evaluate(self, split: str) -> dict[str, Evaluation]:
@@ -306,22 +304,8 @@ class Trainer:
             sums[0] += last * line["rows"]
             sums[1] += line["rows"]
         self._pending.clear()
-        self._log(lines)
+        self.log.write(lines)
         return last
-
-    def _log(self, lines: list[dict[str, Any]]) -> None:
-        self.run.log(lines)
-        if self._writer is None:
-            return
-        for line in lines:
-            if line["kind"] == "step":
-                self._writer.add_scalar(f"loss/{line['task']}", line["loss"], line["step"])
-                self._writer.add_scalar("lr", line["lr"], line["step"])
-            else:
-                for name, metrics in line["scores"].items():
-                    for metric, value in metrics.items():
-                        self._writer.add_scalar(f"dev/{name}/{metric}", value, line["step"])
-        self._writer.flush()
 
     # Saving and resuming
 
@@ -352,6 +336,11 @@ class Trainer:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
             tensors, state = load_checkpoint(self.run.last)
+            if "progress" not in state:
+                raise ValueError(
+                    f"{self.run.last} holds weights alone, and nothing says where to go on; it is "
+                    "a best.safetensors under another name"
+                )
             changed = [name for name, rows in self._rows().items() if state["rows"][name] != rows]
             if changed:
                 raise ValueError(

@@ -6,7 +6,10 @@ run.record()["dev"]["sst"]["accuracy"]
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from minbert.files import write_json
@@ -27,14 +30,15 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
 
     Raises:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
-        KeyboardInterrupt: after Ctrl-C; the state is saved, and `resume` continues.
+        KeyboardInterrupt: after Ctrl-C; the message says where the state is saved, and `resume`
+            continues.
     """
     choose_device(config.device, config.precision)
     backbone = backbone_of(config)
     data = _load_data(config, backbone)
-    run = Run.create(config)
-    run.keep_backbone(backbone)
-    return _train(config, run, backbone, data, resumed=False, progress=progress)
+    run = Run.create(config, backbone)
+    with _resumable(run):
+        return _train(config, run, backbone, data, resumed=False, progress=progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
@@ -43,11 +47,26 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     config = run.config()
     backbone = run.load_backbone(config)
     data = _load_data(config, backbone)
-    return _train(config, run, backbone, data, resumed=True, progress=progress)
+    with _resumable(run):
+        return _train(config, run, backbone, data, resumed=True, progress=progress)
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
+        command = f"minbert train --resume {shlex.quote(str(run.folder))}"
+        raise KeyboardInterrupt(f"stopped; {saved}; continue with: {command}") from None
 
 
 def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
-    """Read the data, and say what was left out or cut."""
+    """Read the data, and say what was left out or cut, of the backbone too."""
+    for note in backbone.dropped:
+        print(f"backbone: left out {note}", file=sys.stderr)
+    for name in backbone.fresh:
+        print(f"backbone: not in the checkpoint, starts anew: {name}", file=sys.stderr)
     max_positions = backbone.encoder.config.max_positions
     data = load_data(config, backbone.tokenizer, max_positions)
     limit = config.max_length or max_positions

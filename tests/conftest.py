@@ -80,10 +80,13 @@ def write_bert() -> Callable[..., BertForPreTraining]:
 
 @pytest.fixture(scope="session")
 def odd(tmp_path_factory, write_bert) -> Twins:
-    """A small random BERT of odd sizes."""
+    """A small random BERT of odd sizes, in float64."""
     folder = tmp_path_factory.mktemp("odd")
-    reference = write_bert(folder)
-    return Twins(load_backbone(folder, mlm_head=True), reference)
+    reference = write_bert(folder).double()
+    ours = load_backbone(folder, mlm_head=True)
+    ours.encoder.double()
+    ours.mlm_head.double()
+    return Twins(ours, reference)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 trainer on them."""
 
 import csv
+import itertools
 import random
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SIGNS = {
 """The word that gives each label away."""
 FILES = {"sst": "ids-sst", "para": "quora", "sts": "sts"}
 LABELS = {"sst": "sentiment", "para": "is_duplicate", "sts": "similarity"}
+NUMBERS = itertools.count()
 ROWS = {"train": 22, "dev": 15, "test": 7}
 
 
@@ -96,14 +98,13 @@ def tiny(folder):
     return folder
 
 
-def config(folder, out="run", **changes):
-    """A short run on the tiny data, without dropout."""
+def config(folder, out=None, **changes):
+    """A short run on the tiny data, without dropout; by default in a folder of its own."""
     settings = {
         "tasks": ("sst", "sts"),
         "data_dir": folder / "data",
         "backbone": str(folder / "backbone"),
-        "out": folder / out,
-        "overwrite": True,
+        "out": folder / (out or f"run{next(NUMBERS)}"),
         "head_size": 8,
         "head_dropout": 0.0,
         "encoder_dropout": 0.0,
@@ -123,7 +124,7 @@ def make_trainer(settings, dtype=torch.float32):
     model = MultitaskModel.from_config(settings, backbone.encoder).to(dtype)
     if settings.frozen:
         cache_features(model, data, progress=False)
-    return Trainer(settings, model, data, Run.create(settings), progress_bar=False)
+    return Trainer(settings, model, data, Run.create(settings, backbone), progress_bar=False)
 
 
 def weights(trainer):

@@ -49,15 +49,13 @@ BOTH = pytest.mark.parametrize("name", ["padded", "packed"])
 
 
 def attend(x, mask):
-    """Attention of x to itself, in one head and with 1 / √H left to the function under test."""
+    """Attention of a sequence to itself, in one head."""
     q, k, v = split_heads(x, 1), split_heads(x * 0.7, 1), split_heads(x.sin(), 1)
-    return merge_heads(
-        scaled_dot_product_attention(q, k, v, mask[:, None, None], nn.Identity())[0]
-    )
+    return merge_heads(scaled_dot_product_attention(q, k, v, mask[:, None, None], nn.Identity())[0])
 
 
 def attend_alone(x):
-    """The same for one sequence (length, H), from the formula."""
+    """The same from the formula, for one sequence (length, H)."""
     scores = x @ (x * 0.7).T / math.sqrt(x.size(-1))
     return (scores.exp() / scores.exp().sum(-1, keepdim=True)) @ x.sin()
 
@@ -136,7 +134,9 @@ REDUCTIONS = {
     "first": lambda sequences: torch.stack([x[0] for x in sequences]),
     "mean": lambda sequences: torch.stack([x.sum(0) / len(x) for x in sequences]),
     "max": lambda sequences: torch.stack([x.max(0).values for x in sequences]),
-    "to_padded": lambda sequences: torch.stack([F.pad(x, (0, 0, 0, S - len(x))) for x in sequences]),
+    "to_padded": lambda sequences: torch.stack(
+        [F.pad(x, (0, 0, 0, S - len(x))) for x in sequences]
+    ),
 }
 
 
@@ -246,5 +246,5 @@ def test_a_wrong_mask_is_refused(case):
 
 @pytest.mark.parametrize("lengths", [[], [3, 0]])
 def test_packed_refuses_empty_sequences(lengths):
-    with pytest.raises(ValueError, match="at least one token.*leave empty ones out"):
+    with pytest.raises(ValueError, match=r"at least one token.*leave empty ones out"):
         Packed(lengths)

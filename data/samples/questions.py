@@ -19,35 +19,81 @@ _SLOTS: dict[str, list[str]] = {
     ],
     "country": [
         "Portugal", "Norway", "Kenya", "Japan", "Canada", "Peru", "Austria", "Vietnam", "Egypt",
-        "Greece", "Chile", "Poland",
+        "Greece", "Chile", "Poland", "Iceland", "Morocco", "Thailand", "Uruguay",
     ],
     "language": [
         "Spanish", "Korean", "Arabic", "French", "Swahili", "German", "Turkish", "Greek", "Welsh",
+        "Polish", "Hindi", "Finnish", "Dutch", "Japanese", "Hungarian", "Latin",
     ],
-    "instrument": ["violin", "guitar", "piano", "cello", "trumpet", "banjo", "flute", "harp"],
-    "code": ["Python", "Rust", "Java", "Go", "Haskell", "JavaScript", "Julia", "Fortran"],
+    "instrument": [
+        "violin", "guitar", "piano", "cello", "trumpet", "banjo", "flute", "harp", "clarinet",
+        "trombone", "mandolin", "saxophone", "bassoon", "ukulele",
+    ],
+    "code": [
+        "Python", "Rust", "Java", "Go", "Haskell", "JavaScript", "Julia", "Fortran", "Kotlin",
+        "Scala", "Ruby", "Perl", "Swift", "Lua",
+    ],
     "food": [
         "lentils", "potatoes", "chickpeas", "beets", "pancakes", "mushrooms", "noodles",
-        "green beans", "carrots", "scallops", "dumplings", "mussels",
+        "green beans", "carrots", "scallops", "dumplings", "mussels", "artichokes", "meatballs",
+        "turnips", "eggplants", "chestnuts", "sausages",
     ],
-    "pet": ["cat", "dog", "rabbit", "parrot", "hamster", "goldfish", "tortoise", "canary"],
-    "plant": ["basil", "tomatoes", "roses", "orchids", "mint", "lavender", "cucumbers", "tulips"],
-    "stain": ["red wine", "coffee", "ink", "grass", "tomato sauce", "candle wax", "rust"],
-    "cloth": ["carpet", "cotton shirt", "wool sweater", "sofa", "tablecloth", "silk dress"],
-    "device": ["phone", "laptop", "tablet", "printer", "router", "smartwatch", "camera"],
+    "pet": [
+        "cat", "dog", "rabbit", "parrot", "hamster", "goldfish", "tortoise", "canary", "ferret",
+        "guinea pig", "gecko", "cockatoo", "chinchilla", "hedgehog",
+    ],
+    "plant": [
+        "tomatoes", "roses", "orchids", "cucumbers", "tulips", "ferns", "peppers", "daffodils",
+        "peonies", "strawberries", "geraniums", "hydrangeas", "sunflowers", "lilies", "radishes",
+        "marigolds",
+    ],
+    "stain": [
+        "red wine", "coffee", "ink", "grass", "tomato sauce", "candle wax", "rust", "soy sauce",
+        "mustard", "nail polish",
+    ],
+    "cloth": [
+        "carpet", "cotton shirt", "wool sweater", "sofa", "tablecloth", "silk dress", "mattress",
+        "leather jacket", "tie",
+    ],
+    "device": [
+        "phone", "laptop", "tablet", "printer", "router", "smartwatch", "camera", "dishwasher",
+        "washing machine", "game console", "television", "vacuum cleaner",
+    ],
+    "gadget": [
+        "phone", "laptop", "tablet", "camera", "desktop computer", "game console", "television",
+        "memory card",
+    ],
     "unit": ["miles", "kilometers", "meters", "feet", "inches", "centimeters", "yards", "fathoms"],
-    "sport": ["tennis", "swimming", "rowing", "chess", "fencing", "climbing", "skiing", "archery"],
+    "sport": [
+        "tennis", "swimming", "rowing", "chess", "fencing", "climbing", "skiing", "archery",
+        "judo", "cycling", "sailing", "badminton", "running", "surfing", "golf", "karate",
+    ],
     "job": [
         "nurse", "pilot", "carpenter", "translator", "plumber", "librarian", "chef", "surveyor",
-        "park ranger", "gardener",
+        "park ranger", "gardener", "dentist", "pharmacist", "tailor", "journalist",
     ],
-    "subject": ["algebra", "statistics", "organic chemistry", "grammar", "music theory", "optics"],
-    "body": ["knee", "shoulder", "lower back", "ankle", "wrist", "neck", "elbow"],
-    "book": ["a novel", "a memoir", "a cookbook", "a children's book", "a travel guide"],
-    "number": ["two", "three", "five", "ten", "twelve", "twenty", "thirty", "forty"],
-    "month": ["January", "March", "May", "July", "September", "November"],
-    "bill": ["electricity", "heating", "water", "phone", "grocery"],
-    "word": ["hence", "whence", "moot", "per diem", "ad hoc", "erstwhile", "nonplussed", "anon"],
+    "subject": [
+        "algebra", "statistics", "organic chemistry", "grammar", "music theory", "optics",
+        "genetics", "thermodynamics", "calculus", "logic", "geometry", "probability",
+    ],
+    "body": ["knee", "shoulder", "lower back", "ankle", "wrist", "neck", "elbow", "hip", "thumb"],
+    "book": [
+        "a novel", "a memoir", "a cookbook", "a children's book", "a travel guide", "a biography",
+        "a textbook", "a collection of poems", "a crime story", "a comic book",
+    ],
+    "number": [
+        "two", "three", "four", "five", "six", "seven", "nine", "ten", "twelve", "fifteen",
+        "twenty", "thirty", "forty", "fifty",
+    ],
+    "month": [
+        "January", "February", "March", "April", "May", "June", "July", "August", "September",
+        "October", "November", "December",
+    ],
+    "bill": ["electricity", "heating", "water", "phone", "grocery", "internet", "gas", "vet"],
+    "word": [
+        "hence", "whence", "moot", "per diem", "ad hoc", "erstwhile", "nonplussed", "anon",
+        "verbatim", "sanguine", "penultimate", "ersatz", "quotidian", "terse",
+    ],
 }  # fmt: skip
 _SLIGHT = {"number", "month", "unit", "country", "book", "city", "bill", "cloth"}
 
@@ -69,13 +115,13 @@ class Intent:
 _INTENTS: tuple[Intent, ...] = (
     Intent(
         (
-            "How do I move my photos from a {device1} to a {device2}?",
-            "What is the easiest way to get the pictures on my {device1} onto my {device2}?",
-            "My photos are on my {device1}. How can I copy them to a {device2}?",
+            "How do I move my photos from a {gadget1} to a {gadget2}?",
+            "What is the easiest way to get the pictures on my {gadget1} onto my {gadget2}?",
+            "My photos are on my {gadget1}. How can I copy them to a {gadget2}?",
         ),
         (
-            "How do I delete my photos from a {device1} and a {device2}?",
-            "Are photos of a {device1} as sharp as those of a {device2}?",
+            "How do I delete my photos from a {gadget1} and a {gadget2}?",
+            "Are photos of a {gadget1} as sharp as those of a {gadget2}?",
         ),
         directed=True,
     ),
@@ -468,8 +514,8 @@ _INTENTS: tuple[Intent, ...] = (
     ),
 )  # fmt: skip
 
-_OPENERS = [""] * 12 + ["Does anyone know: ", "Quick question: ", "Seriously, ", "So "]
-_CLOSERS = [""] * 12 + [" Any advice is welcome.", " Thanks!"]
+_OPENERS = [""] * 26 + ["Does anyone know: ", "Quick question: ", "Seriously, ", "So "]
+_CLOSERS = [""] * 22 + [" Any advice is welcome.", " Thanks!"]
 # Other words for the same, whatever the question is about.
 _REWORDINGS: list[tuple[str, list[str]]] = [
     (r"^How do I ", ["How can one ", "How would I ", "What do I do to "]),
@@ -490,13 +536,18 @@ _REWORDINGS: list[tuple[str, list[str]]] = [
     (r"^Do I need a ", ["Must I have a ", "Is it true that I need a "]),
     (r"^Does (\{\w+\}) have ", [r"Is it true that \1 has "]),
     (r"^Do (\{\w+\}) ", [r"Is it true that \1 "]),
-    (r"^Can (adults|children|a) ", [r"Could \1 ", r"Do you think \1 can "]),
+    (r"^Can (adults|children|a \{pet1?\}) ", [r"Could \1 ", r"Do you think \1 can "]),
 ]
 
 
 def _swapped(values: dict[str, str]) -> dict[str, str]:
     first, second = sorted(values)
     return {first: values[second], second: values[first]}
+
+
+def _reworder(question: str) -> tuple[str, list[str]] | None:
+    """The first rewording that applies."""
+    return next((each for each in _REWORDINGS if re.search(each[0], question)), None)
 
 
 class Asker:
@@ -511,10 +562,11 @@ class Asker:
         values = self._values(intent)
         one, two = self.rng.sample(intent.wordings, 2)
         swap = intent.symmetric and self.rng.random() < 0.6
-        if self.rng.random() < 0.25:
-            # The neighbors too, or a question that is one of those would always mean "different".
-            one = self.rng.choice(intent.wordings + 2 * intent.near)
-            two, swap = self._reword(one), False
+        # The neighbors too, or a question that is one of those would always mean "different".
+        able = [each for each in intent.wordings + 2 * intent.near if _reworder(each)]
+        if able and self.rng.random() < 0.25:
+            one, swap = self.rng.choice(able), False
+            two = self._reword(one)
         return self._dressed(one, values, two, _swapped(values) if swap else values)
 
     def different(self) -> tuple[str, str]:
@@ -545,10 +597,8 @@ class Asker:
         return pair[0], pair[1]
 
     def _reword(self, question: str) -> str:
-        for pattern, others in _REWORDINGS:
-            if re.search(pattern, question):
-                return re.sub(pattern, self.rng.choice(others), question)
-        return f"I wonder: {question}"
+        pattern, others = _reworder(question) or ("", [""])
+        return re.sub(pattern, self.rng.choice(others), question)
 
     def _values(self, intent: Intent) -> dict[str, str]:
         names = sorted(set(re.findall(r"\{(\w+)\}", intent.wordings[0])))

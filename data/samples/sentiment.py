@@ -245,8 +245,11 @@ class Reviewer:
         word = self.rng.choice(table[level])
         if kind < 0.6 and not word.startswith(_NOT_GRADED):
             return f"{subject} is {self.rng.choice(_STRONGER)} {word}", level * 1.4
-        if kind < 0.7 and not word.startswith(_NOT_GRADED):
-            return f"{subject} is {self.rng.choice(_WEAKER)} {word}", level * 0.5
+        if kind < 0.7:
+            side = level // abs(level)
+            mild = self.rng.choice(table[side])
+            if not mild.startswith(_NOT_GRADED):
+                return f"{subject} is {self.rng.choice(_WEAKER)} {mild}", side * 0.5
         return f"{subject} is {word}", float(level)
 
     def _verb_clause(self, sign: int = 0) -> Scored:
@@ -309,7 +312,9 @@ class Reviewer:
 
     def _verb(self) -> Scored:
         text, score = self._verb_clause()
-        return self._fill(f"{{name}} 's {text[4:]}" if text.startswith("the ") else text), score
+        for noun in ("film", "movie", "picture"):
+            text = text.replace(f"the {noun} ", self._fill(f"{{name}} 's {noun} "))
+        return text, score
 
     def _verdict(self) -> Scored:
         best = self.rng.random() < 0.5

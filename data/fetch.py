@@ -1,0 +1,252 @@
+"""Downloads the real data sets from their public homes: `minbert data fetch`.
+
+The sets and their homes are in sources.py. A download goes to `<file>.part`, resumes where it was
+cut off (download.py), and becomes the file only when its checksum is right. Where no checksum is
+known, the first download's is written to checksums.json in the target folder, and the file is held
+to it from then on. Nothing is written outside the target folder, and an archive with a member that
+would be is refused whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from data.download import FetchError, download, say
+from data.sources import ALL, COURSE, SOURCES, File, Source
+
+__all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
+
+RECORD = "checksums.json"
+
+
+def fetch(
+    target: Path,
+    names: Sequence[str] = ALL,
+    *,
+    sources: Mapping[str, Source] = SOURCES,
+    progress: bool = True,
+) -> list[Path]:
+    """Download data sets into a folder; what is there and right is left alone.
+
+    Args:
+        target: folder that the files go to, as in `target/cs224n/ids-sst-train.csv`.
+        names: data sets to fetch; all sources by default.
+        sources: what there is to fetch, by name.
+        progress: show a bar for each download.
+
+    Returns:
+        The paths of all files of these sets.
+
+    Raises:
+        FetchError: an unknown name, no network, a wrong checksum, an unsafe path or archive.
+    """
+    names = (names,) if isinstance(names, str) else tuple(sources if names is ALL else names)
+    unknown = [name for name in names if name not in sources]
+    if unknown:
+        raise FetchError(f"no data set is called {unknown[0]!r}; known are {', '.join(sources)}")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(f"{target} cannot be a data folder ({error}); name another") from None
+    record = _Record(target)
+    paths = []
+    for name in names:
+        source = sources[name]
+        kept = list((source.derived or source.files).values())
+        missing = [file for file in kept if not record.has(file)]
+        if missing:
+            say(f"{name}: {source.licence}; see {source.homepage}")
+            if source.url.endswith(".zip"):
+                _from_archive(source, target, record, progress)
+            else:
+                _one_by_one(source, target, record, progress)
+            if source.derive is not None:
+                source.derive(target)
+                for file in missing:
+                    path = inside(target, file.path)
+                    _settle(path.with_name(f"{path.name}.part"), path, file, record, source.url)
+        paths += [inside(target, file.path) for file in kept]
+    return paths
+
+
+def inside(target: Path, path: str) -> Path:
+    """The file `path` under `target`; refuses what would lie elsewhere, by `..` or by a link."""
+    full = target / path
+    if _unsafe(path) or not full.resolve().is_relative_to(target.resolve()):
+        raise FetchError(
+            f"{path!r} would be written outside {target}; the paths of a source are relative, "
+            "without '..', and no folder on the way is a link to elsewhere"
+        )
+    return full
+
+
+def _unsafe(name: str) -> bool:
+    """Whether a path is absolute, has a drive letter or climbs up, on any system."""
+    posix = name.replace("\\", "/")
+    return (
+        not posix
+        or posix.startswith("/")
+        or re.match(r"[A-Za-z]:", posix) is not None
+        or ".." in PurePosixPath(posix).parts
+        or "\0" in posix
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _Record:
+    """What files must be: the known checksums, and those remembered in checksums.json."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target / RECORD
+        self.sums: dict[str, str] = {}
+        if self.path.exists():
+            try:
+                self.sums = dict(json.loads(self.path.read_text(encoding="utf-8")))
+            except (TypeError, ValueError) as error:
+                raise FetchError(
+                    f"{self.path} is damaged ({error}); delete it, then rerun"
+                ) from None
+
+    def has(self, file: File) -> bool:
+        """Whether the file is there; one that is there and wrong is for its owner to move."""
+        path = inside(self.target, file.path)
+        if not path.exists():
+            return False
+        known, found = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if known is None:
+            self._remember(file, found)
+        elif known != found:
+            raise FetchError(
+                f"{path} has sha256 {found}, not {known}; it was changed, or is another version. "
+                "Move it away or delete it, then rerun"
+            )
+        return True
+
+    def accept(self, path: Path, file: File, origin: str) -> None:
+        """Check what was just made for `file` at `path`; a wrong one is removed."""
+        known, found = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if known is None:
+            self._remember(file, found)
+        elif known != found:
+            path.unlink()
+            raise FetchError(
+                f"{file.path} from {origin} has sha256 {found}, not {known}; it was removed. "
+                f"Rerun to download it again; if that does not help, the public file has changed"
+                + ("" if file.sha256 else f": delete its line in {self.path} to accept that")
+            )
+
+    def _remember(self, file: File, found: str) -> None:
+        say(f"{file.path}: no checksum is known; remembering {found[:12]}... in {self.path}")
+        self.sums[file.path] = found
+        part = self.path.with_name(f"{RECORD}.part")
+        part.write_text(json.dumps(self.sums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(part, self.path)
+
+
+def _one_by_one(source: Source, target: Path, record: _Record, progress: bool) -> None:
+    for name, file in source.files.items():
+        path = inside(target, file.path)
+        if not record.has(file):
+            url = source.url + name
+            hint = f"place it at {path}"
+            part = download(url, path, max_bytes=source.max_bytes, hint=hint, progress=progress)
+            _settle(part, path, file, record, url)
+
+
+def _settle(part: Path, path: Path, file: File, record: _Record, origin: str) -> None:
+    """Let a finished file take its place, if it is what it should be."""
+    record.accept(part, file, origin)
+    os.replace(part, path)
+
+
+def _from_archive(source: Source, target: Path, record: _Record, progress: bool) -> None:
+    archive = inside(target, PurePosixPath(urlsplit(source.url).path).name)
+    name, file = next(iter(source.files.items()))
+    hint = f"unpack it so that its {name} becomes {target / file.path}, and so on"
+    part = download(source.url, archive, max_bytes=source.max_bytes, hint=hint, progress=progress)
+    try:
+        if source.sha256 is not None and (found := sha256_of(part)) != source.sha256:
+            raise FetchError(
+                f"{source.url} has sha256 {found}, not {source.sha256}; it was removed. Rerun to "
+                "download it again; if that does not help, the public file has changed"
+            )
+        _unpack(part, source, target, record)
+    finally:
+        part.unlink()
+
+
+def _unpack(archive: Path, source: Source, target: Path, record: _Record) -> None:
+    """Write the listed members, all or none of them."""
+    unpacked: list[tuple[Path, Path]] = []
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = {info.filename: info for info in opened.infolist()}
+            for info in opened.infolist():
+                _check_member(info, source.url)
+            missing = [name for name in source.files if name not in members]
+            if missing:
+                raise FetchError(
+                    f"{source.url} has no member {missing[0]!r}, only "
+                    f"{', '.join(list(members)[:8])}; the public file has changed"
+                )
+            size = sum(members[name].file_size for name in source.files)
+            if size > source.max_bytes:
+                raise FetchError(
+                    f"{source.url} unpacks to {size} bytes, more than max_bytes "
+                    f"{source.max_bytes} of its source; it is not what it should be"
+                )
+            for name, file in source.files.items():
+                path = inside(target, file.path)
+                if record.has(file):
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_name(f"{path.name}.part")
+                unpacked.append((part, path))
+                # zipfile stops at the declared size, so the sum above bounds what is written.
+                with opened.open(members[name]) as packed, part.open("wb") as out:
+                    shutil.copyfileobj(packed, out)
+                record.accept(part, file, source.url)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise FetchError(
+            f"{source.url} is not a sound zip archive ({error}); it was removed, rerun to "
+            "download it again"
+        ) from None
+    else:
+        for part, path in unpacked:
+            os.replace(part, path)
+    finally:
+        for part, _ in unpacked:
+            part.unlink(missing_ok=True)
+
+
+def _check_member(info: zipfile.ZipInfo, url: str) -> None:
+    # orig_filename, for zipfile itself mends some of the names.
+    for name in (info.filename, info.orig_filename):
+        if _unsafe(name):
+            raise FetchError(
+                f"{url} has a member {name!r} that would be written outside the target folder; "
+                "nothing was unpacked. Do not use this archive"
+            )
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise FetchError(
+            f"{url} has a member {info.filename!r} that is a symbolic link; nothing was "
+            "unpacked. Do not use this archive"
+        )

@@ -1,0 +1,299 @@
+"""Heads and model: poolings, losses and answers against formulas; layouts against each other."""
+
+import itertools
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import config, tiny
+from torch import nn
+
+from data.tasks import TASKS, get_task
+from minbert import Packed, Padded, load_backbone
+from minbert.base import EncoderOutput
+from multitask import MultitaskModel
+from multitask.dataset import load_data
+from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_cosine, loss_sum
+
+FOUR = ("sst", "para", "sts", "cola")
+TIGHT = {"rtol": 0, "atol": 1e-12}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def make_model(folder, **changes):
+    """A model in float64 in train mode (without dropout), and the data of its config."""
+    settings = config(folder, tasks=FOUR, **changes)
+    backbone = load_backbone(settings.backbone)
+    data = load_data(settings, backbone.tokenizer, backbone.encoder.config.max_positions)
+    return MultitaskModel.from_config(settings, backbone.encoder).double(), data
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+# Pooling and comparing
+
+LENGTHS = [3, 1, 5]
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize(
+    "pooling, formula",
+    [
+        ("cls", lambda rows: rows[0]),
+        ("mean", lambda rows: rows.mean(axis=0)),
+        ("max", lambda rows: rows.max(axis=0)),
+    ],
+)
+def test_poolings_look_at_the_real_tokens_of_each_sequence(pooling, formula, layout):
+    sequences = [random(length, 4, seed=length) - 2 for length in LENGTHS]  # most of it below 0
+    if layout == "packed":
+        states, where = torch.cat(sequences), Packed(LENGTHS)
+    else:
+        states = torch.full((3, 5, 4), 99.0, dtype=torch.float64)  # as wrong as can be at padding
+        for row, sequence in zip(states, sequences):
+            row[: len(sequence)] = sequence
+        where = Padded(torch.arange(5) < torch.tensor(LENGTHS)[:, None])
+    output = EncoderOutput(last_hidden_state=states, pooler_output=None, layout=where)
+    expected = np.stack([formula(sequence.numpy()) for sequence in sequences])
+    np.testing.assert_allclose(POOLINGS[pooling](output), expected, **TIGHT)
+
+
+def test_pooler_is_the_encoders_own_and_must_be_there():
+    pooled = random(3, 4)
+    output = SimpleNamespace(pooler_output=pooled)
+    assert POOLINGS["pooler"](output) is pooled
+    with pytest.raises(ValueError, match="no pooler; choose pooling cls, mean or max"):
+        POOLINGS["pooler"](SimpleNamespace(pooler_output=None))
+
+
+def test_an_unknown_pooling_lists_the_known_ones(folder):
+    encoder = load_backbone(folder / "backbone").encoder
+    with pytest.raises(ValueError, match="'sum'; known are pooler, cls, mean, max"):
+        MultitaskModel(encoder, [get_task("sst")], pooling="sum")
+
+
+def test_two_embeddings_are_compared_by_the_formulas():
+    u, v = random(6, 5), random(6, 5, seed=1)
+    x, y = u.numpy(), v.numpy()
+    np.testing.assert_array_equal(compare_concat(u, v), np.concatenate([x, y, abs(x - y)], axis=1))
+    cosine = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    np.testing.assert_allclose(compare_cosine(u, v), cosine[:, None], **TIGHT)
+
+
+# Losses and answers
+
+
+def log(x):
+    return np.log(x)
+
+
+def reference_loss(task, outputs, labels):
+    """The loss of each row by its definition, without care for overflow."""
+    if task.kind == "classes":
+        exponents = np.exp(outputs)
+        chances = exponents / exponents.sum(axis=1, keepdims=True)
+        return -log(chances[np.arange(len(labels)), labels.astype(int)])
+    if task.kind == "binary":
+        yes = 1 / (1 + np.exp(-outputs[:, 0]))
+        return -(labels * log(yes) + (1 - labels) * log(1 - yes))
+    return (outputs[:, 0] - labels) ** 2
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_loss_is_the_sum_over_rows_and_its_gradient_that_of_the_formula(name):
+    task = TASKS[name]
+    outputs = random(7, task.num_outputs, seed=2).float().requires_grad_()
+    top = len(task.classes) or 6
+    labels = torch.arange(7.0) % top
+    loss = loss_sum(task, outputs, labels)
+    loss.backward()
+    values, truth = outputs.detach().double().numpy(), labels.numpy()
+    assert loss.item() == pytest.approx(reference_loss(task, values, truth).sum(), rel=1e-6)
+
+    step = 1e-6  # central differences in float64
+    slope = np.empty_like(values)
+    for column in range(values.shape[1]):
+        shift = step * np.eye(values.shape[1])[column]
+        up, down = (reference_loss(task, values + s * shift, truth) for s in (1, -1))
+        slope[:, column] = (up - down) / (2 * step)
+    np.testing.assert_allclose(outputs.grad, slope, atol=2e-6)
+
+
+@pytest.mark.parametrize("name, label", [("sst", 0.0), ("para", 0.0)])
+def test_loss_is_finite_however_wrong_the_answer_is(name, label):
+    task = TASKS[name]
+    outputs = torch.zeros(1, task.num_outputs)
+    outputs[0, -1] = 1e4
+    assert loss_sum(task, outputs, torch.tensor([label])).item() == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_answers_are_the_likeliest_class_or_the_number(name, dtype):
+    task = TASKS[name]
+    outputs = (3 * random(40, task.num_outputs, seed=3)).to(dtype)
+    values = outputs.double().numpy()
+    found, chances = answers(task, outputs)
+    if task.kind == "regression":
+        assert chances is None
+        np.testing.assert_array_equal(found, values[:, 0])
+        return
+    if task.kind == "binary":
+        yes = 1 / (1 + np.exp(-values))
+        expected = np.concatenate([1 - yes, yes], axis=1)
+    else:
+        exponents = np.exp(values)
+        expected = exponents / exponents.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(chances, expected, atol=1e-6)
+    np.testing.assert_array_equal(found, expected.argmax(axis=1))
+    assert len(set(found.tolist())) == len(task.classes)
+
+
+# Heads
+
+
+def gelu(x):
+    return x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_head_is_two_linear_maps_with_a_gelu_between_and_the_first_is_shared(name):
+    heads = Heads([TASKS[task] for task in FOUR], 6, head_size=5, dropout=0.0).double()
+    features = random(3, 6)
+    shared, output = heads.shared["single"], heads.outputs[name]
+    w1, b1, w2, b2 = (
+        p.detach().numpy() for p in (shared.weight, shared.bias, output.weight, output.bias)
+    )
+    expected = gelu(features.numpy() @ w1.T + b1) @ w2.T + b2
+    found = heads(features, name)
+    assert found.shape == (3, TASKS[name].num_outputs)
+    np.testing.assert_allclose(found.detach(), expected, **TIGHT)
+    found.sum().backward()
+    others = {f"outputs.{task}" for task in FOUR if task != name}
+    assert shared.weight.grad.abs().sum() > 0
+    assert not others & {key.rpartition(".")[0] for key in gradients(heads)}
+
+
+def test_head_dropout_stands_before_and_after_the_shared_layer():
+    heads = Heads([TASKS["sst"]], 400, head_size=300, dropout=0.25)
+    seen = {}
+    heads.shared["single"].register_forward_pre_hook(lambda m, x: seen.update(before=x[0]))
+    heads.outputs["sst"].register_forward_pre_hook(lambda m, x: seen.update(after=x[0]))
+    heads(torch.ones(50, 400), "sst")
+    before, after = seen["before"], seen["after"]
+    assert before.unique().tolist() == pytest.approx([0, 4 / 3])
+    for x in (before, after):
+        assert (x == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    heads.eval()(torch.ones(50, 400), "sst")
+    assert (seen["before"] == 1).all() and (seen["after"] != 0).all()
+
+
+@pytest.mark.parametrize(
+    "name, scale, shift", [("sts", 5, 0), ("para", 10, -5)], ids=["regression", "binary"]
+)
+def test_cosine_output_is_scale_times_cosine_plus_shift(name, scale, shift):
+    heads = Heads([TASKS[name]], 6, pair="cosine")
+    cosine = torch.tensor([[-1.0], [0.0], [0.3], [1.0]])
+    np.testing.assert_allclose(heads(cosine, name).detach(), scale * cosine + shift, atol=1e-6)
+    heads(cosine, name).sum().backward()
+    assert heads.outputs[name].scale.grad.item() == pytest.approx(0.3)
+    assert heads.outputs[name].shift.grad.item() == 4
+
+
+def test_initial_values_depend_on_the_seed_alone(folder):
+    def values(seed):
+        model, _ = make_model(folder, seed=seed)
+        return torch.cat([p.flatten() for p in model.heads.parameters()])
+
+    torch.manual_seed(1)
+    first = values(5)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(values(5), first) and not torch.equal(values(6), first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# The model
+
+
+def pooled_texts(model, source, row):
+    """[CLS] text [SEP] of each text of a row on its own, through encoder and pooling."""
+    batch = source.batch([row])
+    parts = batch.layout.positions.flatten() == 0
+    ids = batch.input_ids.flatten()
+    starts = [*parts.nonzero().flatten().tolist(), len(ids)]
+    spans = itertools.pairwise(starts)
+    return [model.pooling(model.encoder(ids[None, a:b]))[0] for a, b in spans]
+
+
+@pytest.mark.parametrize("pair", ["concat", "cosine"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pair_modes_compare_the_embeddings_of_the_two_texts(folder, pair, pooling):
+    model, data = make_model(folder, pair=pair, pooling=pooling)
+    source = data["sts"].train
+    rows = [5, 2, 9]
+    features = model.features(source.batch(rows), "sts")
+    for found, row in zip(features.detach().numpy(), rows):
+        u, v = (vector.detach().numpy() for vector in pooled_texts(model, source, row))
+        if pair == "concat":
+            expected = np.concatenate([u, v, abs(u - v)])
+        else:
+            expected = [u @ v / math.sqrt((u @ u) * (v @ v))]
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+    single = model.features(data["sst"].train.batch(rows), "sst")
+    assert single.shape == (3, model.encoder.config.hidden_size)
+    assert model(source.batch(rows), "sts").shape == (3, 1)
+
+
+@pytest.mark.parametrize("pair", ["cross", "concat", "cosine"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_packed_and_padded_give_the_same_outputs_and_gradients(folder, pair, pooling):
+    rows, found = [3, 8, 0, 11, 5], {}
+    for layout in ("packed", "padded"):
+        model, data = make_model(folder, pair=pair, pooling=pooling, layout=layout)
+        outputs = {}
+        for name in ("sst", "sts"):
+            batch = data[name].train.batch(rows)
+            outputs[name] = model(batch, name)
+            loss_sum(model.tasks[name], outputs[name], batch.labels).backward()
+        found[layout] = outputs | gradients(model)
+    assert found["packed"].keys() == found["padded"].keys()
+    for name, packed in found["packed"].items():
+        torch.testing.assert_close(packed, found["padded"][name], rtol=1e-6, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_leaves_the_encoder_without_gradient(folder, frozen):
+    model, data = make_model(folder, frozen=frozen)
+    batch = data["sst"].train.batch([0, 1])
+    loss_sum(model.tasks["sst"], model(batch, "sst"), batch.labels).backward()
+    named = {name.partition(".")[0] for name in gradients(model)}
+    assert named == ({"heads"} if frozen else {"heads", "encoder"})
+
+
+@pytest.mark.parametrize("rate, expected", [(None, 0.1), (0.35, 0.35), (0.0, 0.0)])
+def test_encoder_dropout_is_the_checkpoints_or_the_configs(folder, rate, expected):
+    model, _ = make_model(folder, encoder_dropout=rate, head_dropout=0.2)
+    rates = {m.p for m in model.encoder.modules() if isinstance(m, nn.Dropout)}
+    assert rates == {expected} and model.heads.dropout.p == 0.2
+
+
+def test_features_in_a_batch_take_the_encoders_place(folder):
+    model, data = make_model(folder)
+    batch = data["para"].train.batch([1, 2])
+    features = model.features(batch, "para")
+    cached = replace(batch, features=features, input_ids=None, layout=None)
+    assert torch.equal(model(cached, "para"), model(batch, "para"))

@@ -1,0 +1,100 @@
+"""Who imports whom, and that the command line starts without torch."""
+
+import ast
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_IMPORT = {
+    "minbert": set(),
+    "optim": set(),
+    "data": {"minbert"},
+    "multitask": {"data", "minbert", "optim"},
+}
+"""Package -> the project's other packages that it may import."""
+
+
+@functools.cache
+def imported(path: Path) -> set[str]:
+    """Top-level names of all imports of a file, those inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def dependencies(*tables: str) -> set[str]:
+    """Import names of what pyproject.toml lists in these tables."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = [re.search(rf"^{table} = \[(.*?)\]$", text, re.M | re.S)[1] for table in tables]
+    names = {name for text in lists for name in re.findall(r'"([\w-]+)', text)}
+    return {{"scikit-learn": "sklearn"}.get(name, name) for name in names}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_the_arrows_between_packages_hold(package):
+    files = modules(package)
+    assert len(files) >= {"minbert": 7, "optim": 4, "data": 5, "multitask": 15}[package]
+    others = MAY_IMPORT.keys() - {package}
+    for path in files:
+        wrong = imported(path) & others - MAY_IMPORT[package]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_third_parties_are_dependencies(package):
+    known = dependencies("dependencies", "tensorboard") | sys.stdlib_module_names
+    assert {"torch", "numpy", "sklearn", "tensorboard", "json"} <= known
+    assert "transformers" not in known
+    found = set()
+    for path in modules(package):
+        found |= imported(path)
+        unknown = imported(path) - known - MAY_IMPORT.keys()
+        assert not unknown, f"{path.relative_to(ROOT)} imports {sorted(unknown)}"
+    assert found & known
+
+
+def test_imports_inside_functions_are_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("def f():\n    from multitask.config import x\n    import os.path\n")
+    assert imported(path) == {"multitask", "os"}
+
+
+def test_the_command_line_starts_without_torch():
+    heavy = ["torch", "tokenizers", "sklearn", "scipy", "matplotlib", "huggingface_hub"]
+    code = f"""
+import multitask.cli, minbert, multitask, sys
+print([name for name in {heavy} if name in sys.modules])
+minbert.Bert
+print("torch" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", "True"]
+
+
+@pytest.mark.parametrize("package", ["minbert", "multitask"])
+def test_every_public_name_is_there_and_no_other(package):
+    module = __import__(package)
+    assert len(module.__all__) >= 5
+    for name in module.__all__:
+        home = getattr(module, name).__module__
+        assert home == f"{package}.{module._HOMES[name]}", name
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        _ = module.nothing

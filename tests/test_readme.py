@@ -1,0 +1,89 @@
+"""What the README says is so: its Python runs, its commands parse, its figures are recorded."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+
+from data.tasks import TASKS
+from multitask.cli import Command
+from multitask.records import README, RECORDS, read_records, results_table, with_results
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language; blocks without one are shell."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
+    found = [re.search(r"\bminbert (train|evaluate|predict|info|data|export|demo).*", line)
+             for line in lines]  # fmt: skip
+    return [match[0] for match in found if match]
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    found = blocks("python")
+    assert len(found) >= 3
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in found:
+        exec(block, names)
+    assert names["batch"].token_type_ids[0][-1] == 1
+    assert names["embeddings"].shape == (2, 384)
+    assert 0 < float(capsys.readouterr().out.split()[0]) < 1
+    assert names["predictor"].run.folder.parent == Path("runs")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_parse(command):
+    program, *words = shlex.split(command)
+    assert program == "minbert"
+    tyro.cli(
+        Command, args=words, config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
+    )
+
+
+def test_there_are_commands():
+    assert len(commands()) > 10
+
+
+def test_results_table_is_drawn_from_the_records():
+    records = read_records()
+    assert len(records) >= 5
+    assert with_results(TEXT, records) == TEXT
+
+
+def test_results_table_shows_what_the_records_say():
+    table = results_table(
+        {
+            "a-1": {"dev": {"sst": {"accuracy": 0.25}}, "config": {"epochs": 2}, "seconds": 3.0},
+            "a-2": {"dev": {"sst": {"accuracy": 0.75}}, "config": {"epochs": 2}, "seconds": 5.0},
+            "b-1": {"dev": {"sts": {"pearson": 0.5}}, "config": {"epochs": 1}, "seconds": 1.0},
+        }
+    )
+    header, _, a, b = (line.split("|")[1:-1] for line in table.strip().split("\n"))
+    assert [cell.strip() for cell in header[:3]] == ["experiment", "SST accuracy", "STS pearson"]
+    assert [cell.strip() for cell in a[:5]] == ["a", "0.500 ± 0.354", "", "2", "4"]
+    assert [cell.strip() for cell in b[:5]] == ["b", "", "0.500", "1", "1"]
+
+
+def test_records_name_what_made_them():
+    for name, record in read_records().items():
+        assert record["commit"] and "+" not in record["commit"], name
+        assert record["versions"]["torch"] and record["device"], name
+        assert set(record["config"]["tasks"]) <= TASKS.keys(), name
+        assert not any(str(value).startswith(os.sep) for value in record["config"].values()), name
+
+
+def test_links_of_the_readme_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert len(links) > 5
+    for link in links:
+        assert (README.parent / link).exists(), link
+    assert RECORDS.is_dir()
