@@ -465,19 +465,17 @@ class Hub(ThreadingHTTPServer):
         """commits: (repository, commit) -> folder; branches: repository -> its last commit."""
         super().__init__(("127.0.0.1", 0), HubRequest)
         self.commits, self.branches = commits, branches
+        self.requests = 0
         self.files = []
         """Files that were sent, as repository/commit/name."""
         threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class HubRequest(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        self.server.requests += 1
         path = unquote(urlsplit(self.path).path).removeprefix("/api/models").strip("/")
         owner, model, what, revision, *name = path.split("/")
         repository = f"{owner}/{model}"
@@ -485,22 +483,18 @@ class HubRequest(BaseHTTPRequestHandler):
         folder = self.server.commits.get((repository, commit))
         if folder is None:
             kind = "Revision" if repository in self.server.branches else "Repo"
-            return self.answer(b"{}", 404, {"X-Error-Code": f"{kind}NotFound"})
-        if what == "revision":
-            listed = [{"rfilename": path.name} for path in folder.iterdir()]
-            return self.answer({"id": repository, "sha": commit, "siblings": listed})
-        if what == "tree":
-            files = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name}
-                for p in folder.iterdir()
-            ]
-            return self.answer(files)
-        assert what == "resolve"
-        content = folder.joinpath(*name).read_bytes()
-        tag = hashlib.sha1(commit.encode() + content).hexdigest()
-        if self.command == "GET":
-            self.server.files.append("/".join([repository, commit, *name]))
-        return self.answer(content, 200, {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
+            self.answer({}, 404, {"X-Error-Code": f"{kind}NotFound"})
+        elif what == "revision":
+            self.answer({"id": repository, "sha": commit})
+        elif what == "tree":
+            files = [(path.name, path.stat().st_size) for path in folder.iterdir()]
+            self.answer([{"type": "file", "path": n, "size": s, "oid": n} for n, s in files])
+        else:
+            content = folder.joinpath(*name).read_bytes()
+            tag = hashlib.sha1(commit.encode() + content).hexdigest()
+            if self.command == "GET":
+                self.server.files.append("/".join([repository, commit, *name]))
+            self.answer(content, 200, {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
 
     do_HEAD = do_GET
 
@@ -521,23 +515,33 @@ LOAD = """
 import json, sys
 from minbert.loading import fingerprint, load_backbone
 
-for call in json.loads(sys.argv[1]):
+for line in sys.stdin:
     try:
-        print(json.dumps(fingerprint(load_backbone(**call).folder)))
+        answer = fingerprint(load_backbone(**json.loads(line)).folder)
     except ValueError as error:
-        print(json.dumps(str(error)))
+        answer = str(error)
+    print(json.dumps(answer), flush=True)
 """
 
 
-def load_in_a_process(endpoint, home, calls):
-    """What each call of load_backbone came to: its weights' sha256, or its error's message."""
+@contextlib.contextmanager
+def loading_from(hub, home):
+    """load_backbone in a process that has this hub; it returns the weights' sha256, or the error.
+
+    It takes another process because huggingface_hub reads its settings when it is imported.
+    """
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-c", LOAD, json.dumps(calls)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=home)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home)}
+    environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", LOAD], env=environment, **pipes) as process:
+
+        def load(source, **settings):
+            call = {"source": source, **settings}
+            print(json.dumps(call), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        yield load
 
 
 def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_bert):
@@ -551,38 +555,40 @@ def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_
         (folder / "flax_model.msgpack").write_text("large, and of no use here")
     to_bin(tmp_path / "pickled")
     shutil.copy(tmp_path / "pickled" / "pytorch_model.bin", tmp_path / "first")
-    first, second = (loading.fingerprint(tmp_path / name) for name in ("first", "second"))
-    pickled = loading.fingerprint(tmp_path / "pickled")
-
-    hub = Hub(commits, {"org/tiny": SECOND, "org/old": PICKLED})
-    calls = [
-        {"source": "org/tiny", "revision": FIRST},
-        {"source": "org/tiny"},
-        {"source": "org/old"},
-    ]
-    wrong = [{"source": "org/none"}, {"source": "org/tiny", "revision": "4" * 40}]
-    answers = load_in_a_process(hub.endpoint, tmp_path, [*calls, *wrong, *calls])
-    assert answers[:3] == answers[5:] == [first, second, pickled]
-    no_repository, no_revision = answers[3:5]
-    for message, name in ((no_repository, "org/none"), (no_revision, "org/tiny")):
-        assert message.startswith(f"backbone '{name}' could not be had from the hub: ")
-        assert message.endswith(
-            "; check the name and the connection, or give a folder that holds its files"
-        )
-    assert "404" in no_repository
-    assert sorted(hub.files) == sorted(  # once each
+    first, second = (
+        hashlib.sha256((tmp_path / name / WEIGHTS).read_bytes()).hexdigest()
+        for name in ("first", "second")
+    )
+    pickled = hashlib.sha256((tmp_path / "pickled" / "pytorch_model.bin").read_bytes()).hexdigest()
+    wanted = [
         f"{repository}/{commit}/{name}"
         for (repository, commit), weights in zip(commits, (WEIGHTS, WEIGHTS, "pytorch_model.bin"))
         for name in ("config.json", "vocab.txt", weights)
-    )
+    ]
+    hub = Hub(commits, {"org/tiny": SECOND, "org/old": PICKLED})
+    with loading_from(hub, tmp_path) as load:
+        for _ in range(2):
+            assert load("org/tiny", revision=FIRST) == first
+            assert load("org/tiny") == load("org/tiny", revision="main") == second
+            assert load("org/old") == pickled
+        assert sorted(hub.files) == sorted(wanted), "each file once, and no other"
 
+        absent = {"org/none": {}, "org/tiny": {"revision": "4" * 40}}
+        for name, revision in absent.items():
+            message = load(name, **revision)
+            assert message.startswith(f"backbone '{name}' could not be had from the hub: 404 ")
+            assert "; check the name and the connection, or give a folder that" in message
+
+        before = hub.requests
+        assert load("org/tiny", revision=FIRST, offline=True) == first
+        assert load("org/tiny", offline=True) == second
+        assert load("org/old", offline=True) == pickled
+        for name, revision in absent.items():
+            message = load(name, **revision, offline=True)
+            assert "; leave out the offline flag once to download it" in message
+        assert hub.requests == before > 0
     hub.shutdown()
     hub.server_close()
-    offline = [{**call, "offline": True} for call in calls + wrong]
-    *shas, no_repository, no_revision = load_in_a_process(hub.endpoint, tmp_path, offline)
-    assert shas == [first, second, pickled]
-    assert "leave out the offline flag once to download it" in no_repository
-    assert "leave out the offline flag once to download it" in no_revision
 
 
 # Saving

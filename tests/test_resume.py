@@ -308,7 +308,7 @@ def test_other_rows_and_another_backbone_are_refused(tmp_path):
     settings = config(tiny(tmp_path), epochs=1, tasks=("sst",))
     run = train(settings, progress=False)
     write_data(tmp_path / "data", seed=1)
-    with pytest.raises(ValueError, match="the training rows of sst are not those that .* began wi"):
+    with pytest.raises(ValueError, match=r"the training rows of sst are not those that .* began wi"):
         resume(run.folder, progress=False)
     write_data(tmp_path / "data")
     write_backbone(tmp_path / "backbone", seed=1)
@@ -321,7 +321,7 @@ def test_there_must_be_a_run(tmp_path):
         with pytest.raises(ValueError, match=r"holds no run \(no config.json\); name a run folder"):
             resume(folder)
     Path(tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json.* is not a JSON file"):
+    with pytest.raises(ValueError, match=r"config.json.* is not a JSON file"):
         resume(tmp_path)
 
 

@@ -257,7 +257,8 @@ class Reviewer:
         verbs = self.rng.choice([verb for verb in _VERBS if not sign or verb[2] * sign > 0])
         turned = self.rng.choice([verb for verb in _VERBS if not sign or verb[2] * sign < 0])
         if self.rng.random() < 0.4:
-            how = self.rng.choice(["does n't", "never manages to", "does not", "refuses to"])
+            ways = ["does n't", "does not", "refuses to"]
+            how = self.rng.choice([*ways, "never manages to"] if turned[2] > 0 else ways)
             return f"{subject} {how} {turned[1]}", -turned[2] * 0.7
         return f"{subject} {verbs[0]}", verbs[2]
 

@@ -1,0 +1,347 @@
+"""The command line: what it prints, and how it ends."""
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from helpers import config, predictions, tiny, write_table
+
+from minbert import load_backbone
+from multitask import Predictor, TrainConfig, cli, train, training
+from multitask.run import Run
+
+COMMANDS = {get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.Command)}
+PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """The folder of a run of all four tasks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "draw_run", lambda run: None)
+        tasks = ("sst", "para", "sts", "cola")
+        return train(config(folder, "run", tasks=tasks, epochs=1), progress=False).folder
+
+
+@pytest.fixture
+def minbert(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; gives the exit code, the output and the errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+
+    def call(*words, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def subprocess_of(*words, **options):
+    return subprocess.run(
+        [*PROGRAM, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options
+    )
+
+
+# Help
+
+
+def test_help_lists_every_command(minbert):
+    code, out, err = minbert("--help")
+    assert (code, err) == (0, "") and len(COMMANDS) > 5
+    for name, command in COMMANDS.items():
+        assert f" {name} " in out
+        assert command.__doc__.split()[0] in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_explains_every_setting(minbert, name):
+    command = COMMANDS[name]
+    code, out, err = minbert(name, "--help")
+    assert (code, err) == (0, "")
+    flat = " ".join(out.replace("│", " ").split())
+    assert " ".join(command.__doc__.split("\n\n")[0].split())[:60] in flat
+    if name == "data":
+        assert "fetch" in out and "check" in out
+        return
+    for field in dataclasses.fields(command):
+        if field.name != "extensions":
+            word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
+            assert f"--{word} " in out or f"[{word.upper()}" in out or word.upper() in out, word
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom multitask.cli import main\n"
+        "sys.argv = ['minbert', 'train', '--help']\n"
+        "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
+        "print([m for m in ('torch', 'transformers', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]" and "--batch-size" in done.stdout
+
+
+# Commands that succeed
+
+
+def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
+    words = ["--tasks", "sst", "sts", "--data-dir", folder / "data", "--out", "new"]
+    words += ["--backbone", folder / "backbone", "--epochs", 1, "--batch-size", 11, "--lr", 1e-3]
+    words += ["--head-dropout", 0, "--pooling", "mean", "--device", "cpu", "--evaluate-first"]
+    code, out, err = minbert("train", *words)
+    assert code == 0, err
+    expected = TrainConfig(
+        tasks=("sst", "sts"), data_dir=folder / "data", out=Path("new"), epochs=1, batch_size=11,
+        backbone=str(folder / "backbone"), lr=1e-3, head_dropout=0.0, pooling="mean", device="cpu",
+        evaluate_first=True,
+    )  # fmt: skip
+    run = Run.open(tmp_path / "new")
+    assert run.config() == expected
+    record = run.record()
+    lines = [line.split() for line in out.splitlines()]
+    accuracy = [f"{record[when]['sst']['accuracy']:.3f}" for when in ("before", "dev")]
+    assert ["sst", "accuracy", *accuracy] in lines
+    assert "best epoch 1 of 1, 4 steps" in out and "new: record.json, metrics.jsonl" in out
+    assert any(line[:4] == ["minbert", "evaluate", "new", "--split"] for line in lines)
+
+    (tmp_path / "new" / "record.json").unlink()
+    code, out, _ = minbert("train", "--resume", "new")
+    assert code == 0 and "best epoch 1 of 1, 4 steps" in out
+
+
+def test_a_run_without_a_name_gets_one_and_is_found(minbert, folder, tmp_path):
+    words = ["--data-dir", folder / "data", "--backbone", folder / "backbone", "--device", "cpu"]
+    assert minbert("train", "--tasks", "sst", "--steps-per-epoch", 1, *words)[0] == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.endswith("-sst") and (made / "record.json").exists()
+    code, out, err = minbert("predict", "bat")
+    assert code == 0 and f"run runs/{made.name}" in err and out.endswith("\tbat\n")
+
+
+def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
+    code, out, _ = minbert("evaluate", run, "--out", tmp_path / "there")
+    record = Run.open(run).record()
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    for task, metrics in record["dev"].items():
+        for metric, value in metrics.items():
+            if metric != "loss":
+                assert [task, metric, f"{value:.3f}"] in lines
+    assert ["overall", "mean:", f"{record['overall']['mean']:.3f}"] in lines
+    written = predictions(tmp_path / "there" / "..") if False else {
+        path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()
+    }
+    recorded = predictions(run)
+    assert written == {name: recorded[name] for name in recorded if "-dev-" in name}
+    assert str(tmp_path / "there" / "sst-dev-output.csv") in out
+
+
+def test_evaluate_answers_rows_without_labels(minbert, run):
+    before = predictions(run)
+    (run / "predictions" / "lin-test-output.csv").unlink()
+    code, out, _ = minbert("evaluate", run, "--split", "test")
+    assert code == 0 and "accuracy" not in out
+    assert predictions(run) == before
+
+
+@pytest.mark.parametrize("way", ["arguments", "file", "pipe", "file with byte order mark"])
+@pytest.mark.parametrize(
+    "task, rows", [("sst", ["bat bet", "superb"]), ("sts", [("bat", "one"), ("bet bit", "two")])]
+)
+def test_predict_answers_texts_however_they_come(minbert, run, tmp_path, task, rows, way):
+    texts = [text for row in rows for text in ((row,) if isinstance(row, str) else row)]
+    lines = "".join(("\t".join(row) if isinstance(row, tuple) else row) + "\n" for row in rows)
+    words = ["predict", "--task", task, "--run", run]
+    stdin = ""
+    if way == "arguments":
+        words[1:1] = texts
+    elif way == "pipe":
+        stdin = lines
+    else:
+        mark = "\ufeff" * ("mark" in way)
+        (tmp_path / "texts.txt").write_bytes((mark + lines).replace("\n", "\r\n").encode())
+        words += ["--file", tmp_path / "texts.txt"]
+    expected = Predictor(run).predict(task, rows)
+
+    code, out, err = minbert(*words, stdin=stdin)
+    assert (code, err) == (0, "")
+    for line, prediction in zip(out.splitlines(), expected, strict=True):
+        number, label, chance, *found = line.split("\t")
+        assert tuple(found) == prediction.texts
+        if task == "sst":
+            assert (number, label) == (str(int(prediction.value)), prediction.label)
+            assert chance == f"{prediction.probability:.3f}"
+        else:
+            assert (number, label, chance) == (f"{prediction.value:.3f}", "-", "-")
+
+    code, out, _ = minbert(*words, "--json", stdin=stdin)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(found) == len(rows)
+    for values, prediction in zip(found, expected):
+        assert values == {**dataclasses.asdict(prediction), "texts": list(prediction.texts)}
+
+
+def test_predict_takes_more_rows_than_it_holds_at_once(minbert, run):
+    lines = [f"bat {'bet ' * (n % 5)}".strip() for n in range(1030)]
+    code, out, _ = minbert("predict", "--task", "sst", "--run", run, stdin="\n".join(lines))
+    assert code == 0 and [line.split("\t")[3] for line in out.splitlines()] == lines
+
+
+def test_info_describes_the_installation_and_a_run(minbert, folder, run):
+    code, out, _ = minbert("info", "--data-dir", folder / "data")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["sts", "pairs", "pearson", "train", "dev", "test"] in lines
+    assert ["cfimdb", "texts", "accuracy", "-"] in lines
+
+    code, out, _ = minbert("info", run)
+    value = Run.open(run).record()["dev"]["cola"]["matthews"]
+    assert code == 0 and ["cola", "matthews", f"{value:.3f}"] in [x.split() for x in out.split("\n")]
+    assert "head_size = 8" in out and "pooling" not in out  # what differs from the defaults
+
+
+def test_info_of_a_run_that_was_stopped(minbert, folder, run, tmp_path):
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (stopped / name).write_bytes((run / name).read_bytes())
+    code, out, _ = minbert("info", stopped)
+    assert code == 0
+    assert f"not finished: 1 epochs scored; minbert train --resume {stopped}" in out
+
+
+def test_data_check_counts_rows_and_lists_the_bad_ones(minbert, folder, tmp_path):
+    code, out, _ = minbert("data", "check", "--data-dir", folder / "data")
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0 and lines[-1] == ["0", "bad", "rows"]
+    assert ["para", "22", "15", "7"] in lines and ["cfimdb", "-", "-", "-"] in lines
+
+    rows = [["", "id", "sentence", "sentiment"], [0, "a", "fine", 1], [1, "b", "bad", 9]]
+    path = write_table(tmp_path / "ids-sst-train.csv", rows)
+    code, out, _ = minbert("data", "check", "--data-dir", tmp_path)
+    assert code == 0 and ["sst", "1", "-", "-"] in [line.split() for line in out.splitlines()]
+    assert f"{path}:3: column 'sentiment' is '9'" in out
+    assert "1 bad rows; train with --on-bad-row skip to leave them out" in out
+
+
+def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):
+    rows = (folder / "data" / "ids-sst-train.csv").read_text() + "99\tz\tbat\t9\n"
+    for name in ("dev", "test-student"):
+        source = folder / "data" / f"ids-sst-{name}.csv"
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "ids-sst-train.csv").write_text(rows)
+    words = ["train", "--tasks", "sst", "--data-dir", tmp_path, "--out", "run", "--device", "cpu",
+             "--backbone", folder / "backbone", "--epochs", 1]  # fmt: skip
+    code, _, err = minbert(*words)
+    assert code == 2 and "ids-sst-train.csv:24: column 'sentiment' is '9'" in err
+    code, _, err = minbert(*words, "--on-bad-row", "skip")
+    assert code == 0 and f"left out {tmp_path / 'ids-sst-train.csv'}:24" in err
+    assert len(Run.open(tmp_path / "run").record()["skipped"]) == 1
+
+
+def test_export_writes_a_backbone(minbert, run, tmp_path):
+    code, out, _ = minbert("export", run, tmp_path / "model")
+    assert code == 0 and out.strip() == str(tmp_path / "model")
+    found = load_backbone(tmp_path / "model").encoder.state_dict()
+    expected = Predictor(run).model.encoder.state_dict()
+    assert found.keys() == expected.keys()
+    assert all((found[name] == value).all() for name, value in expected.items())
+    code, _, err = minbert("export", run, tmp_path / "model")
+    assert code == 2 and "holds a model or a run already; choose another folder" in err
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("", "required"),
+        ("trian", "trian"),
+        ("train --epoch-s 3", "--epoch-s"),
+        ("train --epochs three", "three"),
+        ("train --pooling sum", "sum"),
+        ("train --epochs 0", "epochs must be at least 1, it is 0"),
+        ("train --tasks sst qa", "no task is called 'qa'; known are sst, para, sts, cola, cfimdb"),
+        ("train --frozen --pair cosine", "use pair concat with frozen"),
+        ("train --data-dir nowhere --backbone {folder}/backbone", "data directory nowhere does"),
+        ("train --backbone ./nowhere", "backbone './nowhere' is no folder here"),
+        ("train --backbone {folder}/data", "config.json does not exist"),
+        ("train --resume nowhere", "nowhere holds no run (no config.json); name a run folder"),
+        ("train --resume {run} --epochs 9 --lr 1", "leave out --epochs, --lr"),
+        ("train --device abacus --backbone {folder}/backbone", "device 'abacus' cannot be used"),
+        ("train --precision fp16 --device cpu", "precision fp16 needs a GPU, the device is cpu"),
+        ("evaluate nowhere", "nowhere holds no run"),
+        ("evaluate", "there is no finished run under runs/; name one, or make one: minbert demo"),
+        ("evaluate {run} --data-dir nowhere", "data directory nowhere does not exist"),
+        ("evaluate {run} --split tset", "tset"),
+        ("info nowhere", "nowhere holds no run"),
+        ("info --data-dir nowhere", "data directory nowhere does not exist"),
+        ("data check --data-dir nowhere", "data directory nowhere does not exist"),
+        ("data", "required"),
+        ("export {run}", "required"),
+        ("predict bat --run {run}", "name a task with --task: sst, para, sts, cola"),
+        ("predict bat --run {run} --task cfimdb", "was not trained on task 'cfimdb'; it knows sst"),
+        ("predict a b c --run {run} --task para", "takes texts two by two, and 3 are given"),
+        ("predict a --file b --run {run} --task sst", "give one of them"),
+        ("predict --file nowhere --run {run} --task sst", "nowhere"),
+        ("predict --file {run} --run {run} --task sst", "{run}"),
+        ("predict --file empty.txt --run {run} --task sst", "empty.txt:2: a line must hold one te"),
+        ("predict --file empty.txt --run {run} --task sts", "empty.txt:1: a line must hold two te"),
+        ("predict --file latin.txt --run {run} --task sst", "latin.txt is not UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words, message):
+    Path("empty.txt").write_text("bat\n\nbet\n")
+    Path("latin.txt").write_bytes("café\n".encode("latin-1"))
+    words, message = (text.format(folder=folder, run=run) for text in (words, message))
+    code, out, err = minbert(*words.split())
+    assert code == 2
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err and err.count("error: ") <= 1
+    assert out == ""
+
+
+def test_a_row_of_a_pipe_is_named_and_a_terminal_is_not_waited_for(minbert, run, monkeypatch):
+    words = ["predict", "--run", run, "--task", "sst"]
+    assert "<stdin>:2: a line must hold one text" in minbert(*words, stdin="bat\n \n")[2]
+    monkeypatch.setattr(io.StringIO, "isatty", lambda self: True, raising=False)
+
+
+def test_a_traceback_is_there_for_those_who_ask(minbert, monkeypatch):
+    monkeypatch.setenv("MINBERT_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="nowhere holds no run"):
+        minbert("evaluate", "nowhere")
+
+
+def test_the_program_itself_ends_with_these_codes(run, tmp_path):
+    done = subprocess_of("evaluate", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path} holds no run (no config.json); name a run folder\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(run):
+    words = [*PROGRAM, "predict", "--task", "sst", "--run", str(run)]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, err = process.communicate(b"bat\n" * 5000)
+    assert (process.returncode, err) == (0, b"")
