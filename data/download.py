@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 16
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
-class FetchError(RuntimeError):
+class FetchError(ValueError):
     """A data set could not be had; the message says why and what to do."""
 
 

@@ -18,6 +18,7 @@ import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
 
 from data.readers import SAMPLES
+from data.sources import COURSE
 from data.tasks import SPLITS, TASKS
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
@@ -205,13 +206,14 @@ class Fetch:
 
     target: Path = Path("real-data")
     """Folder to put them in; give it to train as --data-dir."""
-    names: tuple[str, ...] = ()
-    """Data sets to fetch; by default all."""
+    names: tuple[str, ...] = COURSE
+    """Data sets to fetch: those of the five tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
+    mnli, ax of GLUE."""
 
     def run(self) -> None:
-        from data.fetch import ALL, fetch
+        from data.fetch import fetch
 
-        for path in fetch(self.target, self.names or ALL):
+        for path in fetch(self.target, self.names):
             print(path)
 
 

@@ -31,7 +31,7 @@ def draw_run(run: Run) -> None:
         points = [(line["epoch"], line["scores"][name][metric]) for line in epochs]
         scores.plot(*zip(*points, strict=True), "o-", color=colour, label=f"{name} {metric}")
     losses.set(xlabel="optimizer step", ylabel="training loss of the batch", title="Loss")
-    losses.set_ylim(bottom=0)
+    losses.set_yscale("log")  # a squared error and a cross-entropy, legible side by side
     scores.set(xlabel="epoch", ylabel="development score", title="Score", ylim=(None, 1))
     scores.xaxis.get_major_locator().set_params(integer=True)
     for axes in (losses, scores):

@@ -4,7 +4,6 @@ trainer on them."""
 import csv
 import itertools
 import random
-from pathlib import Path
 
 import torch
 
@@ -137,6 +136,6 @@ def without_seconds(lines):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
-def predictions(folder):
-    """The prediction files of a run, byte for byte."""
-    return {path.name: path.read_bytes() for path in Path(folder, "predictions").iterdir()}
+def contents(folder):
+    """The files of a folder, byte for byte."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

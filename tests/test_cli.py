@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from helpers import config, predictions, tiny, write_table
+from helpers import config, contents, tiny, write_table
 
 from minbert import load_backbone
 from multitask import Predictor, TrainConfig, cli, train, training
@@ -34,15 +34,22 @@ def run(folder):
         return train(config(folder, "run", tasks=tasks, epochs=1), progress=False).folder
 
 
+class Terminal(io.StringIO):
+    """A keyboard with nobody at it."""
+
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def minbert(monkeypatch, capsys, tmp_path):
     """Call the command line in an empty folder; gives the exit code, the output and the errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "draw_run", lambda run: None)
 
-    def call(*words, stdin=""):
+    def call(*words, stdin="", terminal=False):
         monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", Terminal(stdin) if terminal else io.StringIO(stdin))
         try:
             cli.main()
             code = 0
@@ -81,9 +88,9 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
         assert "fetch" in out and "check" in out
         return
     for field in dataclasses.fields(command):
-        if field.name != "extensions":
+        if field.name != "extensions" and "Positional" not in field.type:
             word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
-            assert f"--{word} " in out or f"[{word.upper()}" in out or word.upper() in out, word
+            assert f"--{word}" in out
 
 
 def test_help_imports_no_torch():
@@ -145,20 +152,17 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
             if metric != "loss":
                 assert [task, metric, f"{value:.3f}"] in lines
     assert ["overall", "mean:", f"{record['overall']['mean']:.3f}"] in lines
-    written = predictions(tmp_path / "there" / "..") if False else {
-        path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()
-    }
-    recorded = predictions(run)
-    assert written == {name: recorded[name] for name in recorded if "-dev-" in name}
+    recorded = contents(run / "predictions")
+    assert contents(tmp_path / "there") == {name: recorded[name] for name in recorded if "-dev-" in name}
     assert str(tmp_path / "there" / "sst-dev-output.csv") in out
 
 
 def test_evaluate_answers_rows_without_labels(minbert, run):
-    before = predictions(run)
+    before = contents(run / "predictions")
     (run / "predictions" / "lin-test-output.csv").unlink()
     code, out, _ = minbert("evaluate", run, "--split", "test")
     assert code == 0 and "accuracy" not in out
-    assert predictions(run) == before
+    assert contents(run / "predictions") == before
 
 
 @pytest.mark.parametrize("way", ["arguments", "file", "pipe", "file with byte order mark"])
@@ -213,7 +217,9 @@ def test_info_describes_the_installation_and_a_run(minbert, folder, run):
 
     code, out, _ = minbert("info", run)
     value = Run.open(run).record()["dev"]["cola"]["matthews"]
-    assert code == 0 and ["cola", "matthews", f"{value:.3f}"] in [x.split() for x in out.split("\n")]
+    assert code == 0 and ["cola", "matthews", f"{value:.3f}"] in [
+        x.split() for x in out.split("\n")
+    ]
     assert "head_size = 8" in out and "pooling" not in out  # what differs from the defaults
 
 
@@ -273,7 +279,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("", "required"),
+        ("", "Expected one of {{demo, train"),
         ("trian", "trian"),
         ("train --epoch-s 3", "--epoch-s"),
         ("train --epochs three", "three"),
@@ -295,7 +301,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("info nowhere", "nowhere holds no run"),
         ("info --data-dir nowhere", "data directory nowhere does not exist"),
         ("data check --data-dir nowhere", "data directory nowhere does not exist"),
-        ("data", "required"),
+        ("data", "Expected one of {{fetch, check}}"),
         ("export {run}", "required"),
         ("predict bat --run {run}", "name a task with --task: sst, para, sts, cola"),
         ("predict bat --run {run} --task cfimdb", "was not trained on task 'cfimdb'; it knows sst"),
@@ -319,10 +325,13 @@ def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words
     assert out == ""
 
 
-def test_a_row_of_a_pipe_is_named_and_a_terminal_is_not_waited_for(minbert, run, monkeypatch):
+def test_a_row_of_a_pipe_is_named_and_a_terminal_is_not_waited_for(minbert, run):
     words = ["predict", "--run", run, "--task", "sst"]
     assert "<stdin>:2: a line must hold one text" in minbert(*words, stdin="bat\n \n")[2]
-    monkeypatch.setattr(io.StringIO, "isatty", lambda self: True, raising=False)
+    assert minbert(*words, terminal=True)[::2] == (
+        2,
+        "error: no text: give one as an argument, with --file, or through a pipe\n",
+    )
 
 
 def test_a_traceback_is_there_for_those_who_ask(minbert, monkeypatch):

@@ -99,7 +99,7 @@ def test_the_files_of_a_run_hold_the_models_answers(run, name, split):
             assert float(number) == pytest.approx(float(prediction), abs=1e-4)
         else:
             assert line == f"{row_id} , {prediction} ".encode()
-    if split == "dev":
+    if split == "dev" and name in ("sst", "sts"):
         assert len({line.split(b",")[1] for line in lines}) > 1  # not the same answer throughout
 
 

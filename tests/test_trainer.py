@@ -15,8 +15,8 @@ import pytest
 import torch
 from helpers import (
     config,
+    contents,
     make_trainer,
-    predictions,
     tiny,
     weights,
     without_seconds,
@@ -304,7 +304,7 @@ def test_a_finished_run_answers_with_its_best_epoch(folder, told_scores):
     for name, parameter in trainer.parameters.items():
         parameter.data.copy_(seen[0][name])
     answers = trainer.evaluate("dev")["sst"].answers
-    lines = predictions(run.folder)["sst-dev-output.csv"].decode().splitlines()[1:]
+    lines = contents(run.predictions)["sst-dev-output.csv"].decode().splitlines()[1:]
     assert [int(line.split(" , ")[1]) for line in lines] == answers.tolist()
 
 
@@ -384,7 +384,7 @@ def test_a_folder_with_a_run_is_not_touched_unless_asked(folder):
         train(settings, progress=False)
     assert before == {p: p.read_bytes() for p in first.folder.rglob("*") if p.is_file()}
     again = train(replace(settings, overwrite=True, epochs=2, tasks=("sts",)), progress=False)
-    assert again.record()["epochs"] == 2 and set(predictions(again.folder)) == {
+    assert again.record()["epochs"] == 2 and set(contents(again.predictions)) == {
         "sts-dev-output.csv",
         "sts-test-output.csv",
     }
