@@ -341,7 +341,9 @@ class Trainer:
                     f"{self.run.last} holds weights alone, and nothing says where to go on; it is "
                     "a best.safetensors under another name"
                 )
-            changed = [name for name, rows in self._rows().items() if state["rows"].get(name) != rows]
+            changed = [
+                name for name, rows in self._rows().items() if state["rows"].get(name) != rows
+            ]
             if changed:
                 raise ValueError(
                     f"the training rows of {', '.join(changed)} are not those that "

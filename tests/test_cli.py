@@ -153,7 +153,7 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
                 assert [task, metric, f"{value:.3f}"] in lines
     assert ["overall", "mean:", f"{record['overall']['mean']:.3f}"] in lines
     recorded = contents(run / "predictions")
-    assert contents(tmp_path / "there") == {name: recorded[name] for name in recorded if "-dev-" in name}
+    assert contents(tmp_path / "there") == {k: v for k, v in recorded.items() if "-dev-" in k}
     assert str(tmp_path / "there" / "sst-dev-output.csv") in out
 
 

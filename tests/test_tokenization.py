@@ -88,7 +88,7 @@ def test_vocab_txt_equals_transformers(tmp_path, minilm_folder, lowercase):
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json", "tokenizer.json alone"])
 def test_settings_of_the_normalizer_are_kept_and_saved(tmp_path, settings, file):
     texts = ["Hello Café 中国, HELLO Cafe\u0301"]
     folder = write_tokenizer(tmp_path / "in", CASED.split(), **settings)
@@ -98,6 +98,10 @@ def test_settings_of_the_normalizer_are_kept_and_saved(tmp_path, settings, file)
         Tokenizer.from_folder(other).save(other)
         shutil.copy(other / "tokenizer.json", folder)
         (folder / "vocab.txt").unlink()
+    if file == "tokenizer.json alone":
+        Tokenizer.from_folder(folder).save(folder)
+        (folder / "vocab.txt").unlink()
+        (folder / "tokenizer_config.json").unlink()
     ours = Tokenizer.from_folder(folder)
     assert_same_ids(ours, reference, texts, texts)
     ours.save(tmp_path / "in")
