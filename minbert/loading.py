@@ -72,7 +72,7 @@ def load_backbone(
     mlm_head: bool = False,
     fresh: tuple[str, ...] = (),
 ) -> Backbone:
-    """Load an encoder with its tokenizer.
+    """Load an encoder with its tokenizer, in eval mode: call `.train()` to have dropout.
 
     Args:
         source: a name in PACKAGES, a folder, or a hub repository such as "bert-base-uncased".
@@ -93,6 +93,9 @@ def load_backbone(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens and the encoder embeddings for "
             f"{encoder.config.vocab_size}; they belong to different models"
         )
+    for module in (encoder, head):
+        if module is not None:
+            module.eval()
     return Backbone(encoder, tokenizer, head, folder, dropped, made)
 
 
