@@ -25,7 +25,7 @@ def draw_run(run: Run) -> None:
         x = [line["step"] for line in steps]
         y = [line["loss"] for line in steps]
         losses.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
-        losses.plot(x, _smooth(y), color=colour, linewidth=1.8, label=name)
+        losses.plot(x, _smooth(y), color=colour, linewidth=1.8)
         metric = get_task(name).metrics[0]
         epochs = [line for line in lines if line["kind"] == "epoch"]
         points = [(line["epoch"], line["scores"][name][metric]) for line in epochs]
@@ -36,7 +36,7 @@ def draw_run(run: Run) -> None:
     scores.xaxis.get_major_locator().set_params(integer=True)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+    scores.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # hides no point
     with replacing(run.figure_path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
