@@ -163,7 +163,8 @@ def test_passes_seeds_and_names_give_other_batches(bucketed):
     for other in others:  # not the same batches in another order: hardly one is met again
         assert len(members(first) & members(other)) < 5
     lengths = [LENGTHS[batch].mean() for batch in first]
-    assert lengths != sorted(lengths) and lengths != sorted(lengths, reverse=True)
+    rises = sum(b > a for a, b in itertools.pairwise(lengths)) / len(lengths)
+    assert 0.3 < rises < 0.7  # short and long ones in no order
 
 
 @BUCKETED

@@ -220,17 +220,21 @@ def test_the_seed_decides_the_run_and_leaves_the_callers_random_state_alone(fold
     assert without_seconds(one.run.metrics()) != without_seconds(other.run.metrics())
 
 
-def test_dropout_draws_anew_at_every_step_and_batch(folder):
-    trainer = make_trainer(config(folder, tasks=("sst",), head_dropout=0.5, batch_size=11, lr=0.0))
+def test_dropout_draws_anew_at_every_step_batch_and_seed(folder):
     seen = []
-    trainer.model.heads.dropout.register_forward_hook(
-        lambda module, x, y: seen.append((y == 0).flatten()) if module.training else None
-    )
-    trainer.fit()
-    assert len(seen) == 8  # two layers of dropout in each of four batches
-    assert not any(
-        torch.equal(a, b) for a, b in itertools.combinations(seen, 2) if len(a) == len(b)
-    )
+
+    def keep(module, x, y):
+        if module.training:
+            seen.append((y == 0).flatten())
+
+    for seed in (1, 2):
+        changes = {"tasks": ("sst",), "head_dropout": 0.5, "batch_size": 11, "lr": 0.0}
+        trainer = make_trainer(config(folder, seed=seed, **changes))
+        trainer.model.heads.dropout.register_forward_hook(keep)
+        trainer.fit()
+    assert len(seen) == 16  # two layers of dropout in each of four batches
+    pairs = itertools.combinations(seen, 2)
+    assert not any(torch.equal(a, b) for a, b in pairs if len(a) == len(b))
 
 
 # What is learnt and kept
