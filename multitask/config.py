@@ -83,6 +83,9 @@ class TrainConfig:
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
+    route: Literal["auto", "plain", "blas", "onednn"] = "auto"
+    """How linear maps and dropout are computed on a CPU: see minbert/quick.py; the numbers are the
+    same."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     seed: int = 11711

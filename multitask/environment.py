@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from minbert.quick import current_route
+
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
     """The device of this name, checked against what is there and what it can compute."""
@@ -39,6 +41,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
+        "route": current_route(),
     }
 
 

@@ -38,7 +38,8 @@ def describe_installation(data_dir: Path) -> str:
     return "\n".join(
         [
             f"minbert {minbert.__version__} ({versions})",
-            f"device: {facts['device']} ({device.type}, {facts['threads']} threads)",
+            f"device: {facts['device']} ({device.type}, {facts['threads']} threads, "
+            f"route {facts['route']})",
             "",
             table(["backbone", "where"], backbones),
             "or a folder, or a hub name such as bert-base-uncased",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minbert.files import write_json
 from minbert.loading import Backbone, fingerprint
+from minbert.quick import keep_freed_memory, route_of
 from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
@@ -80,6 +81,20 @@ def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
 
 
 def _train(
+    config: TrainConfig,
+    run: Run,
+    backbone: Backbone,
+    data: dict[str, TaskData],
+    *,
+    resumed: bool,
+    progress: bool,
+) -> Run:
+    keep_freed_memory()
+    with route_of(config.route):
+        return _fit(config, run, backbone, data, resumed=resumed, progress=progress)
+
+
+def _fit(
     config: TrainConfig,
     run: Run,
     backbone: Backbone,

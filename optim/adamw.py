@@ -191,7 +191,11 @@ def fused_update(params: list[Tensor], states: list[dict[str, Any]], group: dict
         buckets[param.device, param.dtype, state["step"]].append((param, state))
 
     lr, weight_decay = group["lr"], group["weight_decay"]
-    before = group["decay"] == "before"
+    if group["decay"] == "after":
+        # (p - lr u) k with k = 1 - lr wd is p k - (lr k) u, so the kernel, which decays before the
+        # update, gives the same at the rate lr k with the product of rate and decay left as it is.
+        kept = 1 - lr * weight_decay or 1e-30  # nothing is kept where lr wd is 1
+        lr, weight_decay = lr * kept, weight_decay / kept
     for (device, _, step), members in buckets.items():
         _, c2 = bias_corrections(step, group["betas"], group["correct_bias"])
         # The kernel corrects by its step count; after infinitely many, b^t = 0 and c1 = c2 = 1.
@@ -212,13 +216,11 @@ def fused_update(params: list[Tensor], states: list[dict[str, Any]], group: dict
             lr=lr,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            weight_decay=weight_decay if before else 0.0,
+            weight_decay=weight_decay,
             eps=eps,
             amsgrad=False,
             maximize=False,
         )
-        if weight_decay and not before:
-            torch._foreach_mul_(tensors, 1 - lr * weight_decay)
 
 
 # What can be wrong with the arguments.

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from minbert.attention import Layout, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.quick import Dropout, Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_positions, config.hidden_size)
         self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
         x = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
@@ -97,11 +98,11 @@ class SelfAttention(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.attention_dropout)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(config.hidden_size, config.hidden_size)
+        self.value = Linear(config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.attention_dropout)
+        self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, layout: Layout, attentions: list[Tensor] | None = None) -> Tensor:
         def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -125,8 +126,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.inner = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.outer = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.inner = Linear(config.hidden_size, config.intermediate_size)
+        self.outer = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer(F.gelu(self.inner(x)))  # (..., I) -> (..., H)
@@ -137,7 +138,7 @@ class AddNorm(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, residual: Tensor, output: Tensor) -> Tensor:
@@ -164,7 +165,7 @@ class Pooler(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, first: Tensor) -> Tensor:
         return torch.tanh(self.dense(first))  # (B, H)
@@ -175,7 +176,7 @@ class MaskedLanguageModelHead(nn.Module):
 
     def __init__(self, config: BertConfig, word_embedding: nn.Embedding) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.word = word_embedding  # tied: the encoder's own module
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))

@@ -1,0 +1,168 @@
+"""Quick routes on the CPU for what takes the time; a reader of the encoders may skip this file.
+
+`Linear` and `Dropout` stand in for PyTorch's modules of these names: same parameters, same numbers
+(for dropout: same distribution). Which route they take is one setting of the process:
+
+    plain    what torch.nn.Linear and torch.nn.Dropout do
+    blas     dropout draws 16 random bits a number; linear maps go to PyTorch's BLAS, which is MKL
+    onednn   the same, and linear maps go to oneDNN
+    auto     blas or onednn, whichever is quicker on the CPU at hand
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+Route = Literal["auto", "plain", "blas", "onednn"]
+
+_route: Route = "auto"
+
+
+def use_route(route: Route) -> None:
+    """Set the route for this process.
+
+    Raises:
+        ValueError: there is no such route, or PyTorch was built without oneDNN.
+    """
+    global _route
+    if route not in get_args(Route):
+        raise ValueError(
+            f"no route is called {route!r}; choose one of {', '.join(get_args(Route))}"
+        )
+    if route == "onednn" and not torch.backends.mkldnn.is_available():
+        raise ValueError("this build of PyTorch has no oneDNN; choose route auto or blas")
+    _route = route
+
+
+@contextmanager
+def route_of(route: Route) -> Iterator[None]:
+    """Use a route for the time of a `with` block."""
+    before = _route
+    use_route(route)
+    try:
+        yield
+    finally:
+        use_route(before)
+
+
+def current_route() -> Route:
+    """The route in use, with `auto` resolved."""
+    if _route != "auto":
+        return _route
+    return "onednn" if onednn_is_quicker() else "blas"
+
+
+@functools.cache
+def onednn_is_quicker() -> bool:
+    """True on AMD CPUs with AVX-512, where MKL reaches about half of oneDNN's speed in float32.
+
+    Elsewhere MKL is the quicker one. Looked up and not timed, so that a resumed run takes the
+    route that it began with.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        amd = "AuthenticAMD" in platform.processor()
+    return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+# Linear maps
+
+
+class Linear(nn.Linear):
+    """x Wᵀ + b."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        quick = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        if quick and current_route() == "onednn" and not torch.is_autocast_enabled("cpu"):
+            return OneDnnLinear.apply(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+class OneDnnLinear(torch.autograd.Function):
+    """x Wᵀ + b and its gradient, each matrix product through oneDNN.
+
+    With y = x Wᵀ + b over T tokens: dx = dy W, dW = dyᵀ x, db = the sum of dy over tokens.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        x, rows = x.flatten(0, -2), dy.flatten(0, -2)  # (T, in), (T, out)
+        return (
+            _product(dy, weight.t(), None) if need_x else None,
+            _product(rows.t(), x.t(), None) if need_weight else None,
+            rows.sum(dim=0) if need_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b through oneDNN, which knows float32 and not float64."""
+    if x.dtype == torch.float64:
+        return F.linear(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+# Dropout
+
+
+class Dropout(nn.Dropout):
+    """x with each number zeroed with probability p, and the others divided by 1 - p."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        quick = self.training and 0 < self.p < 1 and x.device.type == "cpu"
+        if quick and current_route() != "plain":
+            return x * dropout_factors(x, self.p)
+        return super().forward(x)
+
+
+def dropout_factors(x: Tensor, p: float) -> Tensor:
+    """0 with probability p, else 1 / (1 - p), shaped like x, from PyTorch's generator.
+
+    A number needs 16 random bits, where F.dropout draws a whole random float for it. So p is
+    rounded to a multiple of 2⁻¹⁶, and the mean of the factors is still exactly 1.
+    """
+    zeroed = min(max(round(p * 2**16), 1), 2**16 - 1)  # of the 2¹⁶ values of 16 bits
+    count = x.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[:count].view(x.shape)  # from -2¹⁵ to 2¹⁵ - 1
+    kept = torch.ge(bits, zeroed - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+    return kept.mul_(2**16 / (2**16 - zeroed))
+
+
+# Memory
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks of up to 1 GiB for the next step.
+
+    By default it returns each large block to the system, which hands it back page by page, zeroed:
+    a tenth of a training step or more. Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, 2**30)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 2**26)
