@@ -287,10 +287,10 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MINBERT_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{_who()}error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
+        print(f"{_who()}{str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -299,7 +299,14 @@ def _train(config: TrainConfig, resume_from: Path | None = None) -> None:
     from multitask.training import resume, train
 
     run = resume(resume_from) if resume_from else train(config)
-    print(finished(run))
+    if os.environ.get("RANK", "0") == "0":
+        print(finished(run))
+
+
+def _who() -> str:
+    """Which of torchrun's processes speaks."""
+    number = os.environ.get("RANK")
+    return "" if number is None else f"[process {number}] "
 
 
 def _run_folder(folder: Path | None) -> Path:

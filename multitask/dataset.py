@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -14,6 +15,7 @@ from data.readers import SAMPLES, BadRow, has_split, read_split
 from data.tasks import Split, Task, get_task
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
+from multitask.distributed import count, gather, share
 from multitask.model import MultitaskModel
 
 
@@ -88,13 +90,13 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
         disable=None if progress else True,
     )  # fmt: skip
     for task_data, split, source in splits:
-        features = None
-        for rows in batches_by_length(source):
-            found = model.features(source.batch(rows).to(model.device), task_data.task.name).cpu()
-            if features is None:
-                features = found.new_empty(len(source.ids), found.size(-1))
-            features[torch.as_tensor(rows)] = found
-            bar.update(len(rows))
+        done = []
+        for rows in share(list(batches_by_length(source))):
+            found = model.features(source.batch(rows).to(model.device), task_data.task.name)
+            done.append((rows, found.cpu()))
+            bar.update(len(rows) * count())
+        rows, found = zip(*gather(done), strict=True)
+        features = torch.cat(found)[np.argsort(np.concatenate(rows))]
         # Made in inference mode, a tensor could not take part in training: clone it outside.
         with torch.inference_mode(False):
             task_data.sources[split] = FeatureRows(source.ids, source.labels, features.clone())

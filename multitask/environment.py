@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -13,12 +14,15 @@ from typing import Any
 import torch
 
 from minbert.quick import current_route
+from multitask.distributed import count
 
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
     """The device of this name, checked against what is there and what it can compute."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -41,6 +45,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
+        "processes": count(),
         "route": current_route(),
     }
 

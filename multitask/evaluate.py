@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from data.batching import BatchSource, batches_by_length
 from data.tasks import Task
 from minbert.files import write_text
+from multitask.distributed import count, gather, share
 from multitask.heads import answers, loss_sum
 from multitask.metrics import METRICS, overall
 from multitask.model import MultitaskModel
@@ -36,40 +38,40 @@ class Evaluation:
 def evaluate(
     model: MultitaskModel, task: Task, source: BatchSource, *, progress: bool = True
 ) -> Evaluation:
-    """Answer every row of a split, and score the answers where there are labels."""
+    """Answer every row of a split, and score the answers where there are labels.
+
+    Several processes share the batches, and each gets all answers.
+    """
     was_training = model.training
     model.eval()
-    rows, found, chances, labels, loss = [], [], [], [], 0.0
+    done: list[tuple[np.ndarray, Tensor, Tensor | None, float]] = []
     bar = tqdm(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
         disable=None if progress else True,
     )  # fmt: skip
-    for indices in batches_by_length(source):
-        batch = source.batch(indices).to(model.device)
+    for rows in share(list(batches_by_length(source))):
+        batch = source.batch(rows).to(model.device)
         outputs = model(batch, task.name)
-        answer, probabilities = answers(task, outputs)
-        rows.append(indices)
-        found.append(answer)
-        chances += [] if probabilities is None else [probabilities]
-        if batch.labels is not None:
-            labels.append(batch.labels)
-            loss += float(loss_sum(task, outputs, batch.labels))
-        bar.update(len(indices))
+        found, chances = answers(task, outputs)
+        loss = 0.0 if batch.labels is None else float(loss_sum(task, outputs, batch.labels))
+        done.append((rows, found.cpu(), None if chances is None else chances.cpu(), loss))
+        bar.update(len(rows) * count())
     bar.close()
     model.train(was_training)
 
+    rows, found, chances, losses = zip(*gather(done), strict=True)
     order = np.argsort(np.concatenate(rows))
-    predicted = torch.cat(found).cpu().numpy()[order]
-    truth = torch.cat(labels).cpu().numpy()[order] if labels else None
+    predicted = torch.cat(found).numpy()[order]
+    labels = None if source.labels is None else source.labels.numpy()
     metrics = {}
-    if truth is not None:
-        metrics = {name: METRICS[name](truth, predicted) for name in task.metrics}
-        metrics["loss"] = loss / len(truth)
+    if labels is not None:
+        metrics = {name: METRICS[name](labels, predicted) for name in task.metrics}
+        metrics["loss"] = sum(losses) / len(labels)
     return Evaluation(
         ids=source.ids,
         answers=predicted,
-        probabilities=torch.cat(chances).cpu().numpy()[order] if chances else None,
-        labels=truth,
+        probabilities=None if chances[0] is None else torch.cat(chances).numpy()[order],
+        labels=labels,
         metrics=metrics,
     )
 

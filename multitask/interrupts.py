@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never inside one."""
+"""Ctrl-C between two steps, never inside one; with several processes, at the same step in all."""
 
 from __future__ import annotations
 
@@ -12,35 +12,46 @@ from types import FrameType
 class Interrupts:
     """Turns SIGINT and SIGTERM into KeyboardInterrupt, at a moment when the state is whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool) -> None:
         self._held = False
-        self._asked = False
+        self.asked = False
+        """Whether a signal came in a held block."""
+        self.agreed = not shared
+        """Whether all processes of the run take the signal together."""
         self.torn = False
         """Whether a second signal cut a held block short, so that the state is not to be saved."""
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self._held and not self._asked:
-            self._asked = True
+        if self._held and not self.asked:
+            self.asked = True
         else:
             self.torn = self._held
             raise KeyboardInterrupt
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A signal in this block takes effect at its end; a second one at once."""
+        """A signal in this block takes effect at its end; a second one at once.
+
+        Where several processes share the run, it takes effect once they have agreed.
+        """
         self._held = True
         try:
             yield
         finally:
             self._held = False
-        if self._asked:
+        if self.asked and self.agreed:
             raise KeyboardInterrupt
+
+    def agree(self, asked: bool) -> None:
+        """Tell what the processes found together: whether any of them was asked to stop."""
+        if asked:
+            self.asked = self.agreed = True
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
+def interrupts(*, shared: bool = False) -> Iterator[Interrupts]:
     """Handle signals this way inside the block (in the main thread; others get no signals)."""
-    handler = Interrupts()
+    handler = Interrupts(shared=shared)
     if threading.current_thread() is not threading.main_thread():
         yield handler
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from multitask.distributed import is_writer
 from multitask.run import Run
 
 
@@ -13,7 +14,7 @@ class MetricsLog:
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
         self.run = run
         self.writer = None
-        if tensorboard:
+        if tensorboard and is_writer():
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
@@ -24,7 +25,9 @@ class MetricsLog:
             self.writer = SummaryWriter(run.folder / "tensorboard")
 
     def write(self, lines: list[dict[str, Any]]) -> None:
-        """Append lines."""
+        """Append lines, if this process is the one that writes."""
+        if not is_writer():
+            return
         self.run.log(lines)
         if self.writer is None:
             return

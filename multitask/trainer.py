@@ -2,7 +2,8 @@
 
 A step draws a task, takes the task's next batch, and moves the parameters by the gradient of the
 mean loss over the batch's rows. Everything random is a function of the seed and the step, so a
-run that was killed and resumed makes the same numbers as one that was left alone.
+run that was killed and resumed makes the same numbers as one that was left alone. On several
+processes each takes a share of the batch's rows, and all of them come to the same weights.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from data.batching import Batch
 from data.sampling import BatchStream, uniform_task
+from multitask import distributed
 from multitask.checkpoint import (
     load_checkpoint,
     load_optimizer,
@@ -97,7 +99,9 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
         self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
-        self._bar_shown = progress_bar
+        all_used = len(config.tasks) == 1 and (config.frozen or config.pooling == "pooler")
+        self._parallel = distributed.data_parallel(model, all_used=all_used)
+        self._bar_shown = progress_bar and distributed.is_writer()
         self.log = MetricsLog(run, tensorboard=config.tensorboard)
 
     def _make_optimizer(self) -> AdamW:
@@ -128,7 +132,7 @@ class Trainer:
         progress = self.progress
         started = time.monotonic() - progress.seconds
         try:
-            with interrupts() as self._interrupts:
+            with interrupts(shared=distributed.count() > 1) as self._interrupts:
                 if self.config.evaluate_first and progress.before is None and not progress.step:
                     progress.before = self._score(epoch=0)
                 while not self._finished():
@@ -141,6 +145,8 @@ class Trainer:
                 progress.seconds = time.monotonic() - started
                 self._flush()
                 self.save()
+                if self._interrupts.agreed:
+                    distributed.wait()  # until it is saved
             raise
         return progress
 
@@ -184,7 +190,8 @@ class Trainer:
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
                 state = {"epoch": epoch, "scores": scores}
-                save_checkpoint(self.run.best, dict(self.parameters), state)
+                if distributed.is_writer():
+                    save_checkpoint(self.run.best, dict(self.parameters), state)
             progress.evaluated = epoch
             progress.losses = {}
 
@@ -195,7 +202,7 @@ class Trainer:
         config, step = self.config, self.progress.step
         multiplier = SCHEDULES[config.schedule](step, self.total_steps, self.warmup_steps)
         set_lr(self.optimizer, multiplier)
-        with _random_numbers_of(config.seed, step, self.model.device):
+        with random_numbers_of(config.seed, step, self.model.device):
             tasks = self._choose_tasks(step)
             if any(extension.combines for extension in config.extensions):
                 self._combined_gradients(tasks, step)
@@ -219,31 +226,42 @@ class Trainer:
                 return chosen
         return [uniform_task(self.config.tasks, seed=self.config.seed, step=step)]
 
-    def _backward(self, name: str) -> None:
+    def _backward(self, name: str, *, reduce: bool = True) -> None:
         """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
 
         The rows go through in batches of batch_size. Each batch's summed loss is divided by the
-        weight of all of them, so that their gradients add up to that of one large batch.
+        weight of all of them, so that their gradients add up to that of one large batch. With
+        several processes, the last batch adds up the gradients of all, if `reduce`.
         """
-        size, source = self.config.batch_size, self.data[name].train
+        size, source, device = self.config.batch_size, self.data[name].train, self.model.device
         rows = self.streams[name][self.progress.draws[name]]
         self.progress.draws[name] += 1
-        batches = [source.batch(rows[i : i + size]) for i in range(0, len(rows), size)]
-        weight = sum(batch.weight for batch in batches)
-        total = torch.zeros((), device=self.model.device)
-        for batch in batches:
-            loss = self._loss(batch.to(self.model.device), name) / weight
-            self.scaler.scale(loss).backward()
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        shares = [distributed.share_of_batch(part) for part in parts]
+        batches = [(source.batch(own), counted) for own, counted in shares]
+        weight = sum(batch.weight * counted for batch, counted in batches)
+        weight = distributed.sum_over_processes(torch.full((), float(weight), device=device))
+        total = torch.zeros((), device=device)
+        for number, (batch, counted) in enumerate(batches, start=1):
+            with self._reduction(reduce and number == len(batches)):
+                loss = counted * self._loss(batch.to(device), name) / weight
+                # Over processes, gradients are averaged, and what is wanted is their sum.
+                self.scaler.scale(loss * distributed.count()).backward()
             total += loss.detach()
         line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
         self._pending.append((line, total, tuple(source.ids[row] for row in rows)))
+
+    def _reduction(self, wanted: bool) -> AbstractContextManager[None]:
+        if wanted or self._parallel is self.model:
+            return nullcontext()
+        return self._parallel.no_sync()
 
     def _loss(self, batch: Batch, name: str) -> Tensor:
         """Sum of the rows' losses."""
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
         low = kinds.get(self.config.precision)
         with torch.autocast(self.model.device.type, low) if low else nullcontext():
-            outputs = self.model(batch, name)
+            outputs = self._parallel(batch, name)
         return loss_sum(self.model.tasks[name], outputs, batch.labels)
 
     def _combined_gradients(self, tasks: list[str], step: int) -> None:
@@ -251,8 +269,9 @@ class Trainer:
         gradients: TaskGradients = {}
         for name in tasks:
             self.optimizer.zero_grad(set_to_none=True)
-            self._backward(name)
+            self._backward(name, reduce=False)
             gradients[name] = [parameter.grad for parameter in self.parameters.values()]
+            distributed.average_gradients(gradients[name])
         for extension in self.config.extensions:
             gradients = extension.combine(gradients, seed=self.config.seed, step=step)
         for parameter, *parts in zip(self.parameters.values(), *gradients.values(), strict=True):
@@ -289,8 +308,7 @@ class Trainer:
     def _flush(self) -> float:
         """Log the steps since the last time; stop at a loss that is not a number."""
         lines, last = [], math.nan
-        for line, loss, ids in self._pending:
-            last = float(loss)
+        for (line, _, ids), last in zip(self._pending, self._pending_losses(), strict=True):
             if not math.isfinite(last):
                 raise ValueError(
                     f"the loss is {last} at step {line['step']}, task {line['task']}, rows "
@@ -307,10 +325,24 @@ class Trainer:
         self.log.write(lines)
         return last
 
+    def _pending_losses(self) -> list[float]:
+        """The losses since the last time; several processes agree here whether to stop."""
+        if not self._pending:
+            return []
+        losses = torch.stack([loss for _, loss, _ in self._pending]).double()
+        if distributed.count() == 1:
+            return losses.tolist()
+        asked = losses.new_tensor([float(self._interrupts.asked)])
+        *found, asked_by = distributed.sum_over_processes(torch.cat([losses, asked])).tolist()
+        self._interrupts.agree(asked_by > 0)
+        return found
+
     # Saving and resuming
 
     def save(self) -> None:
         """Write last.safetensors: weights, optimizer and progress."""
+        if not distributed.is_writer():
+            return
         names = {parameter: name for name, parameter in self.parameters.items()}
         moments, steps = optimizer_state(self.optimizer, names)
         tensors = {f"model/{name}": p for name, p in self.parameters.items()}
@@ -365,13 +397,14 @@ class Trainer:
             scored = progress.before is not None
             return line["epoch"] <= progress.evaluated if line["epoch"] else scored
 
-        self.run.rewind(done)
+        distributed.by_writer(lambda: self.run.rewind(done))
 
 
 @contextmanager
-def _random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws what (seed, step) gives, and the caller's random state is left as it was."""
-    number = int(np.random.SeedSequence((seed, 2, step)).generate_state(1)[0])
+def random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws what (seed, step, process) gives; the caller's random state stays as it was."""
+    entropy = (seed, 2, step, distributed.rank())
+    number = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
         if device.type == "cuda":

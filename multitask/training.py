@@ -12,18 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from minbert.files import write_json
 from minbert.loading import Backbone, fingerprint
 from minbert.quick import keep_freed_memory, route_of
+from multitask import distributed
 from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
-from multitask.evaluate import summary, write_predictions
+from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
 from multitask.model import MultitaskModel
 from multitask.run import Run, backbone_of
-from multitask.trainer import Trainer
+from multitask.trainer import Progress, Trainer
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Run:
@@ -34,64 +37,71 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
         KeyboardInterrupt: after Ctrl-C; the message says where the state is saved, and `resume`
             continues.
     """
-    choose_device(config.device, config.precision)
-    backbone = backbone_of(config)
-    data = _load_data(config, backbone)
-    run = Run.create(config, backbone)
-    with _resumable(run):
-        return _train(config, run, backbone, data, resumed=False, progress=progress)
+    with _computing(config) as device:
+        backbone = backbone_of(config)
+        data = _load_data(config, backbone)
+        run = distributed.by_writer(lambda: Run.create(config, backbone))
+        with _resumable(run):
+            return _fit(config, run, backbone, data, device, resumed=False, progress=progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
     """Continue a run from its last checkpoint, with the settings it was started with."""
     run = Run.open(folder)
     config = run.config()
-    backbone = run.load_backbone(config)
-    data = _load_data(config, backbone)
-    with _resumable(run):
-        return _train(config, run, backbone, data, resumed=True, progress=progress)
+    with _computing(config) as device:
+        backbone = run.load_backbone(config)
+        data = _load_data(config, backbone)
+        with _resumable(run):
+            return _fit(config, run, backbone, data, device, resumed=True, progress=progress)
+
+
+@contextmanager
+def _computing(config: TrainConfig) -> Iterator[torch.device]:
+    """The device and the process settings of a run."""
+    device = choose_device(config.device, config.precision)
+    keep_freed_memory()
+    with route_of(config.route), distributed.processes(device):
+        yield device
 
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
+    """Say where a run that was cut short can be continued."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
         saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
-        command = f"minbert train --resume {shlex.quote(str(run.folder))}"
-        raise KeyboardInterrupt(f"stopped; {saved}; continue with: {command}") from None
+        command = f"train --resume {shlex.quote(str(run.folder))}"
+        if isinstance(error, KeyboardInterrupt):
+            message = f"stopped; {saved}; continue with: minbert {command}"
+            raise KeyboardInterrupt(message) from None
+        if not distributed.is_loss_of_contact(error):
+            raise
+        raise ConnectionError(
+            f"process {distributed.rank()} of {distributed.count()} lost contact with another, "
+            f"which was stopped or failed; {saved}; continue with: torchrun ... {command}"
+        ) from None
 
 
 def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
     """Read the data, and say what was left out or cut, of the backbone too."""
-    for note in backbone.dropped:
-        print(f"backbone: left out {note}", file=sys.stderr)
-    for name in backbone.fresh:
-        print(f"backbone: not in the checkpoint, starts anew: {name}", file=sys.stderr)
+    notes = [f"backbone: left out {note}" for note in backbone.dropped]
+    notes += [f"backbone: not in the checkpoint, starts anew: {name}" for name in backbone.fresh]
     max_positions = backbone.encoder.config.max_positions
     data = load_data(config, backbone.tokenizer, max_positions)
     limit = config.max_length or max_positions
     for name, task_data in data.items():
-        for bad in task_data.skipped:
-            print(f"left out {bad}", file=sys.stderr)
-        for split, count in task_data.truncated.items():
-            if count:
-                print(f"{name} {split}: cut {count} rows to {limit} tokens", file=sys.stderr)
+        notes += [f"left out {bad}" for bad in task_data.skipped]
+        notes += [
+            f"{name} {split}: cut {count} rows to {limit} tokens"
+            for split, count in task_data.truncated.items()
+            if count
+        ]
+    if distributed.is_writer():
+        for note in notes:
+            print(note, file=sys.stderr)
     return data
-
-
-def _train(
-    config: TrainConfig,
-    run: Run,
-    backbone: Backbone,
-    data: dict[str, TaskData],
-    *,
-    resumed: bool,
-    progress: bool,
-) -> Run:
-    keep_freed_memory()
-    with route_of(config.route):
-        return _fit(config, run, backbone, data, resumed=resumed, progress=progress)
 
 
 def _fit(
@@ -99,23 +109,40 @@ def _fit(
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
+    device: torch.device,
     *,
     resumed: bool,
     progress: bool,
 ) -> Run:
-    device = choose_device(config.device, config.precision)
     model = MultitaskModel.from_config(config, backbone.encoder).to(device)
     if config.frozen:
-        cache_features(model, data, progress=progress)
+        cache_features(model, data, progress=progress and distributed.is_writer())
     trainer = Trainer(config, model, data, run, progress_bar=progress)
     if resumed:
         trainer.restore()
     result = trainer.fit()
 
+    distributed.wait()  # until the best weights are written
     tensors, _ = load_checkpoint(run.best)
     load_trained(model, tensors, run.best)
-    for split in ("dev", "test"):
-        for name, evaluation in trainer.evaluate(split).items():
+    evaluations = {split: trainer.evaluate(split) for split in ("dev", "test")}
+    if distributed.is_writer():
+        _write_results(run, trainer, result, evaluations, backbone)
+    distributed.wait()
+    return run
+
+
+def _write_results(
+    run: Run,
+    trainer: Trainer,
+    result: Progress,
+    evaluations: dict[str, dict[str, Evaluation]],
+    backbone: Backbone,
+) -> None:
+    """Predictions, figure and record of a run that is finished."""
+    config, model, data = trainer.config, trainer.model, trainer.data
+    for split, by_task in evaluations.items():
+        for name, evaluation in by_task.items():
             write_predictions(run.predictions, model.tasks[name], split, evaluation)
     trained = sum(p.numel() for p in trainer.parameters.values())
     record = {
@@ -135,8 +162,7 @@ def _fit(
         "backbone": {"source": config.backbone, "sha256": fingerprint(backbone.folder),
                      "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
         "config": config.to_dict(),
-        **environment(device),
+        **environment(model.device),
     }  # fmt: skip
     draw_run(run)
     write_json(run.record_path, record)  # last: a run with a record is a finished one
-    return run

@@ -224,7 +224,7 @@ def faults():
 for _ in range(6):
     torch.ones(2**24)
 before = faults()
-for _ in range(10):
+for _ in range(20):
     torch.ones(2**24)
 print(faults() - before)
 """
@@ -241,4 +241,5 @@ def test_freed_memory_is_kept():
         found[mode] = int(done.stdout)
     if found["leave"] < 1000:
         pytest.skip("this C library keeps freed memory by itself")
-    assert found["keep"] < 200, found
+    # Now and then a small block lands in a kept one, and the next large one is new.
+    assert found["keep"] < found["leave"] / 3, found

@@ -1,0 +1,308 @@
+"""Several processes train as one does: real processes, real signals, gloo between them."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import config, tiny, without_seconds
+from torch import nn
+
+from multitask import distributed, resume, train, training
+from multitask.checkpoint import load_checkpoint
+from multitask.extensions import base
+from multitask.run import Run
+from multitask.trainer import Trainer, random_numbers_of
+
+ROOT = Path(__file__).resolve().parent.parent
+ALONE = {
+    "single": {"tasks": ("sst",), "pooling": "pooler"},
+    "multitask": {"tasks": ("sst", "para", "sts", "cola"), "epochs": 1},
+    "frozen": {"tasks": ("sst", "sts"), "frozen": True, "pair": "concat", "pooling": "mean"},
+    "accumulate": {"tasks": ("sts",), "batch_size": 3, "accumulate": 3, "batches": "bucketed"},
+    "surgery": {"tasks": ("sst", "sts"), "epochs": 1},
+    "twice a step": {"tasks": ("sst", "sts"), "epochs": 1},
+}
+"""22 rows a task in batches of 8 leave a last batch of 6, and of 9 one of 4: rows 9 to 12 of it
+in batches of 3 leave one row for two or three processes."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def settings_of(folder, kind, **changes):
+    return config(folder, **{"lr": 1e-3, "log_every": 4, **ALONE[kind], **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both(base.Extension):
+    """All tasks in every step, their gradients added up by DDP."""
+
+    name = "both"
+
+    def choose_tasks(self, tasks, *, seed, step):
+        return list(tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surgery(Both):
+    """Takes from each task's gradient its part along the other's: not linear in the gradients."""
+
+    name = "surgery"
+
+    def combine(self, gradients, *, seed, step):
+        def flat(parts):
+            return torch.cat([p.flatten() for p in parts if p is not None])
+
+        names = list(gradients)
+        shared = [all(gradients[n][i] is not None for n in names) for i in
+                  range(len(gradients[names[0]]))]  # fmt: skip
+        one, other = (
+            flat([p for p, both in zip(gradients[n], shared, strict=True) if both]) for n in names
+        )
+        along = torch.clamp((one @ other) / (other @ other), max=0.5)
+        changed = [
+            p - along * q if both else p
+            for p, q, both in zip(gradients[names[0]], gradients[names[1]], shared, strict=True)
+        ]
+        return {names[0]: changed, names[1]: gradients[names[1]]}
+
+
+def in_process(rank, count, port, folder, kind, changes, strike):
+    """One of the processes that torchrun would start."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    training.draw_run = lambda run: None
+    for extension in (Both, Surgery):
+        base.EXTENSIONS[extension.name] = extension
+    if strike:
+        who, number, step = strike
+        original = Trainer._step
+
+        def deadly(trainer):
+            if trainer.progress.step == step and rank == who:
+                os.kill(os.getpid(), number)
+            original(trainer)
+
+        Trainer._step = deadly
+    with (folder / f"errors-{rank}.txt").open("w") as sys.stderr:
+        try:
+            if kind is None:
+                resume(changes, progress=False)
+            else:
+                train(extended(settings_of(folder, kind, **changes), kind), progress=False)
+        except (ValueError, OSError, KeyboardInterrupt) as error:
+            print(type(error).__name__, error, file=sys.stderr, flush=True)
+            os._exit(3)
+        except SystemExit:
+            os._exit(2)
+    os._exit(0)
+
+
+def extended(settings, kind):
+    chosen = {"surgery": (Surgery(),), "twice a step": (Both(),)}.get(kind, ())
+    return replace(settings, extensions=chosen)
+
+
+def run_processes(count, folder, kind, changes, strike=None):
+    """Start the processes, and return their exit codes and what they said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__, "torch._dynamo"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        started = [
+            context.Process(
+                target=in_process, args=(rank, count, port, folder, kind, changes, strike)
+            )
+            for rank in range(count)
+        ]
+        for process in started:
+            process.start()
+    for process in started:
+        process.join(100)
+        assert process.exitcode is not None, "a process hangs"
+    said = [(folder / f"errors-{rank}.txt").read_text() for rank in range(count)]
+    return [process.exitcode for process in started], said
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """Each kind of run in one process."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "draw_run", lambda run: None)
+        patch.setattr(base, "EXTENSIONS", {**base.EXTENSIONS, "both": Both, "surgery": Surgery})
+        for kind in ALONE:
+            settings = extended(settings_of(folder, kind), kind)
+            found[kind] = train(settings, progress=False).folder
+    return found
+
+
+def assert_same_training(found, expected):
+    """The same losses, rates, norms, scores and weights, to what float32 sums in another order."""
+    one, other = Run(found), Run(expected)
+    lines = [without_seconds(run.metrics()) for run in (one, other)]
+    assert len(lines[0]) == len(lines[1]) > 3
+    for line, wanted in zip(*lines, strict=True):
+        assert line.keys() == wanted.keys()
+        for key, value in wanted.items():
+            if key in ("loss", "grad_norm"):
+                assert line[key] == pytest.approx(value, rel=1e-5, abs=1e-6), (wanted["step"], key)
+            elif key == "train_loss":
+                assert line[key] == pytest.approx(value, rel=1e-5)
+            elif key == "scores":
+                for task, scores in value.items():
+                    assert line[key][task] == pytest.approx(scores, rel=1e-4, abs=1e-6), task
+            elif key not in ("score", "overall"):
+                assert line[key] == value, key
+    for name in ("best", "last"):
+        tensors, wanted = (load_checkpoint(getattr(run, name))[0] for run in (one, other))
+        assert tensors.keys() == wanted.keys()
+        assert len(wanted) > 2
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer/"):
+                continue
+            off = (tensor - wanted[key]).abs().max().item()
+            assert off < 1e-6, f"{name}: {key} is off by {off:.1e}"
+    files = [sorted(run.predictions.iterdir()) for run in (one, other)]
+    assert [f.name for f in files[0]] == [f.name for f in files[1]]
+    assert len(files[0]) > 1
+    for a, b in zip(*files, strict=True):
+        rows = [[re.split(r" , ", line) for line in f.read_text().splitlines()[1:]] for f in (a, b)]
+        assert [row[0] for row in rows[0]] == [row[0] for row in rows[1]]
+        values = [[float(row[1]) for row in part] for part in rows]
+        assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", ALONE)
+def test_several_processes_train_as_one(folder, alone, kind, count):
+    out = folder / f"{kind}-{count}"
+    codes, said = run_processes(count, folder, kind, {"out": out})
+    assert codes == [0] * count, said
+    assert Run(out).record()["processes"] == count
+    assert_same_training(out, alone[kind])
+
+
+def test_a_run_goes_on_with_another_number_of_processes(folder, alone):
+    out = folder / "changing"
+    changes = {"out": out, "save_every": 1}
+    for count, step in ((2, 2), (3, 4)):
+        strike = (0, signal.SIGKILL, step)
+        work = ("multitask", changes) if count == 2 else (None, out)
+        codes, said = run_processes(count, folder, *work, strike)
+        assert codes[0] == -signal.SIGKILL
+        assert load_checkpoint(out / "last.safetensors")[1]["progress"]["step"] == step
+        for code, words in zip(codes[1:], said[1:], strict=True):
+            assert code == 3
+            assert re.fullmatch(
+                r"ConnectionError process \d of \d lost contact with another, which was stopped "
+                rf"or failed; saved in {re.escape(str(out))}/last.safetensors; continue with: "
+                rf"torchrun ... train --resume {re.escape(str(out))}\n",
+                words,
+            ), words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "draw_run", lambda run: None)
+        resume(out, progress=False)
+    assert_same_training(out, alone["multitask"])
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(folder):
+    """With dropout, so that the resumed run must draw what the run left alone draws."""
+    dropped = {"encoder_dropout": 0.2, "head_dropout": 0.2}
+    left, cut = folder / "left", folder / "cut"
+    codes, said = run_processes(2, folder, "single", {"out": left, **dropped})
+    assert codes == [0, 0], said
+    strike = (1, signal.SIGTERM, 1)
+    codes, said = run_processes(2, folder, "single", {"out": cut, **dropped}, strike)
+    assert codes == [3, 3]
+    for words in said:
+        assert words == (
+            f"KeyboardInterrupt stopped; saved in {cut}/last.safetensors; "
+            f"continue with: minbert train --resume {cut}\n"
+        )
+    stopped = load_checkpoint(cut / "last.safetensors")[1]["progress"]["step"]
+    assert stopped == 3, "the end of the epoch is the first step at which they agree"
+    codes, said = run_processes(2, folder, None, cut)
+    assert codes == [0, 0], said
+    for name in ("best.safetensors", "last.safetensors"):
+        tensors, wanted = (load_checkpoint(path / name)[0] for path in (cut, left))
+        for key, tensor in tensors.items():
+            assert tensor.equal(wanted[key]), f"{name}: {key}"
+
+
+def test_processes_draw_their_own_dropout(monkeypatch):
+    draws = []
+    for rank in (0, 1, 0):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        with random_numbers_of(11711, 5, torch.device("cpu")):
+            draws.append(torch.rand(4))
+    assert draws[0].equal(draws[2])
+    assert not draws[0].eq(draws[1]).any()
+
+
+def test_an_error_of_the_first_process_ends_the_others(folder):
+    out = folder / "taken"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    codes, said = run_processes(2, folder, "single", {"out": out})
+    assert codes == [3, 2]
+    assert said[0].startswith(f"ValueError {out} holds a run already")
+    assert said[1] == ""
+
+
+def test_torchrun_starts_the_command_line(folder):
+    out = folder / "by torchrun"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "multitask", "train", "--tasks", "sst", "--data-dir", str(folder / "data"),
+            "--backbone", str(folder / "backbone"), "--out", str(out), "--epochs", "1",
+            "--device", "cpu",
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "record.json").read_text())["processes"] == 2
+    assert done.stdout.count("accuracy") == 1, "one process speaks"
+
+
+# The parts, in one process
+
+
+def test_one_process_is_all_there_is():
+    assert (distributed.rank(), distributed.count(), distributed.is_writer()) == (0, 1, True)
+    assert distributed.share([1, 2, 3]) == [1, 2, 3]
+    assert distributed.gather([1, 2]) == [1, 2]
+    assert distributed.by_writer(lambda: 5) == 5
+    model = nn.Linear(2, 2)
+    assert distributed.data_parallel(model, all_used=True) is model
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_shares_cover_every_row_once(monkeypatch, count):
+    monkeypatch.setattr(distributed, "count", lambda: count)
+    for rows in ([7], [7, 8, 9, 4], list(range(12))):
+        covered, batches = [], []
+        for rank in range(count):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            own, counted = distributed.share_of_batch(rows)
+            assert len(own)
+            covered += list(distributed.share(rows))
+            batches += list(own) if counted else []
+        assert sorted(covered) == sorted(batches) == sorted(rows)
