@@ -5,7 +5,7 @@ Example -> EncodedRows (token ids of a split) -> Batch (what the model takes)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -126,20 +126,6 @@ class FeatureRows:
             labels=None if self.labels is None else self.labels[index],
             features=self.features[index],
         )
-
-
-def batches_by_length(source: BatchSource, *, tokens: int = 4096) -> Iterator[np.ndarray]:
-    """Row numbers for inference, longest rows first, about `tokens` tokens a batch."""
-    batch: list[int] = []
-    total = 0
-    for row in np.argsort(-np.asarray(source.lengths), kind="stable"):
-        batch.append(int(row))
-        total += int(source.lengths[row])
-        if total >= tokens:
-            yield np.array(batch)
-            batch, total = [], 0
-    if batch:
-        yield np.array(batch)
 
 
 class _Ragged:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minbert.attention import Packed, Padded
     from minbert.base import Encoder, EncoderOutput
+    from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
@@ -20,6 +21,7 @@ _HOMES = {
     "Padded": "attention",
     "Encoder": "base",
     "EncoderOutput": "base",
+    "embed": "embedding",
     "Bert": "encoders.bert",
     "BertConfig": "encoders.bert",
     "Backbone": "loading",
@@ -38,6 +40,7 @@ __all__ = [
     "Packed",
     "Padded",
     "Tokenizer",
+    "embed",
     "load_backbone",
     "save_pretrained",
 ]

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.batching import BatchSource, EncodedRows, FeatureRows, batches_by_length
+from data.batching import BatchSource, EncodedRows, FeatureRows
 from data.readers import SAMPLES, BadRow, has_split, read_split
 from data.tasks import Split, Task, get_task
+from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.distributed import count, gather, share
@@ -91,7 +92,7 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
     )  # fmt: skip
     for task_data, split, source in splits:
         done = []
-        for rows in share(list(batches_by_length(source))):
+        for rows in share(list(batches_by_length(source.lengths))):
             found = model.features(source.batch(rows).to(model.device), task_data.task.name)
             done.append((rows, found.cpu()))
             bar.update(len(rows) * count())

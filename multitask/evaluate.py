@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.batching import BatchSource, batches_by_length
+from data.batching import BatchSource
 from data.tasks import Task
+from minbert.embedding import batches_by_length
 from minbert.files import write_text
 from multitask.distributed import count, gather, share
 from multitask.heads import answers, loss_sum
@@ -49,7 +50,7 @@ def evaluate(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
         disable=None if progress else True,
     )  # fmt: skip
-    for rows in share(list(batches_by_length(source))):
+    for rows in share(list(batches_by_length(source.lengths))):
         batch = source.batch(rows).to(model.device)
         outputs = model(batch, task.name)
         found, chances = answers(task, outputs)

@@ -9,10 +9,11 @@ import scipy.stats
 import torch
 from helpers import FILLERS, write_backbone
 
-from data.batching import EncodedRows, FeatureRows, batches_by_length
+from data.batching import EncodedRows, FeatureRows
 from data.readers import Example
 from data.sampling import BatchStream, uniform_task
 from minbert import Tokenizer
+from minbert.embedding import batches_by_length
 
 DRAW = np.random.default_rng(0)
 SINGLES = [
@@ -112,7 +113,7 @@ def test_rows_without_labels_and_features_in_place_of_tokens(tokenizer):
 @pytest.mark.parametrize("tokens", [1, 20, 10_000])
 def test_batches_by_length_cover_every_row_once_longest_first(tokenizer, tokens):
     source = EncodedRows(SINGLES, tokenizer, pair="cross", max_length=32)
-    batches = [list(batch) for batch in batches_by_length(source, tokens=tokens)]
+    batches = [list(batch) for batch in batches_by_length(source.lengths, tokens=tokens)]
     rows = list(itertools.chain(*batches))
     assert sorted(rows) == list(range(20))
     lengths = [source.lengths[row] for row in rows]

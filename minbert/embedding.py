@@ -1,0 +1,93 @@
+"""Texts to vectors, for search, clustering or features.
+
+backbone = load_backbone("minilm")
+vectors = embed(backbone, ["A first text.", "And a second."])  # (2, 384)
+similarity = vectors @ vectors.T
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from minbert.attention import Layout, Packed
+from minbert.loading import Backbone
+
+POOLINGS: dict[str, Callable[[Layout, Tensor], Tensor]] = {
+    "mean": lambda layout, tokens: layout.mean(tokens),
+    "cls": lambda layout, tokens: layout.first(tokens),
+    "max": lambda layout, tokens: layout.max(tokens),
+}
+"""Name -> one vector (B, H) of a batch's tokens."""
+
+
+@torch.inference_mode()
+def embed(
+    backbone: Backbone,
+    texts: Sequence[str],
+    *,
+    pooling: str = "mean",
+    normalize: bool = True,
+    max_length: int | None = None,
+    tokens: int = 4096,
+    progress: bool = False,
+) -> Tensor:
+    """One vector for each text, in the texts' order.
+
+    Texts of similar length go through the encoder together, without padding.
+
+    Args:
+        backbone: from `load_backbone`; it is used in eval mode and left as it was.
+        texts: any number of them.
+        pooling: mean, cls or max, over a text's tokens.
+        normalize: scale each vector to length 1, so that a dot product is a cosine.
+        max_length: longest text in tokens, by default all that the encoder has positions for.
+        tokens: about how many go through the encoder at once.
+        progress: show a progress bar.
+
+    Returns:
+        (len(texts), hidden size), on the encoder's device.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"texts must be a sequence of texts, not one; pass [{texts[:40]!r}]")
+    if pooling not in POOLINGS:
+        raise ValueError(f"no pooling is called {pooling!r}; choose one of {', '.join(POOLINGS)}")
+    encoder, config = backbone.encoder, backbone.encoder.config
+    device = next(encoder.parameters()).device
+    vectors = torch.empty(len(texts), config.hidden_size, device=device)
+    encodings = backbone.tokenizer.encode(
+        list(texts), max_length=max_length or config.max_positions
+    )
+    lengths = [len(ids) for ids in encodings.input_ids]
+    bar = tqdm(total=len(texts), desc="embed", unit="text", disable=not progress)
+    training = encoder.training
+    encoder.eval()
+    for rows in batches_by_length(lengths, tokens=tokens):
+        layout = Packed([lengths[row] for row in rows]).to(device)
+        ids = torch.tensor(list(chain.from_iterable(encodings.input_ids[row] for row in rows)))
+        states = encoder(ids.to(device), layout=layout).last_hidden_state
+        vectors[torch.from_numpy(rows).to(device)] = POOLINGS[pooling](layout, states).float()
+        bar.update(len(rows))
+    encoder.train(training)
+    bar.close()
+    return F.normalize(vectors, dim=-1) if normalize else vectors
+
+
+def batches_by_length(lengths: Sequence[int], *, tokens: int = 4096) -> Iterator[np.ndarray]:
+    """Row numbers for inference, longest rows first, about `tokens` tokens a batch."""
+    batch: list[int] = []
+    total = 0
+    for row in np.argsort(-np.asarray(lengths), kind="stable"):
+        batch.append(int(row))
+        total += int(lengths[row])
+        if total >= tokens:
+            yield np.array(batch)
+            batch, total = [], 0
+    if batch:
+        yield np.array(batch)
