@@ -52,6 +52,12 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MB."""
+    try:  # getrusage counts the process that started this one too
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return round(int(line.split()[1]) / 2**10, 1)
+    except OSError:
+        pass
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -66,11 +66,16 @@ def results_table(records: dict[str, dict[str, Any]]) -> str:
 
 def with_results(readme: str, records: dict[str, dict[str, Any]]) -> str:
     """The README with its table drawn anew."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    return put_between(readme, BEGIN, END, results_table(records))
+
+
+def put_between(text: str, begin: str, end: str, new: str) -> str:
+    """The text with what stands between two lines of it replaced."""
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
     if not after:
-        raise ValueError(f"README.md lacks the lines {BEGIN!r} and {END!r}, in this order")
-    return f"{before}{BEGIN}{results_table(records)}{END}{after}"
+        raise ValueError(f"the text lacks the lines {begin!r} and {end!r}, in this order")
+    return f"{before}{begin}{new}{end}{after}"
 
 
 def _spread(scores: list[float]) -> str:

@@ -1,0 +1,121 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+from tyro.conf import subcommand
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "peft", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Measure every workload against its alternatives, and write the results as JSON."""
+
+    data_dir: Path
+    """Folder with the real data: see minbert data fetch."""
+    threads: int = 2
+    """Threads of each candidate."""
+    repeats: int = 5
+    """Turns of each candidate."""
+    only: tuple[str, ...] = ()
+    """Workloads whose names hold one of these words; by default all."""
+    out: Path = RESULTS / "cpu.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.measure import compare, matmul_peak, useful_flops
+        from benchmarks.workloads import WORKLOADS, backbone_folder, load
+        from minbert import load_backbone
+        from minbert.files import read_json, write_json
+        from multitask.environment import environment
+
+        torch.set_num_threads(self.threads)
+        chosen = [
+            w for w in WORKLOADS if not self.only or any(word in w.name for word in self.only)
+        ]
+        if not chosen:
+            names = "; ".join(workload.name for workload in WORKLOADS)
+            raise ValueError(f"no workload has a name with {' or '.join(self.only)}: {names}")
+        results = read_json(self.out) if self.only and self.out.exists() else {"workloads": {}}
+        results |= environment(torch.device("cpu"))
+        results["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
+        results["threads"] = self.threads
+        results["matmul_peak_gflops"] = matmul_peak()
+        folders = {size: backbone_folder(size) for size in {w.size for w in chosen}}
+        for workload in tqdm(chosen, desc="workloads"):
+            tqdm.write(workload.name)
+            folder = folders[workload.size]
+            data = load(workload, self.data_dir, folder)
+            backbone = load_backbone(folder)
+            parts = map(list, zip(*data.texts))
+            lengths = [len(ids) for ids in backbone.tokenizer.encode(*parts).input_ids]
+            flops = useful_flops(backbone.encoder.config, lengths, training=workload.training)
+            candidates = {n: partial(make, data) for n, make in workload.candidates.items()}
+            found = compare(candidates, threads=self.threads, repeats=self.repeats)
+            for name, result in found.items():
+                if "median" in result:
+                    result["useful_gflops"] = flops / result["median"] / 1e9
+                    share = result["useful_gflops"] / results["matmul_peak_gflops"]
+                    tqdm.write(
+                        f"  {name}: {result['median']:.2f} s, {result['ratio']:.2f}x, "
+                        f"{share:.0%} of peak, {result['peak_memory_mb']} MB"
+                    )
+                else:
+                    tqdm.write(f"  {name}: {result['error']}")
+            results["workloads"][workload.name] = {
+                "rows": workload.rows,
+                "tokens": sum(lengths),
+                "aim": workload.aim,
+                "candidates": found,
+            }
+            write_json(self.out, results)
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Draw the README's table from the results."""
+
+    def run(self) -> None:
+        from benchmarks.table import put_into_readme
+
+        print(put_into_readme())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def main() -> None:
+    """Run the command line."""
+    Command = Annotated[Measure, subcommand("run")] | Annotated[Table, subcommand("table")]
+    command = tyro.cli(
+        Command,
+        prog="python -m benchmarks",
+        description="minbert beside the libraries that one would otherwise use.",
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        command.run()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
