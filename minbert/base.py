@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from minbert.attention import Layout, Padded
 
@@ -87,6 +88,9 @@ class Encoder(nn.Module, ABC):
     """Beginning of a name in hub checkpoints that loading leaves out -> why."""
 
     config: EncoderConfig
+    gradient_checkpointing: bool = False
+    """In training, keep each layer's input alone, and compute the layer again in the backward pass:
+    less memory, about a third more time (Chen et al., 2016, arXiv:1604.06174)."""
 
     def forward(
         self,
@@ -127,6 +131,11 @@ class Encoder(nn.Module, ABC):
                 f"{self.config.max_positions}; truncate when tokenizing (max_length)"
             )
         if output_attentions:
+            if self.gradient_checkpointing and self.training:
+                raise ValueError(
+                    "attention maps are not kept under gradient checkpointing; turn one of the "
+                    "two off, or call .eval()"
+                )
             layout = layout.whole()
         attentions: list[Tensor] | None = [] if output_attentions else None
         states = self.encode(input_ids, token_type_ids, layout, attentions)
@@ -137,6 +146,12 @@ class Encoder(nn.Module, ABC):
             hidden_states=tuple(states) if output_hidden_states else None,
             attentions=None if attentions is None else tuple(attentions),
         )
+
+    def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        """A layer's output, with gradient checkpointing where that is on."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     @abstractmethod
     def encode(

@@ -81,6 +81,8 @@ class TrainConfig:
     clip: float = 1.0
     """Largest norm of the gradient; 0 for no clipping."""
 
+    gradient_checkpointing: bool = False
+    """Keep less for the backward pass and compute it again: less memory, more time."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "auto"

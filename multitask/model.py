@@ -64,6 +64,7 @@ class MultitaskModel(nn.Module):
                 for module in encoder.modules():
                     if isinstance(module, nn.Dropout):
                         module.p = config.encoder_dropout
+            encoder.gradient_checkpointing = config.gradient_checkpointing
             if config.frozen:
                 encoder.requires_grad_(False)
             for extension in config.extensions:

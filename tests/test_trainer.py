@@ -29,6 +29,7 @@ from data.readers import read_split
 from data.sampling import BatchStream, uniform_task
 from data.tasks import get_task
 from minbert import load_backbone
+from minbert.encoders.bert import BertLayer
 from multitask import MultitaskModel, Predictor, TrainConfig, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
@@ -466,6 +467,36 @@ def test_tensorboard_events_are_those_of_metrics_jsonl(folder):
     epochs = [line for line in trainer.run.metrics() if line["kind"] == "epoch"]
     found = [(event.step, event.value) for event in events.Scalars("dev/sst/accuracy")]
     assert found == [(e["step"], pytest.approx(e["scores"]["sst"]["accuracy"])) for e in epochs]
+
+
+# Gradient checkpointing
+
+
+def test_gradient_checkpointing_trains_the_same(folder, monkeypatch):
+    """With dropout, which must drop the same numbers when a layer is computed again."""
+    dropped = {"encoder_dropout": 0.2, "head_dropout": 0.2, "epochs": 1}
+    calls = {True: 0, False: 0}
+    forward = BertLayer.forward
+
+    def counted(layer, *inputs):
+        calls[checkpointing] += layer.training
+        return forward(layer, *inputs)
+
+    monkeypatch.setattr(BertLayer, "forward", counted)
+    trained = {}
+    for checkpointing in (False, True):
+        trained[checkpointing] = fit(folder, gradient_checkpointing=checkpointing, **dropped)
+    assert calls[True] == 2 * calls[False] > 0
+    assert_same_weights(trained[False], trained[True], **EXACT)
+
+
+def test_gradient_checkpointing_keeps_no_attention_maps(folder):
+    trainer = make_trainer(config(folder, gradient_checkpointing=True))
+    ids = torch.tensor([[2, 5, 6, 3]])
+    encoder = trainer.model.encoder.train()
+    with pytest.raises(ValueError, match=r"turn one of the two off, or call \.eval\(\)"):
+        encoder(ids, output_attentions=True)
+    assert len(encoder.eval()(ids, output_attentions=True).attentions) == 2
 
 
 # Extensions

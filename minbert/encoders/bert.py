@@ -210,7 +210,7 @@ class Bert(Encoder):
     ) -> list[Tensor]:
         states = [self.embeddings(input_ids, token_type_ids, layout.positions)]
         for layer in self.layers:
-            states.append(layer(states[-1], layout, attentions))
+            states.append(self.run(layer, states[-1], layout, attentions))
         return states
 
     def pool(self, last_hidden_state: Tensor, layout: Layout) -> Tensor:

@@ -1,0 +1,138 @@
+"""The benchmarks compare what they say they compare; no test looks at how quick anything is."""
+
+import time
+from functools import partial
+
+import pytest
+import torch
+from helpers import write_backbone, write_data
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import compare, matmul_peak, useful_flops
+from benchmarks.table import draw, speed_table, with_speed
+from benchmarks.workloads import (
+    WORKLOADS,
+    Data,
+    Workload,
+    load,
+    ours_embed,
+    ours_encode,
+    ours_train,
+    torch_encode,
+    transformers_encode,
+    transformers_train,
+)
+from minbert import load_backbone
+
+
+def wait(seconds):
+    return partial(time.sleep, seconds)
+
+
+def fail():
+    raise ImportError("no such library")
+
+
+def leave():
+    raise SystemExit(3)
+
+
+def test_candidates_take_turns_and_are_compared_turn_by_turn():
+    candidates = {"minbert": partial(wait, 0.02), "other": partial(wait, 0.2), "broken": fail}
+    results = compare(candidates, threads=1, repeats=3)
+    assert results["broken"] == {"error": "ImportError: no such library"}
+    for name, seconds in (("minbert", 0.02), ("other", 0.2)):
+        found = results[name]
+        assert len(found["seconds"]) == 3
+        assert min(found["seconds"]) >= seconds
+        assert found["lowest"] <= found["ratio"] <= found["highest"]
+        assert found["peak_memory_mb"] > 50
+    pairs = zip(results["minbert"]["seconds"], results["other"]["seconds"], strict=True)
+    assert results["minbert"]["ratio"] == sorted(other / ours for ours, other in pairs)[1]
+    assert results["other"]["ratio"] == 1
+
+
+def test_a_candidate_that_ends_is_named():
+    with pytest.raises(RuntimeError, match="minbert ended with exit code 3"):
+        compare({"minbert": leave, "other": fail}, threads=1, repeats=1)
+
+
+def test_useful_flops_are_those_that_pytorch_counts(tmp_path):
+    encoder = load_backbone(write_backbone(tmp_path)).encoder
+    lengths = [9, 4]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for length in lengths:
+            encoder(torch.ones(1, length, dtype=torch.long))
+    pooler = 2 * len(lengths) * encoder.config.hidden_size**2
+    counted = counter.get_total_flops() - pooler
+    assert useful_flops(encoder.config, lengths, training=False) == counted
+    assert useful_flops(encoder.config, lengths, training=True) == 3 * counted
+    assert matmul_peak(seconds=0.01) > 0
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        ours_encode,
+        partial(ours_encode, ordered=True),
+        transformers_encode,
+        partial(transformers_encode, ordered=True, attention="eager"),
+        torch_encode,
+        ours_embed,
+        partial(ours_train, size=4),
+        partial(ours_train, size=4, ordered=True),
+        partial(transformers_train, size=4),
+        partial(transformers_train, size=4, ordered=True, fused=True),
+    ],
+)
+def test_candidates_run(tmp_path, candidate):
+    folder = write_backbone(tmp_path / "backbone")
+    workload = Workload("w", "sst", {}, rows=12)
+    data = load(workload, write_data(tmp_path / "data"), folder)
+    assert len(data.texts) == len(data.labels) == 12
+    assert isinstance(data, Data)
+    work = candidate(data)
+    work()
+    work()
+
+
+def test_every_workload_has_an_alternative():
+    assert len({workload.name for workload in WORKLOADS}) == len(WORKLOADS) > 5
+    for workload in WORKLOADS:
+        ours, other, *_ = workload.candidates
+        assert ours == "minbert"
+        assert not other.startswith("minbert")
+
+
+RESULTS = {
+    "matmul_peak_gflops": 200.0,
+    "workloads": {
+        "reading": {
+            "rows": 100,
+            "aim": 5.0,
+            "candidates": {
+                "minbert": {"median": 2.0, "ratio": 4.0, "lowest": 3.0, "highest": 4.5,
+                            "useful_gflops": 150.0, "peak_memory_mb": 500},
+                "theirs": {"median": 8.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0,
+                           "useful_gflops": 50.0, "peak_memory_mb": 900},
+                "minbert, sorted": {"median": 1.0, "ratio": 8.0, "lowest": 7.0, "highest": 9.0,
+                                    "useful_gflops": 180.0, "peak_memory_mb": 500},
+                "tuned": {"median": 3.0, "ratio": 2.7, "lowest": 2.0, "highest": 3.0,
+                          "useful_gflops": 100.0, "peak_memory_mb": 800},
+                "missing": {"error": "ImportError"},
+            },
+        }
+    },
+}  # fmt: skip
+
+
+def test_the_table_says_what_the_results_say(tmp_path):
+    row = speed_table(RESULTS).splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "reading", "50 rows/s", "theirs", "**4.00** (3.00-4.50)", "5", "75%", "500 MB : 900 MB",
+        "3.00 x tuned",
+    ]  # fmt: skip
+    draw(RESULTS, tmp_path / "speed.svg")
+    assert "theirs" in (tmp_path / "speed.svg").read_text()
+    with pytest.raises(ValueError, match="lacks the lines"):
+        with_speed("nothing", RESULTS)
