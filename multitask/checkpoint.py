@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minbert.files import replacing
+from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
 
@@ -83,7 +84,7 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
         raise ValueError(f"{source} does not fit the model: " + "; ".join(sorted(problems)[:20]))
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(split_like(tensors[name], parameter))
 
 
 def optimizer_state(
@@ -110,7 +111,7 @@ def load_optimizer(
         for key, tensor in tensors.items():
             moment, _, owner = key.partition("/")
             if owner == name:
-                state[moment] = tensor.to(parameters[name].device)
+                state[moment] = split_like(tensor, parameters[name])
         optimizer.state[parameters[name]] = state
 
 

@@ -88,6 +88,9 @@ class TrainConfig:
     route: Literal["auto", "plain", "blas", "onednn"] = "auto"
     """How linear maps and dropout are computed on a CPU: see minbert/quick.py; the numbers are the
     same."""
+    shard: bool = False
+    """Split weights, gradients and moments over the processes that torchrun started, for encoders
+    that outgrow one device; with one process there is nothing to split."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     seed: int = 11711
@@ -143,6 +146,13 @@ class TrainConfig:
             raise ValueError(f"seed must not be negative, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of all steps, from 0 to 1; it is {self.warmup}")
+        if self.shard and self.precision == "fp16":
+            raise ValueError("shard does not go with precision fp16; use bf16 or fp32")
+        if self.shard and any(extension.combines for extension in self.extensions):
+            raise ValueError(
+                "shard does not go with an extension that combines gradients, which takes whole "
+                "gradients; leave one of the two out"
+            )
         if self.frozen and self.pair == "cosine":
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "

@@ -2,10 +2,11 @@
 
     torchrun --nproc-per-node 4 -m multitask train --tasks sst --data-dir real-data
 
-Each process has the whole model and takes its share of the rows of every batch;
-DistributedDataParallel adds up the gradients while the backward pass still goes on. The batch size
-is that of all processes together, so a config gives the same losses, weights and scores on any
-number of them, and a run may be resumed on another number. The first process alone writes files.
+Each process has the whole model (or with --shard a part of each weight) and takes its share of the
+rows of every batch; PyTorch adds up the gradients while the backward pass still goes on. The batch
+size is that of all processes together, so a config gives the same losses, weights and scores on
+any number of them, and a run may be resumed on another number. The first process alone writes
+files.
 
 Without torchrun there is one process, and nothing here does anything. See docs/distributed.md.
 """
@@ -20,6 +21,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -73,6 +77,17 @@ def share_of_batch(rows: Sequence[int]) -> tuple[Sequence[int], bool]:
     """
     own = share(rows)
     return (own, True) if len(own) else (rows[:1], False)
+
+
+def rounds(batches: Sequence[T]) -> Iterator[tuple[T, bool]]:
+    """This process's batches, and whether they count: as many as every other process has.
+
+    Where batches run out, the first one again, not to be counted: with sharded weights, a forward
+    pass needs all processes.
+    """
+    for number in range(rank(), -(-len(batches) // count()) * count(), count()):
+        counted = number < len(batches)
+        yield batches[number if counted else 0], counted
 
 
 def gather(items: list[T]) -> list[T]:
@@ -138,3 +153,38 @@ def data_parallel(model: nn.Module, *, all_used: bool) -> nn.Module:
     if count() == 1:
         return model
     return DistributedDataParallel(model, find_unused_parameters=not all_used)
+
+
+# Sharded weights: each process keeps a part of every parameter, its gradient and its moments
+
+
+def shard(model: nn.Module, parts: Sequence[nn.Module]) -> None:
+    """Split a model's parameters over the processes (FSDP2: Zhao et al., 2023, arXiv:2304.11277).
+
+    Each of `parts` is put together just before it computes, and given up again after. With one
+    process there is nothing to split.
+    """
+    if count() == 1:
+        return
+    device = next(model.parameters()).device.type
+    mesh = init_device_mesh(device, (count(),))
+    for part in (*parts, model):
+        fully_shard(part, mesh=mesh)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether `shard` has split the model."""
+    return isinstance(model, FSDPModule)
+
+
+def full(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that is split; all processes must call this. Others as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def split_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor on a parameter's device, and split where the parameter is."""
+    tensor = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

@@ -15,7 +15,7 @@ from data.batching import BatchSource
 from data.tasks import Task
 from minbert.embedding import batches_by_length
 from minbert.files import write_text
-from multitask.distributed import count, gather, share
+from multitask.distributed import count, gather, rounds
 from multitask.heads import answers, loss_sum
 from multitask.metrics import METRICS, overall
 from multitask.model import MultitaskModel
@@ -50,9 +50,11 @@ def evaluate(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
         disable=None if progress else True,
     )  # fmt: skip
-    for rows in share(list(batches_by_length(source.lengths))):
+    for rows, counted in rounds(list(batches_by_length(source.lengths))):
         batch = source.batch(rows).to(model.device)
         outputs = model(batch, task.name)
+        if not counted:
+            continue
         found, chances = answers(task, outputs)
         loss = 0.0 if batch.labels is None else float(loss_sum(task, outputs, batch.labels))
         done.append((rows, found.cpu(), None if chances is None else chances.cpu(), loss))

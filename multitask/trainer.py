@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.batching import Batch
@@ -79,6 +80,7 @@ class Trainer:
         progress_bar: bool = True,
     ) -> None:
         self.config, self.model, self.data, self.run = config, model, data, run
+        self._parallel = self._make_parallel()
         self.progress = Progress(draws=dict.fromkeys(config.tasks, 0))
         self.parameters = trainable(model)
         self.optimizer = self._make_optimizer()
@@ -99,10 +101,17 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
         self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
-        all_used = len(config.tasks) == 1 and (config.frozen or config.pooling == "pooler")
-        self._parallel = distributed.data_parallel(model, all_used=all_used)
         self._bar_shown = progress_bar and distributed.is_writer()
         self.log = MetricsLog(run, tensorboard=config.tensorboard)
+
+    def _make_parallel(self) -> nn.Module:
+        """The model as several processes train it; with one process, the model itself."""
+        config, model = self.config, self.model
+        if config.shard:
+            distributed.shard(model, [part for _, part in model.encoder.depths()])
+            return model
+        all_used = len(config.tasks) == 1 and (config.frozen or config.pooling == "pooler")
+        return distributed.data_parallel(model, all_used=all_used)
 
     def _make_optimizer(self) -> AdamW:
         config = self.config
@@ -144,7 +153,8 @@ class Trainer:
             if not self._interrupts.torn:
                 progress.seconds = time.monotonic() - started
                 self._flush()
-                self.save()
+                if self._interrupts.agreed or not self.config.shard:
+                    self.save()
                 if self._interrupts.agreed:
                     distributed.wait()  # until it is saved
             raise
@@ -190,8 +200,7 @@ class Trainer:
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
                 state = {"epoch": epoch, "scores": scores}
-                if distributed.is_writer():
-                    save_checkpoint(self.run.best, dict(self.parameters), state)
+                self._write(self.run.best, dict(self.parameters), state)
             progress.evaluated = epoch
             progress.losses = {}
 
@@ -214,6 +223,7 @@ class Trainer:
         norm = None
         if config.clip:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
+            norm = distributed.full(norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for line, _, _ in self._pending[-len(tasks) :]:
@@ -252,6 +262,8 @@ class Trainer:
         self._pending.append((line, total, tuple(source.ids[row] for row in rows)))
 
     def _reduction(self, wanted: bool) -> AbstractContextManager[None]:
+        if distributed.is_sharded(self.model):
+            self.model.set_requires_gradient_sync(wanted)
         if wanted or self._parallel is self.model:
             return nullcontext()
         return self._parallel.no_sync()
@@ -341,8 +353,6 @@ class Trainer:
 
     def save(self) -> None:
         """Write last.safetensors: weights, optimizer and progress."""
-        if not distributed.is_writer():
-            return
         names = {parameter: name for name, parameter in self.parameters.items()}
         moments, steps = optimizer_state(self.optimizer, names)
         tensors = {f"model/{name}": p for name, p in self.parameters.items()}
@@ -354,7 +364,13 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "rows": self._rows(),
         }
-        save_checkpoint(self.run.last, tensors, state)
+        self._write(self.run.last, tensors, state)
+
+    def _write(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Write a checkpoint, if this process is the one that writes."""
+        whole = {name: distributed.full(tensor) for name, tensor in tensors.items()}
+        if distributed.is_writer():
+            save_checkpoint(path, whole, state)
 
     def _rows(self) -> dict[str, int]:
         """A checksum of each task's training rows: a run goes on with the rows it began with."""

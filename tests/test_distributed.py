@@ -188,19 +188,23 @@ def assert_same_training(found, expected):
         assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("kind", ALONE)
-def test_several_processes_train_as_one(folder, alone, kind, count):
-    out = folder / f"{kind}-{count}"
-    codes, said = run_processes(count, folder, kind, {"out": out})
+@pytest.mark.parametrize(
+    "kind, count, shard",
+    [(kind, count, False) for kind in ALONE for count in (2, 3)]
+    + [(kind, count, True) for kind in ALONE if kind != "surgery" for count in (2, 3)],
+)
+def test_several_processes_train_as_one(folder, alone, kind, count, shard):
+    out = folder / f"{kind}-{count}-{shard}"
+    codes, said = run_processes(count, folder, kind, {"out": out, "shard": shard})
     assert codes == [0] * count, said
     assert Run(out).record()["processes"] == count
     assert_same_training(out, alone[kind])
 
 
-def test_a_run_goes_on_with_another_number_of_processes(folder, alone):
-    out = folder / "changing"
-    changes = {"out": out, "save_every": 1}
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_run_goes_on_with_another_number_of_processes(folder, alone, shard):
+    out = folder / f"changing-{shard}"
+    changes = {"out": out, "save_every": 1, "shard": shard}
     for count, step in ((2, 2), (3, 4)):
         strike = (0, signal.SIGKILL, step)
         work = ("multitask", changes) if count == 2 else (None, out)
