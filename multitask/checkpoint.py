@@ -71,8 +71,14 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copy tensors into the trainable parameters of the same names; both must agree."""
-    wanted = trainable(model)
+    """Copy tensors into a model's trainable parameters of the same names; both must agree."""
+    load_tensors(trainable(model), tensors, source)
+
+
+def load_tensors(
+    wanted: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+) -> None:
+    """Copy tensors into parameters of the same names; both must agree."""
     problems = [f"lacks {name}" for name in wanted.keys() - tensors.keys()]
     problems += [f"has {name}, which the model does not" for name in tensors.keys() - wanted.keys()]
     problems += [

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,14 +22,7 @@ from tqdm import tqdm
 from data.batching import Batch
 from data.sampling import BatchStream, uniform_task
 from multitask import distributed
-from multitask.checkpoint import (
-    load_checkpoint,
-    load_optimizer,
-    load_trained,
-    optimizer_state,
-    save_checkpoint,
-    trainable,
-)
+from multitask.checkpoint import trainable
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData
 from multitask.evaluate import Evaluation, evaluate, summary
@@ -42,29 +32,8 @@ from multitask.interrupts import interrupts
 from multitask.log import MetricsLog
 from multitask.model import MultitaskModel
 from multitask.run import Run
+from multitask.state import Progress, load_state, save_state, save_weights
 from optim import SCHEDULES, AdamW, parameter_groups, set_lr
-
-
-@dataclass
-class Progress:
-    """Where a run stands: what a checkpoint keeps beside the tensors."""
-
-    step: int = 0
-    """Optimizer steps taken."""
-    evaluated: int = 0
-    """Epochs trained and scored."""
-    draws: dict[str, int] = field(default_factory=dict)
-    """Batches taken of each task."""
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    """Sum of losses and number of rows of each task in this epoch."""
-    before: dict[str, dict[str, float]] | None = None
-    """Development scores before training, where asked for."""
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    best: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Development scores of the best epoch."""
-    seconds: float = 0.0
-    """Time spent in all sessions of the run."""
 
 
 class Trainer:
@@ -200,7 +169,7 @@ class Trainer:
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
                 state = {"epoch": epoch, "scores": scores}
-                self._write(self.run.best, dict(self.parameters), state)
+                save_weights(self.run.best, self.parameters, state)
             progress.evaluated = epoch
             progress.losses = {}
 
@@ -353,67 +322,17 @@ class Trainer:
 
     def save(self) -> None:
         """Write last.safetensors: weights, optimizer and progress."""
-        names = {parameter: name for name, parameter in self.parameters.items()}
-        moments, steps = optimizer_state(self.optimizer, names)
-        tensors = {f"model/{name}": p for name, p in self.parameters.items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
-        progress = asdict(self.progress)
-        state = {
-            "progress": progress,
-            "steps": steps,
-            "scaler": self.scaler.state_dict(),
-            "rows": self._rows(),
-        }
-        self._write(self.run.last, tensors, state)
-
-    def _write(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Write a checkpoint, if this process is the one that writes."""
-        whole = {name: distributed.full(tensor) for name, tensor in tensors.items()}
-        if distributed.is_writer():
-            save_checkpoint(path, whole, state)
-
-    def _rows(self) -> dict[str, int]:
-        """A checksum of each task's training rows: a run goes on with the rows it began with."""
-        return {
-            name: zlib.crc32(np.asarray(data.train.lengths), zlib.crc32("\n".join(ids).encode()))
-            for name, data in self.data.items()
-            for ids in [data.train.ids]
-        }
+        save_state(
+            self.run.last, self.progress, self.parameters, self.optimizer, self.scaler, self.data
+        )
 
     def restore(self) -> None:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
-            tensors, state = load_checkpoint(self.run.last)
-            if "progress" not in state:
-                raise ValueError(
-                    f"{self.run.last} holds weights alone, and nothing says where to go on; it is "
-                    "a best.safetensors under another name"
-                )
-            changed = [
-                name for name, rows in self._rows().items() if state["rows"].get(name) != rows
-            ]
-            if changed:
-                raise ValueError(
-                    f"the training rows of {', '.join(changed)} are not those that "
-                    f"{self.run.folder} began with; put the files back, or start a new run"
-                )
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-            for key, tensor in tensors.items():
-                part, _, name = key.partition("/")
-                parts[part][name] = tensor
-            load_trained(self.model, parts["model"], self.run.last)
-            load_optimizer(self.optimizer, parts["optimizer"], state["steps"], self.parameters)
-            self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
-        progress = self.progress
-
-        def done(line: dict[str, Any]) -> bool:
-            if line["kind"] == "step":
-                return line["step"] < progress.step
-            scored = progress.before is not None
-            return line["epoch"] <= progress.evaluated if line["epoch"] else scored
-
-        distributed.by_writer(lambda: self.run.rewind(done))
+            self.progress = load_state(
+                self.run.last, self.parameters, self.optimizer, self.scaler, self.data
+            )
+        distributed.by_writer(lambda: self.run.rewind(self.progress.has))
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""Where a run stands, and the checkpoint that keeps it: progress, weights, moments."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multitask import distributed
+from multitask.checkpoint import (
+    load_checkpoint,
+    load_optimizer,
+    load_tensors,
+    optimizer_state,
+    save_checkpoint,
+)
+from multitask.dataset import TaskData
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what a checkpoint keeps beside the tensors."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    evaluated: int = 0
+    """Epochs trained and scored."""
+    draws: dict[str, int] = field(default_factory=dict)
+    """Batches taken of each task."""
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    """Sum of losses and number of rows of each task in this epoch."""
+    before: dict[str, dict[str, float]] | None = None
+    """Development scores before training, where asked for."""
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Development scores of the best epoch."""
+    seconds: float = 0.0
+    """Time spent in all sessions of the run."""
+
+    def has(self, line: Mapping[str, Any]) -> bool:
+        """Whether a line of metrics.jsonl was written before this point."""
+        if line["kind"] == "step":
+            return line["step"] < self.step
+        return line["epoch"] <= self.evaluated if line["epoch"] else self.before is not None
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors (whole, where they are split) and JSON values, in the first process alone."""
+    whole = {name: distributed.full(tensor) for name, tensor in tensors.items()}
+    if distributed.is_writer():
+        save_checkpoint(path, whole, state)
+
+
+def save_state(
+    path: Path,
+    progress: Progress,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    data: Mapping[str, TaskData],
+) -> None:
+    """Write all that a run needs to go on."""
+    names = {parameter: name for name, parameter in parameters.items()}
+    moments, steps = optimizer_state(optimizer, names)
+    tensors = {f"model/{name}": parameter for name, parameter in parameters.items()}
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
+    state = {
+        "progress": asdict(progress),
+        "steps": steps,
+        "scaler": scaler.state_dict(),
+        "rows": _rows(data),
+    }
+    save_weights(path, tensors, state)
+
+
+def load_state(
+    path: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    data: Mapping[str, TaskData],
+) -> Progress:
+    """Put back what `save_state` wrote, and return where the run stands.
+
+    Raises:
+        ValueError: the file is no state of this model, or the training rows are others.
+    """
+    tensors, state = load_checkpoint(path)
+    if "progress" not in state:
+        raise ValueError(
+            f"{path} holds weights alone, and nothing says where to go on; it is a "
+            "best.safetensors under another name"
+        )
+    changed = [name for name, rows in _rows(data).items() if state["rows"].get(name) != rows]
+    if changed:
+        raise ValueError(
+            f"the training rows of {', '.join(changed)} are not those that {path.parent} began "
+            "with; put the files back, or start a new run"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    load_tensors(parameters, parts["model"], path)
+    load_optimizer(optimizer, parts["optimizer"], state["steps"], parameters)
+    scaler.load_state_dict(state["scaler"])
+    return Progress(**state["progress"])
+
+
+def _rows(data: Mapping[str, TaskData]) -> dict[str, int]:
+    """A checksum of each task's training rows: a run goes on with the rows it began with."""
+    return {
+        name: zlib.crc32(np.asarray(d.train.lengths), zlib.crc32("\n".join(d.train.ids).encode()))
+        for name, d in data.items()
+    }
