@@ -85,8 +85,35 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Measure how time and memory grow with length, batch and layers."""
+
+    threads: int = 2
+    """Threads of each candidate."""
+    repeats: int = 5
+    """Turns of each candidate."""
+    out: Path = RESULTS / "growth.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.growth import measure, points
+        from minbert.files import write_json
+        from multitask.environment import environment
+
+        found = [
+            measure(what, sizes, threads=self.threads, repeats=self.repeats)
+            for what, sizes in tqdm(list(points()), desc="points")
+        ]
+        facts = {**environment(torch.device("cpu")), "threads": self.threads}
+        write_json(self.out, {**facts, "points": found})
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """Draw the README's table from the results."""
+    """Draw the README's table and the figures from the results."""
 
     def run(self) -> None:
         from benchmarks.table import put_into_readme
@@ -103,7 +130,11 @@ def _version(package: str) -> str | None:
 
 def main() -> None:
     """Run the command line."""
-    Command = Annotated[Measure, subcommand("run")] | Annotated[Table, subcommand("table")]
+    Command = (
+        Annotated[Measure, subcommand("run")]
+        | Annotated[Growth, subcommand("growth")]
+        | Annotated[Table, subcommand("table")]
+    )
     command = tyro.cli(
         Command,
         prog="python -m benchmarks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks import growth
 from minbert.files import read_json, replacing, write_text
 from multitask.figures import COLOURS
 from multitask.records import README, ROOT, put_between
@@ -76,10 +77,11 @@ def draw(results: dict[str, Any], path: Path = FIGURE) -> None:
 
 
 def put_into_readme() -> Path:
-    """Draw the table and the figure anew."""
+    """Draw the table and the figures anew."""
     results = read_json(RESULTS)
     write_text(README, with_speed(README.read_text(encoding="utf-8"), results))
     draw(results)
+    growth.draw(read_json(RESULTS.parent / "growth.json")["points"], ROOT / "docs" / "growth.svg")
     return README
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import growth
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.table import draw, speed_table, with_speed
 from benchmarks.workloads import (
@@ -94,6 +95,19 @@ def test_candidates_run(tmp_path, candidate):
     work = candidate(data)
     work()
     work()
+
+
+def test_growth_changes_one_thing_at_a_time(tmp_path):
+    found = list(growth.points())
+    for what, sizes in found:
+        assert {name for name, size in sizes.items() if size != growth.START[name]} <= {what}
+    for candidate in (growth.ours, growth.theirs):
+        candidate(length=5, batch=2, layers=1)()
+    times = {"minbert": {"median": 0.5, "peak_memory_mb": 7}}
+    times["transformers"] = {"median": 0.75, "peak_memory_mb": 9}
+    line = [{"grows": what, **sizes, "candidates": times} for what, sizes in found]
+    growth.draw(line, tmp_path / "growth.svg")
+    assert "layers" in (tmp_path / "growth.svg").read_text()
 
 
 def test_every_workload_has_an_alternative():
