@@ -1,10 +1,12 @@
 """Quick routes on the CPU for what takes the time; a reader of the encoders may skip this file.
 
-`Linear` and `Dropout` stand in for PyTorch's modules of these names: same parameters, same numbers
-(for dropout: same distribution). Which route they take is one setting of the process:
+`Linear` and `Dropout` stand in for PyTorch's modules of these names, `attention` for our own
+function: same parameters, same numbers (for dropout: same distribution). Which route they take is
+one setting of the process:
 
-    plain    what torch.nn.Linear and torch.nn.Dropout do
-    blas     dropout draws 16 random bits a number; linear maps go to PyTorch's BLAS, which is MKL
+    plain    what torch.nn.Linear and torch.nn.Dropout do, and attention step by step
+    blas     dropout draws 16 random bits a number, attention is one kernel, and linear maps go to
+             PyTorch's BLAS, which is MKL on x86
     onednn   the same, and linear maps go to oneDNN
     auto     blas or onednn, whichever is quicker on the CPU at hand
 """
@@ -23,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from minbert.attention import scaled_dot_product_attention
 
 Route = Literal["auto", "plain", "blas", "onednn"]
 
@@ -148,6 +152,25 @@ def dropout_factors(x: Tensor, p: float) -> Tensor:
     bits = draws.view(torch.int16)[:count].view(x.shape)  # from -2¹⁵ to 2¹⁵ - 1
     kept = torch.ge(bits, zeroed - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
     return kept.mul_(2**16 / (2**16 - zeroed))
+
+
+# Attention
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: nn.Module
+) -> Tensor:
+    """The context of `scaled_dot_product_attention`, (B, N, S, D), without its probabilities.
+
+    PyTorch's kernel computes it piece by piece, and never holds all S² scores. On a CPU it knows no
+    dropout, and its gradient is off by 2e-5, so there it serves inference alone.
+    """
+    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    inference = p == 0 and not (torch.is_grad_enabled() and query.requires_grad)
+    known = isinstance(dropout, nn.Dropout) and (inference or query.device.type == "cuda")
+    if known and current_route() != "plain":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
+    return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
 
 
 # Memory

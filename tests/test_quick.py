@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from minbert import Bert, BertConfig, Packed, quick
+from minbert.attention import scaled_dot_product_attention
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch was built without oneDNN"
@@ -151,6 +152,45 @@ def test_routes_that_are_not_there(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no oneDNN; choose route auto or blas"):
         quick.use_route("onednn")
+
+
+# Attention
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_at_inference_equals_the_plain_one(monkeypatch, masked, dtype):
+    inputs = [torch.randn(3, 2, 7, 5, dtype=dtype) for _ in range(3)]
+    mask = (torch.arange(7) < torch.tensor([7, 1, 4])[:, None])[:, None, None] if masked else None
+    plain, _ = scaled_dot_product_attention(*inputs, mask, nn.Dropout(0.5).eval())
+    monkeypatch.setattr(quick, "scaled_dot_product_attention", None)
+    for dropout in (quick.Dropout(0.5).eval(), quick.Dropout(0.0)):
+        torch.testing.assert_close(quick.attention(*inputs, mask, dropout), plain)
+
+
+def test_attention_in_training_has_the_plain_gradient():
+    inputs = [torch.randn(3, 2, 7, 5, requires_grad=True) for _ in range(3)]
+    contexts = [
+        quick.attention(*inputs, None, quick.Dropout(0.0)),
+        scaled_dot_product_attention(*inputs, None, nn.Identity())[0],
+    ]
+    ours, plain = (torch.autograd.grad(c.square().sum(), inputs) for c in contexts)
+    assert all(a.equal(b) for a, b in zip(ours, plain, strict=True))
+
+
+def test_attention_with_dropout_or_without_its_route_is_the_plain_one():
+    inputs = [torch.randn(3, 2, 7, 5) for _ in range(3)]
+    context = {}
+    for route in ("plain", "blas"):
+        with quick.route_of(route):
+            torch.manual_seed(1)
+            context[route] = quick.attention(*inputs, None, nn.Dropout(0.5))
+    assert context["plain"].equal(context["blas"])
+    exact = scaled_dot_product_attention(*inputs, None, nn.Identity())[0]
+    assert not torch.allclose(context["plain"], exact)
+    with quick.route_of("plain"):
+        assert quick.attention(*inputs, None, nn.Dropout(0.5).eval()).equal(exact)
+    assert quick.attention(*inputs, None, nn.Identity()).equal(exact)
 
 
 # Dropout

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from minbert.attention import Layout, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
-from minbert.quick import Dropout, Linear
+from minbert.quick import Dropout, Linear, attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +106,17 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, attentions: list[Tensor] | None = None) -> Tensor:
         def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-            context, probabilities = scaled_dot_product_attention(
+            inputs = (
                 split_heads(query, self.num_heads),  # (B, N, S, D)
                 split_heads(key, self.num_heads),
                 split_heads(value, self.num_heads),
                 mask[:, None, None, :],  # (B, 1, 1, S): no query attends to padding
                 self.dropout,
             )
-            if attentions is not None:
+            if attentions is None:
+                context = attention(*inputs)  # the same, quicker, and no map to look at
+            else:
+                context, probabilities = scaled_dot_product_attention(*inputs)
                 attentions.append(probabilities)
             return merge_heads(context)  # (B, S, H)
 
