@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
     if precision == "fp16" and device.type != "cuda":
         raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
     return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    low = kinds.get(precision)
+    return torch.autocast(device.type, low) if low else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from data.tasks import Task
 from minbert.embedding import batches_by_length
 from minbert.files import write_text
 from multitask.distributed import count, gather, rounds
+from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
 from multitask.metrics import METRICS, overall
 from multitask.model import MultitaskModel
@@ -37,7 +38,12 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: MultitaskModel, task: Task, source: BatchSource, *, progress: bool = True
+    model: MultitaskModel,
+    task: Task,
+    source: BatchSource,
+    *,
+    precision: str = "fp32",
+    progress: bool = True,
 ) -> Evaluation:
     """Answer every row of a split, and score the answers where there are labels.
 
@@ -52,7 +58,8 @@ def evaluate(
     )  # fmt: skip
     for rows, counted in rounds(list(batches_by_length(source.lengths))):
         batch = source.batch(rows).to(model.device)
-        outputs = model(batch, task.name)
+        with autocast(model.device, precision):
+            outputs = model(batch, task.name)
         if not counted:
             continue
         found, chances = answers(task, outputs)

@@ -40,7 +40,17 @@ class Prediction:
 class Predictor:
     """A run's best model with its tokenizer."""
 
-    def __init__(self, folder: str | Path, *, device: str = "auto") -> None:
+    def __init__(
+        self, folder: str | Path, *, device: str = "auto", precision: str = "fp32"
+    ) -> None:
+        """Load a run's best weights.
+
+        Args:
+            folder: the run folder.
+            device: auto, cpu, cuda, ...
+            precision: fp32, or bf16 or fp16 where the device is quick in it.
+        """
+        self.precision = precision
         self.run = Run.open(Path(folder))
         self.config: TrainConfig = self.run.config()
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
@@ -51,7 +61,7 @@ class Predictor:
             encoder = self.run.load_backbone(self.config).encoder
         self.model = MultitaskModel.from_config(self.config, encoder)
         load_trained(self.model, tensors, self.run.best)
-        self.model.to(choose_device(device)).eval()
+        self.model.to(choose_device(device, precision)).eval()
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
         """Answer texts, or pairs of texts, in their order."""
@@ -73,7 +83,13 @@ class Predictor:
             examples.append(Example(str(number), texts, None))
         if not examples:
             return []
-        evaluation = evaluate(self.model, record, self._encode(examples), progress=False)
+        evaluation = evaluate(
+            self.model,
+            record,
+            self._encode(examples),
+            precision=self.precision,
+            progress=False,
+        )
         predictions = []
         for number, (example, value) in enumerate(zip(examples, evaluation.answers, strict=True)):
             label = record.classes[int(value)] if record.classes else None
@@ -92,7 +108,9 @@ class Predictor:
             splits=(split,),
         )
         return {
-            name: evaluate(self.model, task_data.task, task_data.sources[split])
+            name: evaluate(
+                self.model, task_data.task, task_data.sources[split], precision=self.precision
+            )
             for name, task_data in data.items()
             if split in task_data.sources
         }

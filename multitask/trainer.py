@@ -25,6 +25,7 @@ from multitask import distributed
 from multitask.checkpoint import trainable
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData
+from multitask.environment import autocast
 from multitask.evaluate import Evaluation, evaluate, summary
 from multitask.extensions.base import TaskGradients
 from multitask.heads import loss_sum
@@ -239,9 +240,7 @@ class Trainer:
 
     def _loss(self, batch: Batch, name: str) -> Tensor:
         """Sum of the rows' losses."""
-        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        low = kinds.get(self.config.precision)
-        with torch.autocast(self.model.device.type, low) if low else nullcontext():
+        with autocast(self.model.device, self.config.precision):
             outputs = self._parallel(batch, name)
         return loss_sum(self.model.tasks[name], outputs, batch.labels)
 
@@ -281,7 +280,13 @@ class Trainer:
         """Evaluations of every task that has this split."""
         sources = {name: task_data.sources.get(split) for name, task_data in self.data.items()}
         return {
-            name: evaluate(self.model, self.model.tasks[name], source, progress=self._bar_shown)
+            name: evaluate(
+                self.model,
+                self.model.tasks[name],
+                source,
+                precision=self.config.precision,
+                progress=self._bar_shown,
+            )
             for name, source in sources.items()
             if source is not None
         }

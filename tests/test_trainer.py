@@ -469,6 +469,17 @@ def test_tensorboard_events_are_those_of_metrics_jsonl(folder):
     assert found == [(e["step"], pytest.approx(e["scores"]["sst"]["accuracy"])) for e in epochs]
 
 
+def test_bf16_answers_close_to_fp32(folder):
+    run = train(config(folder, epochs=1), progress=False)
+    answers = [
+        Predictor(run.folder, device="cpu", precision=precision).evaluate("dev")["sts"].answers
+        for precision in ("fp32", "bf16")
+    ]
+    assert 0 < np.abs(answers[0] - answers[1]).max() < 0.1
+    with pytest.raises(ValueError, match="precision fp16 needs a GPU"):
+        Predictor(run.folder, device="cpu", precision="fp16")
+
+
 # Gradient checkpointing
 
 
