@@ -36,7 +36,7 @@ class Measure:
         import torch
 
         from benchmarks.measure import compare, matmul_peak, useful_flops
-        from benchmarks.workloads import WORKLOADS, backbone_folder, load
+        from benchmarks.workloads import WORKLOADS, backbone_folder, chunks, load
         from minbert import load_backbone
         from minbert.files import read_json, write_json
         from multitask.environment import environment
@@ -77,6 +77,7 @@ class Measure:
             results["workloads"][workload.name] = {
                 "rows": workload.rows,
                 "tokens": sum(lengths),
+                "tokens_when_padded": sum(max(part) * len(part) for part in chunks(lengths)),
                 "aim": workload.aim,
                 "candidates": found,
             }
