@@ -81,7 +81,9 @@ def put_into_readme() -> Path:
     results = read_json(RESULTS)
     write_text(README, with_speed(README.read_text(encoding="utf-8"), results))
     draw(results)
-    growth.draw(read_json(RESULTS.parent / "growth.json")["points"], ROOT / "docs" / "growth.svg")
+    grown = RESULTS.parent / "growth.json"
+    if grown.exists():
+        growth.draw(read_json(grown)["points"], ROOT / "docs" / "growth.svg")
     return README
 
 

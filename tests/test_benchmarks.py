@@ -8,7 +8,7 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import growth
+from benchmarks import growth, table
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.table import draw, speed_table, with_speed
 from benchmarks.workloads import (
@@ -24,6 +24,8 @@ from benchmarks.workloads import (
     transformers_train,
 )
 from minbert import load_backbone
+from minbert.files import read_json
+from multitask.records import README
 
 
 def wait(seconds):
@@ -138,6 +140,14 @@ RESULTS = {
         }
     },
 }  # fmt: skip
+
+
+def test_the_readme_shows_the_recorded_results():
+    results = read_json(table.RESULTS)
+    assert results["commit"] and "+" not in results["commit"]
+    assert results["versions"]["torch"] and results["device"]
+    readme = README.read_text(encoding="utf-8")
+    assert with_speed(readme, results) == readme
 
 
 def test_the_table_says_what_the_results_say(tmp_path):
