@@ -1,5 +1,8 @@
 """minbert beside the libraries that one would otherwise use, measured in one run.
 
+A library that is not installed is left out: pip install transformers sentence-transformers, and for
+onnxruntime's rows pip install onnx onnxscript onnxruntime.
+
 python -m benchmarks run --data-dir real-data      measure, and write benchmarks/results/NAME.json
 python -m benchmarks growth                        time and memory against length, batch, layers
 python -m benchmarks table                         draw the README's table and figures from results
