@@ -21,9 +21,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -166,6 +163,10 @@ def shard(model: nn.Module, parts: Sequence[nn.Module]) -> None:
     """
     if count() == 1:
         return
+    # Here and not above, for a prediction need not wait for these imports.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (count(),))
     for part in (*parts, model):
@@ -174,17 +175,19 @@ def shard(model: nn.Module, parts: Sequence[nn.Module]) -> None:
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard` has split the model."""
-    return isinstance(model, FSDPModule)
+    return hasattr(model, "set_requires_gradient_sync")
 
 
 def full(tensor: Tensor) -> Tensor:
     """The whole of a tensor that is split; all processes must call this. Others as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def split_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor on a parameter's device, and split where the parameter is."""
     tensor = tensor.to(parameter.device)
-    if not isinstance(parameter, DTensor):
+    if not hasattr(parameter, "full_tensor"):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
