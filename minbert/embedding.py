@@ -16,15 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minbert.attention import Layout, Packed
+from minbert.attention import Packed
+from minbert.base import EncoderOutput
 from minbert.loading import Backbone
 
-POOLINGS: dict[str, Callable[[Layout, Tensor], Tensor]] = {
-    "mean": lambda layout, tokens: layout.mean(tokens),
-    "cls": lambda layout, tokens: layout.first(tokens),
-    "max": lambda layout, tokens: layout.max(tokens),
+POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
+    "cls": lambda output: output.layout.first(output.last_hidden_state),
+    "mean": lambda output: output.layout.mean(output.last_hidden_state),
+    "max": lambda output: output.layout.max(output.last_hidden_state),
 }
-"""Name -> one vector (B, H) of a batch's tokens."""
+"""Name -> one vector (B, H) for each sequence."""
 
 
 @torch.inference_mode()
@@ -45,7 +46,7 @@ def embed(
     Args:
         backbone: from `load_backbone`; it is used in eval mode and left as it was.
         texts: any number of them.
-        pooling: mean, cls or max, over a text's tokens.
+        pooling: cls, mean or max, over a text's tokens.
         normalize: scale each vector to length 1, so that a dot product is a cosine.
         max_length: longest text in tokens, by default all that the encoder has positions for.
         tokens: about how many go through the encoder at once.
@@ -71,8 +72,8 @@ def embed(
     for rows in batches_by_length(lengths, tokens=tokens):
         layout = Packed([lengths[row] for row in rows]).to(device)
         ids = torch.tensor(list(chain.from_iterable(encodings.input_ids[row] for row in rows)))
-        states = encoder(ids.to(device), layout=layout).last_hidden_state
-        vectors[torch.from_numpy(rows).to(device)] = POOLINGS[pooling](layout, states).float()
+        pooled = POOLINGS[pooling](encoder(ids.to(device), layout=layout))
+        vectors[torch.from_numpy(rows).to(device)] = pooled.float()
         bar.update(len(rows))
     encoder.train(training)
     bar.close()

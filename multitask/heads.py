@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.tasks import Task
+from minbert import embedding
 from minbert.base import EncoderOutput
 
 
@@ -25,9 +26,7 @@ def _pooler(output: EncoderOutput) -> Tensor:
 
 POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
     "pooler": _pooler,
-    "cls": lambda output: output.layout.first(output.last_hidden_state),
-    "mean": lambda output: output.layout.mean(output.last_hidden_state),
-    "max": lambda output: output.layout.max(output.last_hidden_state),
+    **embedding.POOLINGS,
 }
 """Name -> one vector (B, H) for each sequence."""
 

@@ -54,5 +54,7 @@ def test_no_texts_and_wrong_calls(backbone):
     assert embed(backbone, []).shape == (0, 384)
     with pytest.raises(ValueError, match=r"a sequence of texts, not one; pass \['No.'\]"):
         embed(backbone, "No.")
-    with pytest.raises(ValueError, match="no pooling is called 'sum'; choose one of mean, cls"):
+    with pytest.raises(
+        ValueError, match="no pooling is called 'sum'; choose one of cls, mean, max"
+    ):
         embed(backbone, ["No."], pooling="sum")
