@@ -86,6 +86,8 @@ class Encoder(nn.Module, ABC):
     """What hub checkpoints put before the encoder's names when a head is in the file too."""
     DROPPED: ClassVar[Mapping[str, str]]
     """Beginning of a name in hub checkpoints that loading leaves out -> why."""
+    ROLES: ClassVar[Mapping[str, str]]
+    """Linear map or embedding table, named as in KEYS -> its role, by which adapters choose."""
 
     config: EncoderConfig
     gradient_checkpointing: bool = False

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +21,7 @@ from data.readers import SAMPLES
 from data.sources import COURSE
 from data.tasks import SPLITS, TASKS
 from multitask.config import TrainConfig
-from multitask.extensions.base import Extension
+from multitask.extensions.base import Extension, load_extensions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,15 @@ class Train(TrainConfig):
     """Fine-tune one shared encoder with a head for each task."""
 
     extensions: Suppress[tuple[Extension, ...]] = ()
+    use: tuple[str, ...] = ()
+    """Extensions to use with the settings they have by default; a flag of an extension, such as
+    --lora.rank 4, uses it too."""
     resume: Path | None = None
     """Continue the run in this folder, with the settings it was started with."""
 
     def run(self) -> None:
-        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        values = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
+        config = TrainConfig(**{**values, "extensions": self.chosen()})
         if self.resume is None:
             _train(config)
             return
@@ -69,6 +73,10 @@ class Train(TrainConfig):
                 f"{', '.join('--' + name.replace('_', '-') for name in changed)}"
             )
         _train(config, self.resume)
+
+    def chosen(self) -> tuple[Extension, ...]:
+        """The extensions that the command line uses: see `_train_command`."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,15 +267,55 @@ class Data:
         self.do.run()
 
 
-Command = (
-    Annotated[Demo, subcommand("demo")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Evaluate, subcommand("evaluate")]
+OtherCommand = (
+    Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
 )
+
+
+def _train_command(words: Sequence[str]) -> type[Train]:
+    """The train command with a group of flags for each extension.
+
+    Importing the extensions imports torch, so this is for the command line that starts with it.
+
+    Args:
+        words: the command line, whose flags say which extensions are used.
+    """
+    known = load_extensions()
+    flags = [word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    given = {name for name in known for flag in flags if flag.startswith(f"--{_flag(name)}.")}
+
+    def chosen(self: Train) -> tuple[Extension, ...]:
+        unknown = sorted(set(self.use) - known.keys())
+        if unknown:
+            raise ValueError(f"no extension is called {unknown[0]!r}; known are {sorted(known)}")
+        names = [*self.use, *(name for name in known if name in given)]
+        return tuple(getattr(self, name) for name in dict.fromkeys(names))
+
+    groups = [(name, cls, field(default=cls())) for name, cls in known.items()]
+    namespace = {"chosen": chosen, "__doc__": Train.__doc__}
+    return make_dataclass(
+        "Train", groups, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
+    )
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def parse(words: Sequence[str]) -> Demo | Train | OtherCommand:
+    """The command that a command line names, with its flags."""
+    train = _train_command(words) if words[:1] == ["train"] else Train
+    return tyro.cli(
+        Annotated[Demo, subcommand("demo")] | Annotated[train, subcommand("train")] | OtherCommand,
+        args=words,
+        prog="minbert",
+        description="BERT by hand, with multitask heads.",
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
 
 
 def main() -> None:
@@ -276,12 +324,7 @@ def main() -> None:
     With MINBERT_TRACEBACK=1 in the environment the traceback is shown too.
     """
     try:
-        command = tyro.cli(
-            Command,
-            prog="minbert",
-            description="BERT by hand, with multitask heads.",
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-        )
+        command = parse(sys.argv[1:])
         command.run()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough

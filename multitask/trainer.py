@@ -27,7 +27,7 @@ from multitask.config import TrainConfig
 from multitask.dataset import TaskData
 from multitask.environment import autocast
 from multitask.evaluate import Evaluation, evaluate, summary
-from multitask.extensions.base import TaskGradients
+from multitask.extensions.base import Step, TaskGradients
 from multitask.heads import loss_sum
 from multitask.interrupts import interrupts
 from multitask.log import MetricsLog
@@ -182,9 +182,16 @@ class Trainer:
         multiplier = SCHEDULES[config.schedule](step, self.total_steps, self.warmup_steps)
         set_lr(self.optimizer, multiplier)
         with random_numbers_of(config.seed, step, self.model.device):
-            tasks = self._choose_tasks(step)
+            moment = Step(
+                number=step,
+                total=self.total_steps,
+                per_epoch=self.steps_per_epoch,
+                rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
+                seed=config.seed,
+            )
+            tasks = self._choose_tasks(moment)
             if any(extension.combines for extension in config.extensions):
-                self._combined_gradients(tasks, step)
+                self._combined_gradients(tasks, moment)
             else:
                 self.optimizer.zero_grad(set_to_none=True)
                 for name in tasks:
@@ -199,12 +206,12 @@ class Trainer:
         for line, _, _ in self._pending[-len(tasks) :]:
             line |= {"lr": config.lr * multiplier, "grad_norm": norm}
 
-    def _choose_tasks(self, step: int) -> list[str]:
+    def _choose_tasks(self, step: Step) -> list[str]:
         for extension in self.config.extensions:
-            chosen = extension.choose_tasks(self.config.tasks, seed=self.config.seed, step=step)
+            chosen = extension.choose_tasks(step)
             if chosen is not None:
                 return chosen
-        return [uniform_task(self.config.tasks, seed=self.config.seed, step=step)]
+        return [uniform_task(self.config.tasks, seed=step.seed, step=step.number)]
 
     def _backward(self, name: str, *, reduce: bool = True) -> None:
         """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
@@ -244,7 +251,7 @@ class Trainer:
             outputs = self._parallel(batch, name)
         return loss_sum(self.model.tasks[name], outputs, batch.labels)
 
-    def _combined_gradients(self, tasks: list[str], step: int) -> None:
+    def _combined_gradients(self, tasks: list[str], step: Step) -> None:
         """Each task's gradient on its own, changed by the extensions, then their sum."""
         gradients: TaskGradients = {}
         for name in tasks:
@@ -253,7 +260,7 @@ class Trainer:
             gradients[name] = [parameter.grad for parameter in self.parameters.values()]
             distributed.average_gradients(gradients[name])
         for extension in self.config.extensions:
-            gradients = extension.combine(gradients, seed=self.config.seed, step=step)
+            gradients = extension.combine(gradients, step)
         for parameter, *parts in zip(self.parameters.values(), *gradients.values(), strict=True):
             present = [part for part in parts if part is not None]
             parameter.grad = sum(present[1:], present[0]) if present else None

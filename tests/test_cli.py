@@ -13,9 +13,12 @@ from helpers import config, contents, tiny, write_table
 
 from minbert import load_backbone
 from multitask import Predictor, TrainConfig, cli, train, training
+from multitask.extensions import base
 from multitask.run import Run
 
-COMMANDS = {get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.Command)}
+COMMANDS = {"demo": cli.Demo, "train": cli.Train} | {
+    get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.OtherCommand)
+}
 PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
 ROOT = Path(__file__).parent.parent
 
@@ -96,13 +99,13 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
 def test_help_imports_no_torch():
     code = (
         "import sys\nfrom multitask.cli import main\n"
-        "sys.argv = ['minbert', 'train', '--help']\n"
+        "sys.argv = ['minbert', '--help']\n"
         "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'transformers', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]" and "--batch-size" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]" and "evaluate" in done.stdout
 
 
 # Commands that succeed
@@ -131,6 +134,42 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     (tmp_path / "new" / "record.json").unlink()
     code, out, _ = minbert("train", "--resume", "new")
     assert code == 0 and "best epoch 1 of 1, 4 steps" in out
+
+
+@pytest.fixture
+def pull(monkeypatch):
+    """An extension with two settings, known for one test."""
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.EXTENSIONS))
+
+    @base.register("a_pull")
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Pull(base.Extension):
+        """Pulls at the weights."""
+
+        strength: float = 1.0
+        """How hard."""
+        layers: int = 2
+        """How many."""
+
+    return Pull
+
+
+def test_a_flag_of_an_extension_uses_it(pull):
+    used = {
+        (): (),
+        ("--a-pull.strength", "2"): (pull(strength=2.0),),
+        ("--a_pull.layers=2",): (pull(),),  # given, and equal to the default
+        ("--use", "a_pull"): (pull(),),
+        ("--use", "a_pull", "--a-pull.layers", "3"): (pull(layers=3),),
+    }
+    for words, extensions in used.items():
+        assert cli.parse(["train", "--tasks", "sst", *words]).chosen() == extensions, words
+
+
+def test_an_unknown_extension_lists_the_known_ones(minbert, pull):
+    code, out, err = minbert("train", "--use", "push")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no extension is called 'push'; known are") and "a_pull" in err
 
 
 def test_a_run_without_a_name_gets_one_and_is_found(minbert, folder, tmp_path):

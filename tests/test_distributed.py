@@ -50,8 +50,8 @@ class Both(base.Extension):
 
     name = "both"
 
-    def choose_tasks(self, tasks, *, seed, step):
-        return list(tasks)
+    def choose_tasks(self, step):
+        return list(step.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Surgery(Both):
 
     name = "surgery"
 
-    def combine(self, gradients, *, seed, step):
+    def combine(self, gradients, step):
         def flat(parts):
             return torch.cat([p.flatten() for p in parts if p is not None])
 

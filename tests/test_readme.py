@@ -6,10 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-import tyro
 
 from data.tasks import TASKS
-from multitask.cli import Command
+from multitask.cli import parse
 from multitask.records import README, RECORDS, read_records, results_table, with_results
 
 TEXT = README.read_text(encoding="utf-8")
@@ -44,9 +43,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
 def test_commands_parse(command):
     program, *words = shlex.split(command)
     assert program == "minbert"
-    tyro.cli(
-        Command, args=words, config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    )
+    assert parse(words)
 
 
 def test_there_are_commands():

@@ -532,10 +532,10 @@ def extension(monkeypatch):
             names = [name for name, _ in model.named_parameters()]
             return {name: self.scale for name in names if name.startswith("encoder.layers.0.")}
 
-        def choose_tasks(self, tasks, *, seed, step):
-            return list(tasks) if self.together else None
+        def choose_tasks(self, step):
+            return list(step.rows) if self.together else None
 
-        def combine(self, gradients, *, seed, step):
+        def combine(self, gradients, step):
             assert len({len(parts) for parts in gradients.values()}) == 1
             return {
                 name: [None if part is None else self.share * part for part in parts]

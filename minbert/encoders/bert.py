@@ -239,6 +239,19 @@ class Bert(Encoder):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
+    ROLES: ClassVar = {
+        "embeddings.word": "word_embeddings",
+        "embeddings.position": "position_embeddings",
+        "embeddings.token_type": "token_type_embeddings",
+        "layers.{n}.attention.query": "query",
+        "layers.{n}.attention.key": "key",
+        "layers.{n}.attention.value": "value",
+        "layers.{n}.attention.output": "attention_output",
+        "layers.{n}.feed_forward.inner": "feed_forward_inner",
+        "layers.{n}.feed_forward.outer": "feed_forward_outer",
+        "pooler.dense": "pooler",
+    }
+
     PREFIX = "bert."
     KEYS: ClassVar = {
         "embeddings.word": "embeddings.word_embeddings",

@@ -1,1 +1,1 @@
-"""One file an extension; importing this package registers them all."""
+"""What changes the training: one file an extension, found by `load_extensions`."""

@@ -11,12 +11,31 @@ that is not overridden changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What an extension may know of the optimizer step that comes."""
+
+    number: int
+    """Steps before it."""
+    total: int
+    """Steps of the whole run."""
+    per_epoch: int
+    """Steps of an epoch."""
+    rows: Mapping[str, int]
+    """Task -> its training rows."""
+    seed: int
+    """The run's seed: what is drawn must be a function of it and of `number`."""
+
 
 TaskGradients = dict[str, list["Tensor | None"]]
 """Task -> the gradient of its loss, one tensor a trainable parameter, None where it has none."""
@@ -35,11 +54,11 @@ class Extension:
         """Parameter name -> factor of its learning rate; names left out keep theirs."""
         return {}
 
-    def choose_tasks(self, tasks: Sequence[str], *, seed: int, step: int) -> list[str] | None:
-        """The tasks whose batches make step `step`, or None to leave the choice to others."""
+    def choose_tasks(self, step: Step) -> list[str] | None:
+        """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
 
-    def combine(self, gradients: TaskGradients, *, seed: int, step: int) -> TaskGradients:
+    def combine(self, gradients: TaskGradients, step: Step) -> TaskGradients:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
         return gradients
 
@@ -67,6 +86,14 @@ def register(name: str) -> Callable[[X_], X_]:
     return add
 
 
+def load_extensions() -> dict[str, type[Extension]]:
+    """All extensions by name: imports every file of this package, and with them torch."""
+    package = importlib.import_module("multitask.extensions")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    return EXTENSIONS
+
+
 def extension_to_dict(extension: Extension) -> dict[str, Any]:
     """An extension as JSON values."""
     return {"name": extension.name, **asdict(extension)}
@@ -75,7 +102,7 @@ def extension_to_dict(extension: Extension) -> dict[str, Any]:
 def extension_from_dict(values: Mapping[str, Any]) -> Extension:
     """The extension that `extension_to_dict` gave."""
     settings = dict(values)
-    name = settings.pop("name", None)
-    if name not in EXTENSIONS:
-        raise ValueError(f"no extension is called {name!r}; known are {sorted(EXTENSIONS)}")
-    return EXTENSIONS[name](**settings)
+    name, known = settings.pop("name", None), load_extensions()
+    if name not in known:
+        raise ValueError(f"no extension is called {name!r}; known are {sorted(known)}")
+    return known[name](**settings)
