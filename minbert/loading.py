@@ -14,13 +14,15 @@ import hashlib
 import importlib.util
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minbert.base import Encoder
 from minbert.encoders import encoder_class
@@ -236,9 +238,19 @@ def empty_encoder(folder: Path) -> Encoder:
         config = cls.Config.from_hub(settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    with torch.device("meta"):  # no time spent on random values that are overwritten at once
+    with torch.device("meta"), _NoRandomValues():  # they would be overwritten at once
         encoder = cls(config)
     return encoder.to_empty(device="cpu")
+
+
+class _NoRandomValues(TorchFunctionMode):
+    """Leaves out torch.nn.init.normal_, which on "meta" would import the whole of torch._dynamo."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 def _load_modules(

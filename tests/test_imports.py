@@ -98,3 +98,13 @@ def test_every_public_name_is_there_and_no_other(package):
         assert home == f"{package}.{module._HOMES[name]}", name
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
         _ = module.nothing
+
+
+def test_loading_a_backbone_does_not_import_the_compiler():
+    code = (
+        "import sys\nfrom minbert import load_backbone\nload_backbone('minilm')\n"
+        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "False"]
