@@ -33,8 +33,8 @@ class TrainConfig:
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
-    """What stands for a sequence: BERT's pooler on [CLS], [CLS] itself, or the tokens' mean or
-    maximum."""
+    """What stands for a sequence: BERT's pooler on [CLS] (other encoders have none), [CLS] itself,
+    or the tokens' mean or maximum."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
     head_size: int = 256
@@ -56,7 +56,8 @@ class TrainConfig:
     batches: Literal["random", "bucketed"] = "random"
     """Random rows in a batch, or rows of similar length."""
     layout: Literal["packed", "padded"] = "packed"
-    """Tokens without padding, or padded to the longest row; the numbers are the same."""
+    """Tokens without padding, or padded to the longest row; the numbers are the same, but for
+    ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
     max_length: int | None = None
     """Longest row in tokens; by default what the encoder has positions for."""
 
