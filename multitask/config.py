@@ -20,7 +20,8 @@ class TrainConfig:
     """Fine-tune one shared encoder with a head for each task."""
 
     tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
-    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb."""
+    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
+    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     backbone: str = "minilm"
