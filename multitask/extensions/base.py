@@ -15,10 +15,21 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from multitask.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,12 @@ class Extension:
 
     name: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def check(self, config: TrainConfig) -> None:
+        """Raise ValueError where the extension does not go with the rest of the config."""
+
     def prepare(self, model: nn.Module) -> None:
         """Change the model before the optimizer is made: add adapters, freeze parameters."""
 
@@ -61,6 +78,11 @@ class Extension:
     def combine(self, gradients: TaskGradients, step: Step) -> TaskGradients:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
         return gradients
+
+    @property
+    def chooses(self) -> bool:
+        """Whether `choose_tasks` is overridden: one extension of a config may do that."""
+        return type(self).choose_tasks is not Extension.choose_tasks
 
     @property
     def combines(self) -> bool:
@@ -92,6 +114,14 @@ def load_extensions() -> dict[str, type[Extension]]:
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return EXTENSIONS
+
+
+def check_choices(settings: Any) -> None:
+    """Raise ValueError if a field of a dataclass is none of the values that its Literal lists."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
+            known = ", ".join(get_args(kind))
+            raise ValueError(f"{name} is {getattr(settings, name)!r}; choose one of {known}")
 
 
 def extension_to_dict(extension: Extension) -> dict[str, Any]:
