@@ -13,11 +13,20 @@ from multitask.extensions.base import Step, extension_from_dict, extension_to_di
 from multitask.extensions.sampling import Sampling
 
 ROWS = {"sst": 8544, "para": 283003, "sts": 6040, "cola": 7695}
-DRAWS = 20_000
+DRAWS = 6000
 
 
 def moment(number, *, total=3 * DRAWS, per_epoch=DRAWS, seed=5):
-    return Step(number=number, total=total, per_epoch=per_epoch, rows=ROWS, seed=seed)
+    return Step(
+        number=number,
+        total=total,
+        per_epoch=per_epoch,
+        rows=ROWS,
+        seed=seed,
+        parameters={},
+        memory={},
+        log=lambda line: None,
+    )
 
 
 def drawn(sampling, first=0, count=DRAWS, **changes):

@@ -46,6 +46,13 @@ class Step:
     """Task -> its training rows."""
     seed: int
     """The run's seed: what is drawn must be a function of it and of `number`."""
+    parameters: Mapping[str, nn.Parameter]
+    """What the run trains, by name; gradients of tasks come in this order."""
+    memory: dict[str, Any]
+    """What extensions keep from step to step, JSON values under names of their own: it is saved
+    with the run, for an extension itself has no state."""
+    log: Callable[[dict[str, Any]], None]
+    """Adds a line to metrics.jsonl, {"kind": ..., "step": number, ...}; tensors become numbers."""
 
 
 TaskGradients = dict[str, list["Tensor | None"]]
@@ -74,6 +81,17 @@ class Extension:
     def choose_tasks(self, step: Step) -> list[str] | None:
         """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
+
+    def begin_step(self, model: nn.Module, step: Step) -> None:
+        """Change the model before a step: freeze parameters, or let them learn again."""
+
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: nn.Module) -> Tensor:
+        """The loss to minimise, from a batch's part of the mean loss over the step's rows.
+
+        Parts add up to the mean over all batches (and processes) of a task's step, and their
+        `share`s, of the step's rows, to 1. Called in the model's forward pass.
+        """
+        return loss
 
     def combine(self, gradients: TaskGradients, step: Step) -> TaskGradients:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
