@@ -82,21 +82,18 @@ def add_lora(
     """
     whole = select(encoder, settings.whole)
     targets = [place for place in select(encoder, settings.targets) if place not in whole]
-    ranks = {
-        place: rank for role, rank in settings.ranks.items() for place in select(encoder, [role])
-    }
-    unused = ranks.keys() - set(targets)
-    if unused:
-        raise ValueError(
-            f"ranks gives {sorted(unused)[0]} a rank, and targets does not adapt it; "
-            "add its role to targets"
-        )
+    ranks = dict.fromkeys(targets, settings.rank)
+    for role, rank in settings.ranks.items():
+        places = [place for place in select(encoder, [role]) if place in ranks]
+        if not places:
+            raise ValueError(f"{role!r} has a rank in ranks and is not adapted; add it to targets")
+        ranks |= dict.fromkeys(places, rank)
     adapters: dict[str, nn.Module] = {place: Whole(base_of(encoder, place)) for place in whole}
-    for place in targets:
+    for place, rank in ranks.items():
         adapters[place] = make_lora(
             encoder,
             place,
-            ranks.get(place, settings.rank),
+            rank,
             alpha=settings.alpha,
             dropout=settings.dropout,
             rank_stabilised=settings.rank_stabilised,
