@@ -59,10 +59,17 @@ class Train(TrainConfig):
     --lora.rank 4, uses it too."""
     resume: Path | None = None
     """Continue the run in this folder, with the settings it was started with."""
+    show_groups: bool = False
+    """Do not train: print the learning rate and the weight decay of every part of the model."""
 
     def run(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         config = TrainConfig(**{**values, "extensions": self.chosen()})
+        if self.show_groups:
+            from multitask.training import describe_groups
+
+            print(describe_groups(config))
+            return
         if self.resume is None:
             _train(config)
             return

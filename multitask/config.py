@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from data.readers import OnBadRow
 from data.tasks import get_task
-from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
+from multitask.extensions.base import (
+    Extension,
+    check_choices,
+    extension_from_dict,
+    extension_to_dict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +130,7 @@ class TrainConfig:
             get_task(name)
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                known = ", ".join(get_args(kind))
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {known}")
+        check_choices(self)
         positive = ("epochs", "steps_per_epoch", "batch_size", "accumulate", "head_size",
                     "max_length", "patience", "save_every", "log_every", "limit")  # fmt: skip
         for name in positive:
@@ -158,6 +160,11 @@ class TrainConfig:
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "
                 "are; use pair concat with frozen, or train the encoder"
             )
+        choosing = [extension.name for extension in self.extensions if extension.chooses]
+        if len(choosing) > 1:
+            raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
+        for extension in self.extensions:
+            extension.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """This config as JSON values."""

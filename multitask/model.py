@@ -5,7 +5,8 @@ Batch -> encoder -> pooled features (B, F) -> task's head -> outputs (B, K)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,25 @@ class MultitaskModel(nn.Module):
         """The model's tasks by name."""
         return self.heads.tasks
 
+    def depths(self) -> list[tuple[str, nn.Module]]:
+        """The parts from input to output: embeddings, layer 1, ..., pooler, heads."""
+        return [*self.encoder.depths(), ("heads", self.heads)]
+
+    def part_of(self) -> dict[str, str]:
+        """Parameter name -> the part of `depths` that it is in.
+
+        Raises:
+            ValueError: a parameter is in none of them.
+        """
+        owners = {p: part for part, module in self.depths() for p in module.parameters()}
+        lost = [name for name, p in self.named_parameters() if p not in owners]
+        if lost:
+            raise ValueError(
+                f"{', '.join(lost[:20])}: in no part of the model; depths() of "
+                f"{type(self.encoder).__name__} must list the module, or heads must hold it"
+            )
+        return {name: owners[p] for name, p in self.named_parameters()}
+
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
@@ -94,6 +114,12 @@ class MultitaskModel(nn.Module):
             return self.compare(first, second)
         return pooled
 
-    def forward(self, batch: Batch, task: str) -> Tensor:
-        """Outputs (B, K) of a task's head for a batch of its rows."""
-        return self.heads(self.features(batch, task), task)
+    def forward(
+        self, batch: Batch, task: str, then: Callable[[Tensor], Any] = lambda outputs: outputs
+    ) -> Any:
+        """Outputs (B, K) of a task's head for a batch of its rows, or what `then` makes of them.
+
+        A loss that has parameters is computed by `then`: data parallel training finds the
+        parameters that a forward pass used, and no others.
+        """
+        return then(self.heads(self.features(batch, task), task))

@@ -42,12 +42,14 @@ class Progress:
     best_epoch: int = 0
     best: dict[str, dict[str, float]] = field(default_factory=dict)
     """Development scores of the best epoch."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What extensions keep: see `Step.memory`."""
     seconds: float = 0.0
     """Time spent in all sessions of the run."""
 
     def has(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of metrics.jsonl was written before this point."""
-        if line["kind"] == "step":
+        if line["kind"] != "epoch":
             return line["step"] < self.step
         return line["epoch"] <= self.evaluated if line["epoch"] else self.before is not None
 

@@ -18,12 +18,13 @@ from minbert.files import write_json
 from minbert.loading import Backbone, fingerprint
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
-from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.checkpoint import load_checkpoint, load_tensors
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
+from multitask.groups import groups_table, make_groups
 from multitask.model import MultitaskModel
 from multitask.run import Run, backbone_of
 from multitask.trainer import Progress, Trainer
@@ -40,9 +41,10 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = backbone_of(config)
         data = _load_data(config, backbone)
+        model = MultitaskModel.from_config(config, backbone.encoder).to(device)
         run = distributed.by_writer(lambda: Run.create(config, backbone))
         with _resumable(run):
-            return _fit(config, run, backbone, data, device, resumed=False, progress=progress)
+            return _fit(config, run, backbone, data, model, resumed=False, progress=progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
@@ -52,8 +54,15 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone)
+        model = MultitaskModel.from_config(config, backbone.encoder).to(device)
         with _resumable(run):
-            return _fit(config, run, backbone, data, device, resumed=True, progress=progress)
+            return _fit(config, run, backbone, data, model, resumed=True, progress=progress)
+
+
+def describe_groups(config: TrainConfig) -> str:
+    """The parameter groups that a run would train, as a table."""
+    model = MultitaskModel.from_config(config, backbone_of(config).encoder)
+    return groups_table(make_groups(config, model), model)
 
 
 @contextmanager
@@ -109,12 +118,11 @@ def _fit(
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
-    device: torch.device,
+    model: MultitaskModel,
     *,
     resumed: bool,
     progress: bool,
 ) -> Run:
-    model = MultitaskModel.from_config(config, backbone.encoder).to(device)
     if config.frozen:
         cache_features(model, data, progress=progress and distributed.is_writer())
     trainer = Trainer(config, model, data, run, progress_bar=progress)
@@ -124,7 +132,7 @@ def _fit(
 
     distributed.wait()  # until the best weights are written
     tensors, _ = load_checkpoint(run.best)
-    load_trained(model, tensors, run.best)
+    load_tensors(trainer.parameters, tensors, run.best)
     evaluations = {split: trainer.evaluate(split) for split in ("dev", "test")}
     if distributed.is_writer():
         _write_results(run, trainer, result, evaluations, backbone)
