@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.adapters.apply import adapted, attach, base_of, linear_of, make_lora
+from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, make_lora
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder
 from minbert.files import read_json, replacing, write_json
@@ -48,6 +48,8 @@ NO_MATTER = ["auto_mapping", "base_model_name_or_path", "revision", "task_type",
              "layers_pattern", "megatron_core", "qalora_group_size",
              "ensure_weight_tying"]  # fmt: skip
 """Settings that say where an adapter came from, or which modules it is on, as its tensors do."""
+KINDS = {"r": int, "lora_alpha": (int, float), "lora_dropout": (int, float), "rank_pattern": dict,
+         "alpha_pattern": dict, "target_modules": (list, str), "modules_to_save": list}  # fmt: skip
 ORDINARY = {"bias": ["none"], "init_lora_weights": [True, "gaussian"]}
 """Settings that have other values for what is not computed here."""
 
@@ -81,7 +83,8 @@ def save_adapter(
         if name in module.adapters
     }
     if not adapters:
-        raise ValueError(f"the encoder has no adapter {name!r} to save")
+        known = adapter_names(encoder) or "none"
+        raise ValueError(f"the encoder has no adapter {name!r} to save; it has {known}")
     outside = [
         parameter
         for parameter, values in encoder.named_parameters()
@@ -175,6 +178,12 @@ def _check_config(config: Any) -> None:
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind not in ("LORA", "IA3"):
         raise ValueError(f"adapter_config.json has peft_type {kind!r}; LORA and IA3 are read")
+    for key, wanted in KINDS.items():
+        value = config.get(key)
+        if value is not None and not isinstance(value, wanted):
+            raise ValueError(f"adapter_config.json has {key} = {value!r}, of a wrong type")
+    if kind == "LORA" and not (config.get("r") and config.get("lora_alpha")):
+        raise ValueError("adapter_config.json lacks r or lora_alpha, or has 0 for it")
     for key, value in config.items():
         known = key in COMPUTED + NO_MATTER or value in ORDINARY.get(key, ())
         if value and not known:
@@ -270,16 +279,17 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
     """Every module that the settings name must be in the file."""
     if config.get("layers_to_transform") or config.get("exclude_modules"):
         return  # they leave out modules that the targets name
-    targets = config.get("target_modules") or []
+    targets, whole = config.get("target_modules") or [], config.get("modules_to_save") or []
     inside = any(name.startswith(encoder.PREFIX) for name in found)
     for theirs in _places(encoder, encoder.PREFIX if inside else ""):
         if isinstance(targets, str):
-            wanted = re.fullmatch(targets, theirs)
+            wanted = re.fullmatch(targets, theirs) is not None
         else:
             wanted = any(f".{theirs}".endswith(f".{target}") for target in targets)
+        wanted |= any(f".{module}." in f".{theirs}." for module in whole)
         if wanted and theirs not in found:
             raise ValueError(
-                f"adapter_config.json says that {theirs} is adapted, and the file has nothing for "
+                f"adapter_config.json says that {theirs} is changed, and the file has nothing for "
                 "it; it is damaged or of another adapter"
             )
 
