@@ -48,9 +48,10 @@ class Task:
 
     name: str
     title: str
-    kind: Literal["classes", "binary", "regression"]
+    kind: Literal["classes", "binary", "regression", "tokens"]
     """classes: K outputs, cross-entropy; binary: 1 output, binary cross-entropy on its sigmoid;
-    regression: 1 output, mean squared error."""
+    regression: 1 output, mean squared error; tokens: cross-entropy over the vocabulary at each
+    masked token."""
     classes: tuple[str, ...] = ()
     """What labels 0, 1, ... mean; none for regression."""
     label_range: tuple[float, float] = (0.0, 0.0)
@@ -58,7 +59,7 @@ class Task:
     tables: Mapping[Split, Table]
     metrics: tuple[str, ...]
     """Names in multitask.metrics; the first one is the task's score."""
-    predictions: PredictionFile
+    predictions: PredictionFile | None
     licence: str
     """Where the data comes from, and under which terms."""
 
@@ -150,9 +151,22 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
+MLM = Task(
+    name="mlm",
+    title="masked language model: which tokens were masked (pre-training)",
+    kind="tokens",
+    tables={},
+    metrics=("loss", "perplexity", "accuracy"),
+    predictions=None,
+    licence="that of the text",
+)
+"""What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
+
 
 def get_task(name: str) -> Task:
     """The task of this name."""
+    if name == MLM.name:
+        return MLM
     if name not in TASKS:
         raise ValueError(f"no task is called {name!r}; known are {', '.join(TASKS)}")
     return TASKS[name]

@@ -52,7 +52,12 @@ class Predictor:
         """
         self.precision = precision
         self.run = Run.open(Path(folder))
-        self.config: TrainConfig = self.run.config()
+        self.config = self.run.config()
+        if not isinstance(self.config, TrainConfig):
+            raise ValueError(
+                f"{folder} is a pre-training run and answers no task; its backbone is "
+                f"{self.run.backbone}: minbert train --backbone {self.run.backbone}"
+            )
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         tensors, self.state = load_checkpoint(self.run.best)
         encoder = empty_encoder(self.run.backbone)

@@ -1,7 +1,8 @@
 """A run is a folder, and reports read nothing else.
 
 config.json           every setting, as resolved
-backbone/             config.json and tokenizer of the encoder
+backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
+text/                 the token ids that pre-training reads
 metrics.jsonl         a line for every step and every epoch
 last.safetensors      where to resume; best.safetensors: the best epoch's weights
 predictions/          answers for the development and test rows
@@ -18,9 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from minbert.files import read_json, write_json, write_text
-from minbert.loading import Backbone, fingerprint, load_backbone, save_config
-from multitask.config import TrainConfig
+from minbert.loading import Backbone, blank_backbone, fingerprint, load_backbone, save_config
+from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,15 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, config: TrainConfig, backbone: Backbone) -> Run:
-        """Make the folder of a new run; one that holds a run is not touched unless asked.
-
-        It keeps the encoder's config and tokenizer, and which weights the run starts from.
-        """
+    def place(cls, config: RunConfig) -> Run:
+        """The folder of a new run, nothing written yet; one that holds a run is refused unless
+        it is to be replaced."""
         folder = config.out
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            folder = Path("runs") / f"{stamp}-{'-'.join(config.tasks)}"
+            what = "-".join(config.tasks) or "text"
+            prefix = "" if isinstance(config, TrainConfig) else f"{config.command}-"
+            folder = Path("runs") / f"{stamp}-{prefix}{what}"
         run = cls(folder)
         if run.config_path.exists() and not config.overwrite:
             raise ValueError(
@@ -47,15 +50,21 @@ class Run:
             )
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; choose another --out")
-        for path in (run.config_path, run.last, run.best, run.metrics_path, run.record_path,
-                     run.figure_path):  # fmt: skip
-            path.unlink(missing_ok=True)
-        for path in run.predictions.glob("*-output.csv"):
-            path.unlink()
-        save_config(run.backbone, backbone.encoder, backbone.tokenizer)
-        write_json(run.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
-        write_json(run.config_path, config.to_dict())  # last: a folder with a config is a run
         return run
+
+    def create(self, config: RunConfig, backbone: Backbone) -> None:
+        """Begin a run, in the place of an earlier one.
+
+        It keeps the encoder's config and tokenizer, and which weights the run starts from.
+        """
+        for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
+                     self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
+            path.unlink(missing_ok=True)
+        for path in self.predictions.glob("*-output.csv"):
+            path.unlink()
+        save_config(self.backbone, backbone.encoder, backbone.tokenizer)
+        write_json(self.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
+        write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -72,6 +81,10 @@ class Run:
     @property
     def backbone(self) -> Path:
         return self.folder / "backbone"
+
+    @property
+    def text(self) -> Path:
+        return self.folder / "text"
 
     @property
     def metrics_path(self) -> Path:
@@ -97,24 +110,29 @@ class Run:
     def figure_path(self) -> Path:
         return self.folder / "figure.png"
 
-    def config(self) -> TrainConfig:
+    def config(self) -> TrainConfig | PretrainConfig:
         """The run's settings."""
         try:
-            return TrainConfig.from_dict(read_json(self.config_path))
+            return config_from_dict(read_json(self.config_path))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.config_path}: {error}") from None
 
-    def load_backbone(self, config: TrainConfig) -> Backbone:
+    def load_backbone(self, config: RunConfig) -> Backbone:
         """The backbone that the run started from."""
+        if isinstance(config, PretrainConfig) and config.starts_from_scratch:
+            return blank_backbone(self.backbone, seed=config.seed)
         backbone = backbone_of(config)
-        wanted = read_json(self.backbone / "source.json")["sha256"]
-        found = fingerprint(backbone.folder)
+        wanted, found = self.source(), fingerprint(backbone.folder)
         if found != wanted:
             raise ValueError(
                 f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
                 f"holds {found}; put the former backbone back"
             )
         return backbone
+
+    def source(self) -> str:
+        """sha256 of the weights that the run started from."""
+        return read_json(self.backbone / "source.json")["sha256"]
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
@@ -138,11 +156,19 @@ class Run:
         return read_json(self.record_path)
 
 
-def backbone_of(config: TrainConfig) -> Backbone:
-    """The backbone that a config names; its pooler may be missing where it is not used."""
-    return load_backbone(
-        config.backbone,
-        revision=config.revision,
-        offline=config.offline,
-        fresh=() if config.pooling == "pooler" else ("pooler",),
-    )
+def backbone_of(config: RunConfig) -> Backbone:
+    """The backbone that a config names; its pooler may be missing where it is not used.
+
+    What is missing, a masked-language-model head too, gets initial values that depend on the seed.
+    """
+    pretrains = isinstance(config, PretrainConfig)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return load_backbone(
+            config.backbone,
+            revision=config.revision,
+            offline=config.offline,
+            mlm_head=pretrains,
+            fresh=("pooler", "mlm_head") if pretrains else
+                  () if config.pooling == "pooler" else ("pooler",),
+        )  # fmt: skip

@@ -21,7 +21,7 @@ from data.batching import Batch
 from data.sampling import BatchStream, uniform_task
 from multitask import distributed
 from multitask.checkpoint import trainable
-from multitask.config import TrainConfig
+from multitask.config import RunConfig
 from multitask.dataset import TaskData
 from multitask.environment import autocast, random_numbers_of
 from multitask.evaluate import Evaluation, evaluate, summary
@@ -30,7 +30,7 @@ from multitask.groups import make_groups
 from multitask.heads import loss_sum
 from multitask.interrupts import interrupts
 from multitask.log import MetricsLog
-from multitask.model import MultitaskModel
+from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.run import Run
 from multitask.state import Progress, load_state, save_state, save_weights
 from optim import SCHEDULES, AdamW, set_lr
@@ -41,8 +41,8 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: MultitaskModel,
+        config: RunConfig,
+        model: MultitaskModel | MaskedLanguageModel,
         data: dict[str, TaskData],
         run: Run,
         *,
@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         self.config, self.model, self.data, self.run = config, model, data, run
         self._parallel = self._make_parallel()
-        self.progress = Progress(draws=dict.fromkeys(config.tasks, 0))
+        self.progress = Progress(draws=dict.fromkeys(data, 0))
         self.parameters = trainable(model)
         self.optimizer = AdamW(
             make_groups(config, model),
@@ -85,10 +85,10 @@ class Trainer:
         """The model as several processes train it; with one process, the model itself."""
         config, model = self.config, self.model
         if config.shard:
-            distributed.shard(model, [part for _, part in model.encoder.depths()])
+            distributed.shard(model, model.parts())
             return model
-        all_used = len(config.tasks) == 1 and (config.frozen or config.pooling == "pooler")
-        return distributed.data_parallel(model, all_used=all_used and not config.extensions)
+        all_used = config.uses_all_parameters and not config.extensions
+        return distributed.data_parallel(model, all_used=all_used)
 
     # The loop
 
@@ -202,7 +202,7 @@ class Trainer:
             chosen = extension.choose_tasks(step)
             if chosen is not None:
                 return chosen
-        return [uniform_task(self.config.tasks, seed=step.seed, step=step.number)]
+        return [uniform_task(list(self.data), seed=step.seed, step=step.number)]
 
     def _backward(self, name: str, *, reduce: bool = True) -> None:
         """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
@@ -212,13 +212,15 @@ class Trainer:
         several processes, the last batch adds up the gradients of all, if `reduce`.
         """
         size, source, device = self.config.batch_size, self.data[name].train, self.model.device
-        rows = self.streams[name][self.progress.draws[name]]
+        draw = self.progress.draws[name]
+        rows = self.streams[name][draw]
         self.progress.draws[name] += 1
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         shares = [distributed.share_of_batch(part) for part in parts]
-        batches = [(source.batch(own), counted) for own, counted in shares]
+        batches = [(source.batch(own, draw), counted) for own, counted in shares]
         weight = sum(batch.weight * counted for batch, counted in batches)
         weight = distributed.sum_over_processes(torch.full((), float(weight), device=device))
+        weight.clamp_(min=1)  # short texts may come without a masked token
         total = torch.zeros((), device=device)
         for number, (batch, counted) in enumerate(batches, start=1):
             with self._reduction(reduce and number == len(batches)):
