@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from minbert.files import read_json, write_json, write_text
-from minbert.loading import Backbone, fingerprint, load_backbone, save_config
+from minbert.loading import Backbone, empty_encoder, fingerprint, load_backbone, save_config
+from minbert.tokenization import Tokenizer
+from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import TrainConfig
+from multitask.model import MultitaskModel
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class Run:
             )
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; choose another --out")
+        if folder.resolve() == backbone.folder.resolve():
+            raise ValueError(f"{folder} is the run to start from; choose another --out")
         for path in (run.config_path, run.last, run.best, run.metrics_path, run.record_path,
                      run.figure_path):  # fmt: skip
             path.unlink(missing_ok=True)
         for path in run.predictions.glob("*-output.csv"):
             path.unlink()
         save_config(run.backbone, backbone.encoder, backbone.tokenizer)
-        write_json(run.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
+        write_json(run.backbone / "source.json", {"sha256": weights_sha256(backbone)})
         write_json(run.config_path, config.to_dict())  # last: a folder with a config is a run
         return run
 
@@ -108,13 +113,36 @@ class Run:
         """The backbone that the run started from."""
         backbone = backbone_of(config)
         wanted = read_json(self.backbone / "source.json")["sha256"]
-        found = fingerprint(backbone.folder)
+        found = weights_sha256(backbone)
         if found != wanted:
             raise ValueError(
                 f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
                 f"holds {found}; put the former backbone back"
             )
         return backbone
+
+    def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
+        """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
+        config = self.config()
+        tensors, state = load_checkpoint(self.best)
+        encoder = empty_encoder(self.backbone)
+        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
+        if not kept <= tensors.keys():  # the run left some of the encoder as it was
+            encoder = self.load_backbone(config).encoder
+        model = MultitaskModel.from_config(config, encoder)
+        load_trained(model, tensors, self.best)
+        return model.eval(), state
+
+    def trained_backbone(self) -> Backbone:
+        """The best model's encoder as a backbone to start from, with what extensions added merged
+        into it."""
+        model, _ = self.load_model()
+        for extension in self.config().extensions:
+            extension.export(model)
+        encoder = empty_encoder(self.backbone)  # its dropout and what is frozen as in a new one
+        encoder.load_state_dict(model.encoder.state_dict())
+        tokenizer = Tokenizer.from_folder(self.backbone)
+        return Backbone(encoder.eval(), tokenizer, None, self.folder, dropped=(), fresh=())
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
@@ -140,9 +168,18 @@ class Run:
 
 def backbone_of(config: TrainConfig) -> Backbone:
     """The backbone that a config names; its pooler may be missing where it is not used."""
+    run = Run(Path(config.backbone).expanduser())
+    if run.best.is_file():
+        return run.trained_backbone()
     return load_backbone(
         config.backbone,
         revision=config.revision,
         offline=config.offline,
         fresh=() if config.pooling == "pooler" else ("pooler",),
     )
+
+
+def weights_sha256(backbone: Backbone) -> str:
+    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run."""
+    best = Run(backbone.folder).best
+    return fingerprint(best if best.is_file() else backbone.folder)

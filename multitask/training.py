@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from minbert.files import write_json
-from minbert.loading import Backbone, fingerprint
+from minbert.loading import Backbone
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
-from multitask.checkpoint import load_checkpoint, load_tensors
+from multitask.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
@@ -26,7 +26,7 @@ from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
 from multitask.groups import groups_table, make_groups
 from multitask.model import MultitaskModel
-from multitask.run import Run, backbone_of
+from multitask.run import Run, backbone_of, weights_sha256
 from multitask.trainer import Progress, Trainer
 
 
@@ -41,7 +41,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = backbone_of(config)
         data = _load_data(config, backbone)
-        model = MultitaskModel.from_config(config, backbone.encoder).to(device)
+        model = make_model(config, backbone).to(device)
         run = distributed.by_writer(lambda: Run.create(config, backbone))
         with _resumable(run):
             return _fit(config, run, backbone, data, model, resumed=False, progress=progress)
@@ -54,14 +54,14 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone)
-        model = MultitaskModel.from_config(config, backbone.encoder).to(device)
+        model = make_model(config, backbone).to(device)
         with _resumable(run):
             return _fit(config, run, backbone, data, model, resumed=True, progress=progress)
 
 
 def describe_groups(config: TrainConfig) -> str:
     """The parameter groups that a run would train, as a table."""
-    model = MultitaskModel.from_config(config, backbone_of(config).encoder)
+    model = make_model(config, backbone_of(config))
     return groups_table(make_groups(config, model), model)
 
 
@@ -111,6 +111,28 @@ def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
         for note in notes:
             print(note, file=sys.stderr)
     return data
+
+
+def make_model(config: TrainConfig, backbone: Backbone) -> MultitaskModel:
+    """The model before its first step."""
+    model = MultitaskModel.from_config(config, backbone.encoder)
+    if not config.keep_heads:
+        return model
+    best = Run(backbone.folder).best
+    if not best.is_file():
+        raise ValueError(
+            f"keep_heads takes the heads of a run, and backbone {config.backbone} is none; "
+            "name a run folder, or leave out --keep-heads"
+        )
+    tensors, _ = load_checkpoint(best)
+    heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
+    names = heads.keys() & tensors.keys()
+    if not any(name.startswith("heads.outputs.") for name in names):
+        raise ValueError(
+            f"{backbone.folder} has no head for {', '.join(config.tasks)}; leave out --keep-heads"
+        )
+    load_tensors({n: heads[n] for n in names}, {n: tensors[n] for n in names}, best)
+    return model
 
 
 def _fit(
@@ -167,7 +189,7 @@ def _write_results(
                  for name, d in data.items()},
         "skipped": [str(bad) for d in data.values() for bad in d.skipped],
         "truncated": {name: d.truncated for name, d in data.items()},
-        "backbone": {"source": config.backbone, "sha256": fingerprint(backbone.folder),
+        "backbone": {"source": config.backbone, "sha256": weights_sha256(backbone),
                      "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
         "config": config.to_dict(),
         **environment(model.device),
