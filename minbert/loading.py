@@ -192,10 +192,14 @@ def _weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 of a checkpoint's weights."""
+def fingerprint(source: Path) -> str:
+    """sha256 of a checkpoint's weights.
+
+    Args:
+        source: the checkpoint's folder, or a file of weights.
+    """
     digest = hashlib.sha256()
-    for path in _weight_files(folder):
+    for path in [source] if source.is_file() else _weight_files(source):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -35,7 +35,11 @@ class RunConfig:
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     backbone: str = "minilm"
-    """minilm, a folder, or a hub name such as bert-base-uncased."""
+    """minilm, a folder, a hub name such as bert-base-uncased, or the folder of a run, whose best
+    encoder this run then starts from."""
+    keep_heads: bool = False
+    """Where the backbone is a run, start from its heads too: the layer that tasks share, and the
+    outputs of the tasks that both runs have."""
     out: Path | None = None
     """Run folder to write; by default a new one under runs/."""
     overwrite: bool = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,18 @@ from typing import Any
 import torch
 
 from minbert.files import read_json, write_json, write_text
-from minbert.loading import Backbone, blank_backbone, fingerprint, load_backbone, save_config
+from minbert.loading import (
+    Backbone,
+    blank_backbone,
+    empty_encoder,
+    fingerprint,
+    load_backbone,
+    save_config,
+)
+from minbert.tokenization import Tokenizer
+from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
+from multitask.model import MultitaskModel
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,15 @@ class Run:
 
         It keeps the encoder's config and tokenizer, and which weights the run starts from.
         """
+        if self.folder.resolve() == backbone.folder.resolve():
+            raise ValueError(f"{self.folder} is the run to start from; choose another --out")
         for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
                      self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
         save_config(self.backbone, backbone.encoder, backbone.tokenizer)
-        write_json(self.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
+        write_json(self.backbone / "source.json", {"sha256": weights_sha256(backbone)})
         write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
 
     @classmethod
@@ -122,7 +134,7 @@ class Run:
         if isinstance(config, PretrainConfig) and config.starts_from_scratch:
             return blank_backbone(self.backbone, seed=config.seed)
         backbone = backbone_of(config)
-        wanted, found = self.source(), fingerprint(backbone.folder)
+        wanted, found = self.source(), weights_sha256(backbone)
         if found != wanted:
             raise ValueError(
                 f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
@@ -133,6 +145,29 @@ class Run:
     def source(self) -> str:
         """sha256 of the weights that the run started from."""
         return read_json(self.backbone / "source.json")["sha256"]
+
+    def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
+        """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
+        config = self.config()
+        tensors, state = load_checkpoint(self.best)
+        encoder = empty_encoder(self.backbone)
+        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
+        if not kept <= tensors.keys():  # the run left some of the encoder as it was
+            encoder = self.load_backbone(config).encoder
+        model = MultitaskModel.from_config(config, encoder)
+        load_trained(model, tensors, self.best)
+        return model.eval(), state
+
+    def trained_backbone(self) -> Backbone:
+        """The best model's encoder as a backbone to start from, with what extensions added merged
+        into it."""
+        model, _ = self.load_model()
+        for extension in self.config().extensions:
+            extension.export(model)
+        encoder = empty_encoder(self.backbone)  # its dropout and what is frozen as in a new one
+        encoder.load_state_dict(model.encoder.state_dict())
+        tokenizer = Tokenizer.from_folder(self.backbone)
+        return Backbone(encoder.eval(), tokenizer, None, self.folder, dropped=(), fresh=())
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
@@ -162,13 +197,26 @@ def backbone_of(config: RunConfig) -> Backbone:
     What is missing, a masked-language-model head too, gets initial values that depend on the seed.
     """
     pretrains = isinstance(config, PretrainConfig)
+    run, source = Run(Path(config.backbone).expanduser()), config.backbone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if run.best.is_file():
+            if isinstance(run.config(), TrainConfig):
+                backbone = run.trained_backbone()
+                head = backbone.encoder.make_mlm_head() if pretrains else None
+                return replace(backbone, mlm_head=head)
+            source = str(run.backbone)  # pre-training has written an ordinary one
         return load_backbone(
-            config.backbone,
+            source,
             revision=config.revision,
             offline=config.offline,
             mlm_head=pretrains,
             fresh=("pooler", "mlm_head") if pretrains else
                   () if config.pooling == "pooler" else ("pooler",),
         )  # fmt: skip
+
+
+def weights_sha256(backbone: Backbone) -> str:
+    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run."""
+    best = Run(backbone.folder).best
+    return fingerprint(best if best.is_file() else backbone.folder)

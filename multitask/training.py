@@ -19,7 +19,7 @@ from minbert.files import write_json
 from minbert.loading import Backbone, save_pretrained
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
-from multitask.checkpoint import load_checkpoint, load_tensors
+from multitask.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
@@ -45,7 +45,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
         makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
         backbone = make_backbone(config, run) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
-        model = _make_model(config, backbone).to(device)
+        model = make_model(config, backbone).to(device)
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
             return _fit(config, run, backbone, data, model, resumed=False, progress=progress)
@@ -58,23 +58,14 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
-        model = _make_model(config, backbone).to(device)
+        model = make_model(config, backbone).to(device)
         with _resumable(run):
             return _fit(config, run, backbone, data, model, resumed=True, progress=progress)
 
 
-def _make_model(
-    config: TrainConfig | PretrainConfig, backbone: Backbone
-) -> MultitaskModel | MaskedLanguageModel:
-    """What a config trains, after its extensions have prepared it."""
-    if isinstance(config, PretrainConfig):
-        return MaskedLanguageModel.from_config(config, backbone)
-    return MultitaskModel.from_config(config, backbone.encoder)
-
-
 def describe_groups(config: TrainConfig) -> str:
     """The parameter groups that a run would train, as a table."""
-    model = MultitaskModel.from_config(config, backbone_of(config).encoder)
+    model = make_model(config, backbone_of(config))
     return groups_table(make_groups(config, model), model)
 
 
@@ -129,6 +120,32 @@ def _load_data(
         for note in notes:
             print(note, file=sys.stderr)
     return data
+
+
+def make_model(
+    config: TrainConfig | PretrainConfig, backbone: Backbone
+) -> MultitaskModel | MaskedLanguageModel:
+    """The model before its first step."""
+    if isinstance(config, PretrainConfig):
+        return MaskedLanguageModel.from_config(config, backbone)
+    model = MultitaskModel.from_config(config, backbone.encoder)
+    if not config.keep_heads:
+        return model
+    best = Run(backbone.folder).best
+    if not best.is_file():
+        raise ValueError(
+            f"keep_heads takes the heads of a run, and backbone {config.backbone} is none; "
+            "name a run folder, or leave out --keep-heads"
+        )
+    tensors, _ = load_checkpoint(best)
+    heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
+    names = heads.keys() & tensors.keys()
+    if not any(name.startswith("heads.outputs.") for name in names):
+        raise ValueError(
+            f"{backbone.folder} has no head for {', '.join(config.tasks)}; leave out --keep-heads"
+        )
+    load_tensors({n: heads[n] for n in names}, {n: tensors[n] for n in names}, best)
+    return model
 
 
 def _fit(

@@ -24,14 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from multitask.extensions.base import Extension, Step, TaskGradients, register
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register("gradient_surgery")
@@ -88,8 +87,6 @@ def gram(columns: Sequence[Sequence[Tensor]]) -> np.ndarray:
     Args:
         columns: for each parameter, its n gradients.
     """
-    import torch
-
     total = 0.0
     for parts in columns:
         rows = torch.stack([part.flatten() for part in parts])  # (n, size)

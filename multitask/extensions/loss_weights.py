@@ -19,11 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
+from multitask import distributed
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from multitask.config import TrainConfig
     from multitask.model import MultitaskModel
 
@@ -56,11 +58,9 @@ class LossWeights(Extension):
             )
 
     def prepare(self, model: MultitaskModel) -> None:
-        import torch
-
         if self.learned:
-            model.heads.log_variances = torch.nn.ParameterDict(
-                {task: torch.nn.Parameter(torch.zeros(1)) for task in model.tasks}
+            model.heads.log_variances = nn.ParameterDict(
+                {task: nn.Parameter(torch.zeros(1)) for task in model.tasks}
             )
 
     def lr_scale(self, model: MultitaskModel) -> Mapping[str, float]:
@@ -69,7 +69,8 @@ class LossWeights(Extension):
 
     def begin_step(self, model: MultitaskModel, step: Step) -> None:
         if self.learned:
-            values = {task: s.detach().clone()[0] for task, s in model.heads.log_variances.items()}
+            values = model.heads.log_variances.items()
+            values = {task: distributed.full(s.detach()).clone()[0] for task, s in values}
             step.log({"kind": "log_variances", "step": step.number, **values})
 
     def weigh(self, loss: Tensor, share: Tensor, task: str, model: MultitaskModel) -> Tensor:
