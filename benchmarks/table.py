@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import growth
 from minbert.files import read_json, replacing, write_text
 from multitask.figures import COLOURS
-from multitask.records import README, ROOT, put_between
+from multitask.study.markdown import README, ROOT, put_between
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 FIGURE = ROOT / "docs" / "speed.svg"

@@ -5,6 +5,7 @@ Example -> EncodedRows (token ids of a split) -> Batch (what the model takes)
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -30,22 +31,25 @@ class Batch:
 
     ids: tuple[str, ...]
     labels: Tensor | None
-    """(B,) float, or None for rows without labels."""
+    """(B,) float, or None for rows without labels; ids (M,) of the tokens that were masked."""
     input_ids: Tensor | None = None
     token_type_ids: Tensor | None = None
     layout: Layout | None = None
     """Sequences of the batch: B of them, or for two embeddings 2 B, all first texts first."""
     features: Tensor | None = None
     """(B, F), in place of tokens."""
+    masked: Tensor | None = None
+    """(M,) for the masked language model: places of the masked tokens among all of the batch."""
 
     @property
     def weight(self) -> int:
-        """What the batch's summed loss is divided by to give its mean: its rows."""
-        return len(self.ids)
+        """What the batch's summed loss is divided by to give its mean: its rows, or its masked
+        tokens."""
+        return len(self.ids) if self.masked is None else len(self.masked)
 
     def to(self, device: torch.device) -> Batch:
         """This batch with its tensors on `device`."""
-        names = ("labels", "input_ids", "token_type_ids", "layout", "features")
+        names = ("labels", "input_ids", "token_type_ids", "layout", "features", "masked")
         values = {name: getattr(self, name) for name in names}
         return replace(self, **{k: v.to(device) for k, v in values.items() if v is not None})
 
@@ -56,9 +60,15 @@ class BatchSource(Protocol):
     ids: tuple[str, ...]
     lengths: Sequence[int]
     """Cost of each row, in tokens."""
+    checksum: int
+    """Of the rows: a run goes on with those it began with."""
 
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """The batch of these rows."""
+    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
+        """The batch of these rows.
+
+        Where a row is drawn anew each time it comes (masking), it is a function of the row and of
+        `draw`, the number of the optimizer step's draw.
+        """
 
 
 class EncodedRows:
@@ -83,30 +93,22 @@ class EncodedRows:
         else:
             parts = [tokenizer.encode(t, max_length=max_length) for t in (firsts, *seconds)]
         self.truncated = sum(part.truncated for part in parts)
-        self._parts = [_Ragged(part) for part in parts]
+        self._parts = [Ragged.of(part) for part in parts]
         self.lengths = sum(part.lengths for part in self._parts)
+        self.checksum = _checksum(self.ids, self.lengths)
         self._layout = layout
         self._pad_id = tokenizer.pad_id
 
-    def batch(self, rows: Sequence[int]) -> Batch:
+    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
         lengths = np.concatenate([part.lengths[rows] for part in self._parts])
         input_ids = [ids for part in self._parts for ids in part.rows(part.input_ids, rows)]
         types = [ids for part in self._parts for ids in part.rows(part.token_type_ids, rows)]
-        if self._layout == "packed":
-            layout: Layout = Packed(lengths.tolist())
-            tokens = [torch.from_numpy(np.concatenate(ids)) for ids in (input_ids, types)]
-        else:
-            layout = Padded(torch.arange(lengths.max()) < torch.from_numpy(lengths).unsqueeze(1))
-            tokens = [
-                torch.from_numpy(_fill(input_ids, self._pad_id)),
-                torch.from_numpy(_fill(types, 0)),
-            ]
         return Batch(
             ids=tuple(self.ids[row] for row in rows),
             labels=None if self.labels is None else self.labels[torch.as_tensor(rows)],
-            input_ids=tokens[0],
-            token_type_ids=tokens[1],
-            layout=layout,
+            input_ids=lay_out(input_ids, self._layout, fill=self._pad_id),
+            token_type_ids=lay_out(types, self._layout, fill=0),
+            layout=layout_of(lengths, self._layout),
         )
 
 
@@ -118,8 +120,9 @@ class FeatureRows:
         self.labels = labels
         self.features = features  # (rows, F)
         self.lengths = np.ones(len(ids), dtype=np.int64)
+        self.checksum = _checksum(self.ids, self.lengths)
 
-    def batch(self, rows: Sequence[int]) -> Batch:
+    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
         index = torch.as_tensor(rows)
         return Batch(
             ids=tuple(self.ids[row] for row in rows),
@@ -128,22 +131,53 @@ class FeatureRows:
         )
 
 
-class _Ragged:
-    """Rows of different lengths in one flat array."""
+class Ragged:
+    """Rows of different lengths in flat arrays, which may lie on disk."""
 
-    def __init__(self, encodings: Encodings) -> None:
-        self.lengths = np.array([len(ids) for ids in encodings.input_ids], dtype=np.int64)
-        self.ends = self.lengths.cumsum()
-        self.input_ids = np.concatenate(encodings.input_ids).astype(np.int64)
-        self.token_type_ids = np.concatenate(encodings.token_type_ids).astype(np.int64)
+    def __init__(
+        self, lengths: np.ndarray, input_ids: np.ndarray, token_type_ids: np.ndarray
+    ) -> None:
+        """Take rows that stand one after another.
+
+        Args:
+            lengths: (rows,) tokens of each row.
+            input_ids, token_type_ids: (T,) of all rows, T the sum of lengths.
+        """
+        self.lengths = lengths
+        self.ends = lengths.cumsum(dtype=np.int64)
+        self.input_ids = input_ids
+        self.token_type_ids = token_type_ids
+
+    @classmethod
+    def of(cls, encodings: Encodings) -> Ragged:
+        """The rows that a tokenizer gave."""
+        return cls(
+            np.array([len(ids) for ids in encodings.input_ids], dtype=np.int64),
+            np.concatenate(encodings.input_ids).astype(np.int64),
+            np.concatenate(encodings.token_type_ids).astype(np.int64),
+        )
 
     def rows(self, flat: np.ndarray, rows: Sequence[int]) -> list[np.ndarray]:
+        """Some rows of one of the flat arrays."""
         return [flat[self.ends[row] - self.lengths[row] : self.ends[row]] for row in rows]
 
 
-def _fill(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
-    """(B, S) from rows of different lengths."""
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+def layout_of(lengths: np.ndarray, kind: BatchLayout) -> Layout:
+    """The layout of sequences of these lengths (B,)."""
+    if kind == "packed":
+        return Packed(lengths.tolist())
+    return Padded(torch.arange(lengths.max()) < torch.from_numpy(lengths).unsqueeze(1))
+
+
+def lay_out(rows: Sequence[np.ndarray], kind: BatchLayout, *, fill: int) -> Tensor:
+    """Integers of each token of each row: (T,) packed, or (B, S) padded with `fill`; int64."""
+    if kind == "packed":
+        return torch.from_numpy(np.concatenate(rows).astype(np.int64))
+    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
-    return padded
+    return torch.from_numpy(padded)
+
+
+def _checksum(ids: tuple[str, ...], lengths: np.ndarray) -> int:
+    return zlib.crc32(lengths, zlib.crc32("\n".join(ids).encode()))

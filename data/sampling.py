@@ -6,7 +6,7 @@ Because nothing here has a state, a run that is resumed at step t draws what it 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -73,3 +73,10 @@ def uniform_task(tasks: Sequence[str], *, seed: int, step: int) -> str:
     if len(tasks) == 1:
         return tasks[0]
     return tasks[np.random.default_rng((seed, 1, step)).integers(len(tasks))]
+
+
+def weighted_task(weights: Mapping[str, float], *, seed: int, step: int) -> str:
+    """The task of a step: each of them with probability weight / sum of all, drawn anew."""
+    names, shares = list(weights), np.asarray(list(weights.values()), dtype=float)
+    generator = np.random.default_rng((seed, 1, step))
+    return names[generator.choice(len(names), p=shares / shares.sum())]

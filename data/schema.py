@@ -49,9 +49,10 @@ class Task:
 
     name: str
     title: str
-    kind: Literal["classes", "binary", "regression"]
+    kind: Literal["classes", "binary", "regression", "tokens"]
     """classes: K outputs, cross-entropy; binary: 1 output, binary cross-entropy on its sigmoid;
-    regression: 1 output, mean squared error."""
+    regression: 1 output, mean squared error; tokens: cross-entropy over the vocabulary at each
+    masked token."""
     classes: tuple[str, ...] = ()
     """What labels 0, 1, ... mean; none for regression."""
     label_range: tuple[float, float] = (0.0, 0.0)
@@ -59,7 +60,7 @@ class Task:
     tables: Mapping[Split, Table]
     metrics: tuple[str, ...]
     """Names in multitask.metrics; the first one is the task's score."""
-    predictions: PredictionFile
+    predictions: PredictionFile | None
     licence: str
     """Where the data comes from, and under which terms."""
 

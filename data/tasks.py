@@ -8,7 +8,7 @@ from __future__ import annotations
 from data.glue import GLUE
 from data.schema import SPLITS, PredictionFile, Split, Table, Task
 
-__all__ = ["SPLITS", "TASKS", "PredictionFile", "Split", "Table", "Task", "get_task"]
+__all__ = ["MLM", "SPLITS", "TASKS", "PredictionFile", "Split", "Table", "Task", "get_task"]
 
 
 def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]:
@@ -88,9 +88,22 @@ _COURSE_TASKS = (
 
 TASKS: dict[str, Task] = {task.name: task for task in (*_COURSE_TASKS, *GLUE)}
 
+MLM = Task(
+    name="mlm",
+    title="masked language model: which tokens were masked (pre-training)",
+    kind="tokens",
+    tables={},
+    metrics=("loss", "perplexity", "accuracy"),
+    predictions=None,
+    licence="that of the text",
+)
+"""What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
+
 
 def get_task(name: str) -> Task:
     """The task of this name."""
+    if name == MLM.name:
+        return MLM
     if name not in TASKS:
         raise ValueError(f"no task is called {name!r}; known are {', '.join(TASKS)}")
     return TASKS[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class EncoderConfig:
     """Field of this class -> its name in a hub config.json."""
     HUB_FIXED: ClassVar[Mapping[str, Any]] = {}
     """Settings of a hub config.json that this encoder has in one form only."""
+    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    """Name of a size -> its settings, for an encoder that is made from scratch."""
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
@@ -61,6 +63,17 @@ class EncoderConfig:
                 )
         known = {f.name: cls.HUB_NAMES.get(f.name, f.name) for f in fields(cls)}
         return cls(**{ours: config[theirs] for ours, theirs in known.items() if theirs in config})
+
+    @classmethod
+    def of_size(cls, size: str) -> EncoderConfig:
+        """The config of a named size of SIZES."""
+        if size not in cls.SIZES:
+            known = f"known are {', '.join(cls.SIZES)}" if cls.SIZES else "it has none"
+            raise ValueError(
+                f"{cls.__name__} has no size called {size!r}, {known}; give a config.json in its "
+                "place (--encoder-config)"
+            )
+        return cls(**cls.SIZES[size])
 
     def to_hub(self) -> dict[str, Any]:
         """The settings of a hub config.json, without model_type and architectures."""
@@ -88,6 +101,8 @@ class Encoder(nn.Module, ABC):
     """Beginning of a name in hub checkpoints that loading leaves out -> why."""
     ROLES: ClassVar[Mapping[str, str]]
     """Linear map or embedding table, named as in KEYS -> its role, by which adapters choose."""
+    TOKENIZER: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
+    """What kind of tokenizer is learnt for it when it is made from scratch."""
 
     config: EncoderConfig
     gradient_checkpointing: bool = False

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from minbert.base import Encoder
+from minbert.base import Encoder, EncoderConfig
 from minbert.encoders import encoder_class
 from minbert.files import read_json, replacing, write_json
 from minbert.tokenization import Tokenizer
@@ -192,10 +192,14 @@ def _weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 of a checkpoint's weights."""
+def fingerprint(source: Path) -> str:
+    """sha256 of a checkpoint's weights.
+
+    Args:
+        source: the checkpoint's folder, or a file of weights.
+    """
     digest = hashlib.sha256()
-    for path in _weight_files(folder):
+    for path in [source] if source.is_file() else _weight_files(source):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -229,15 +233,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def empty_encoder(folder: Path) -> Encoder:
     """The encoder that a folder's config.json describes, its parameters without values yet."""
-    path = folder / "config.json"
-    settings = read_json(path)
-    if "model_type" not in settings:
-        raise ValueError(f"{path} has no model_type; it is no checkpoint of an encoder")
-    cls = encoder_class(settings["model_type"])
-    try:
-        config = cls.Config.from_hub(settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    cls, config = read_config(folder / "config.json")
     with torch.device("meta"), _NoRandomValues():  # they would be overwritten at once
         encoder = cls(config)
     return encoder.to_empty(device="cpu")
@@ -251,6 +247,31 @@ class _NoRandomValues(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+
+
+def blank_backbone(folder: Path, *, seed: int) -> Backbone:
+    """The backbone that a folder's config.json and tokenizer describe, before any training.
+
+    Its initial values, those of its masked-language-model head too, depend on the seed alone.
+    """
+    cls, config = read_config(folder / "config.json")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = cls(config)
+        head = encoder.make_mlm_head()
+    return Backbone(encoder, Tokenizer.from_folder(folder), head, folder, (), ())
+
+
+def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
+    """The encoder that a hub config.json names, and its config."""
+    settings = read_json(path)
+    if not isinstance(settings, dict) or "model_type" not in settings:
+        raise ValueError(f"{path} has no model_type; it is no checkpoint of an encoder")
+    cls = encoder_class(settings["model_type"])
+    try:
+        return cls, cls.Config.from_hub(settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _load_modules(
@@ -315,8 +336,13 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
         pattern = re.sub(r"\.\d+\.", ".{n}.", module)
         if ours in table:
             names[ours] = table[ours]
-        else:
+        elif pattern in table:
             names[ours] = table[pattern].format(n=number and number[1]) + f".{leaf}"
+        else:
+            raise ValueError(
+                f"{ours} has no name in hub checkpoints; if it is of an adapter, call "
+                "merge_and_remove(encoder) first"
+            )
     return names
 
 

@@ -94,6 +94,11 @@ class Tokenizer:
         missing = [token for token in SPECIAL_TOKENS if token not in tokens]
         if missing:
             raise ValueError(f"{path} lacks {missing}; BERT needs {list(SPECIAL_TOKENS)}")
+        return cls.from_tokens(tokens, lowercase=lowercase)
+
+    @classmethod
+    def from_tokens(cls, tokens: Sequence[str], *, lowercase: bool = True) -> Tokenizer:
+        """WordPiece with these tokens, each with its place as its id."""
         vocabulary = {token: n for n, token in enumerate(tokens)}
         wordpiece = BertWordPieceTokenizer(vocab=vocabulary, lowercase=lowercase)
         fast = FastTokenizer.from_str(wordpiece.to_str())

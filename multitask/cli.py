@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
@@ -20,8 +20,11 @@ from tyro.conf import Positional, Suppress, arg, subcommand
 from data.readers import SAMPLES
 from data.sources import COURSE
 from data.tasks import TASKS, Split
-from multitask.config import TrainConfig
+from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
+
+if TYPE_CHECKING:
+    from multitask.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,8 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(TrainConfig):
-    """Fine-tune one shared encoder with a head for each task."""
+class Training:
+    """What the commands that train have beside their config's flags."""
 
     extensions: Suppress[tuple[Extension, ...]] = ()
     use: tuple[str, ...] = ()
@@ -60,23 +63,58 @@ class Train(TrainConfig):
     resume: Path | None = None
     """Continue the run in this folder, with the settings it was started with."""
 
-    def run(self) -> None:
-        values = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        config = TrainConfig(**{**values, "extensions": self.chosen()})
+    config_class: ClassVar[type[RunConfig]]
+
+    def __post_init__(self) -> None:
         if self.resume is None:
-            _train(config)
+            super().__post_init__()
+
+    def values(self) -> dict[str, Any]:
+        """The config's settings."""
+        values = {f.name: getattr(self, f.name) for f in fields(self.config_class)}
+        return {**values, "extensions": self.chosen()}
+
+    def run(self) -> None:
+        values = self.values()
+        if self.resume is None:
+            _train(self.config_class(**values))
             return
-        changed = [f.name for f in fields(config) if getattr(config, f.name) != f.default]
+        changed = [f.name for f in fields(self.config_class) if values[f.name] != f.default]
         if changed:
             raise ValueError(
                 f"--resume takes its settings from {self.resume}; leave out "
                 f"{', '.join('--' + name.replace('_', '-') for name in changed)}"
             )
-        _train(config, self.resume)
+        _resume(self.resume)
 
     def chosen(self) -> tuple[Extension, ...]:
-        """The extensions that the command line uses: see `_train_command`."""
+        """The extensions that the command line uses: see `_with_extensions`."""
         return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training, TrainConfig):
+    """Fine-tune one shared encoder with a head for each task."""
+
+    show_groups: bool = False
+    """Do not train: print the learning rate and the weight decay of every part of the model."""
+
+    config_class = TrainConfig
+
+    def run(self) -> None:
+        if not self.show_groups:
+            super().run()
+            return
+        from multitask.training import describe_groups
+
+        print(describe_groups(TrainConfig(**self.values())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Training, PretrainConfig):
+    """Train an encoder as a masked language model on text without labels, or make a new one."""
+
+    config_class = PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,14 +220,22 @@ class Export:
     """Run folder."""
     folder: Positional[Path]
     """Folder to write."""
+    adapter: bool = False
+    """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
 
     def run(self) -> None:
-        from minbert.loading import save_pretrained
+        from minbert.adapters import save_adapter
+        from minbert.loading import PACKAGES, save_pretrained
         from multitask.predictor import Predictor
 
-        if (self.folder / "config.json").exists():
+        if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
             raise ValueError(f"{self.folder} holds a model or a run already; choose another folder")
         predictor = Predictor(self.run_folder)
+        if self.adapter:
+            base = predictor.config.backbone
+            hub_name = None if base in PACKAGES else base
+            print(save_adapter(self.folder, predictor.model.encoder, base=hub_name))
+            return
         for extension in predictor.config.extensions:
             extension.export(predictor.model)
         print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
@@ -203,12 +249,22 @@ class Info:
     """Run folder to describe."""
     data_dir: Path | None = None
     """Folder in which to look for the tasks' files; by default the project's small data."""
+    methods: bool = False
+    """Show how many parameters each method of fine-tuning trains."""
+    backbone: str = "minilm"
+    """Backbone to count them of."""
 
     def run(self) -> None:
         from multitask.info import describe_installation, describe_run
 
-        print(describe_run(self.run_folder) if self.run_folder else
-              describe_installation(self.data_dir or SAMPLES))  # fmt: skip
+        if self.methods:
+            from multitask.parameters import methods_table
+
+            print(methods_table(self.backbone))
+        elif self.run_folder:
+            print(describe_run(self.run_folder))
+        else:
+            print(describe_installation(self.data_dir or SAMPLES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,19 +334,20 @@ OtherCommand = (
 )
 
 
-def _train_command(words: Sequence[str]) -> type[Train]:
-    """The train command with a group of flags for each extension.
+def _with_extensions(command: type[Training], words: Sequence[str]) -> type[Training]:
+    """A command that trains, with a group of flags for each extension.
 
     Importing the extensions imports torch, so this is for the command line that starts with it.
 
     Args:
+        command: Train or Pretrain.
         words: the command line, whose flags say which extensions are used.
     """
     known = load_extensions()
     flags = [word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")]
     given = {name for name in known for flag in flags if flag.startswith(f"--{_flag(name)}.")}
 
-    def chosen(self: Train) -> tuple[Extension, ...]:
+    def chosen(self: Training) -> tuple[Extension, ...]:
         unknown = sorted(set(self.use) - known.keys())
         if unknown:
             raise ValueError(f"no extension is called {unknown[0]!r}; known are {sorted(known)}")
@@ -298,9 +355,9 @@ def _train_command(words: Sequence[str]) -> type[Train]:
         return tuple(getattr(self, name) for name in dict.fromkeys(names))
 
     groups = [(name, cls, field(default=cls())) for name, cls in known.items()]
-    namespace = {"chosen": chosen, "__doc__": Train.__doc__}
+    namespace = {"chosen": chosen, "__doc__": command.__doc__}
     return make_dataclass(
-        "Train", groups, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
+        command.__name__, groups, bases=(command,), namespace=namespace, frozen=True, kw_only=True
     )
 
 
@@ -308,11 +365,19 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-def parse(words: Sequence[str]) -> Demo | Train | OtherCommand:
+def parse(words: Sequence[str]) -> Demo | Train | Pretrain | OtherCommand:
     """The command that a command line names, with its flags."""
-    train = _train_command(words) if words[:1] == ["train"] else Train
+    train: type[Train] = Train
+    pretrain: type[Pretrain] = Pretrain
+    if words[:1] == ["train"]:
+        train = _with_extensions(Train, words)
+    if words[:1] == ["pretrain"]:
+        pretrain = _with_extensions(Pretrain, words)
     return tyro.cli(
-        Annotated[Demo, subcommand("demo")] | Annotated[train, subcommand("train")] | OtherCommand,
+        Annotated[Demo, subcommand("demo")]
+        | Annotated[train, subcommand("train")]
+        | Annotated[pretrain, subcommand("pretrain")]
+        | OtherCommand,
         args=words,
         prog="minbert",
         description="BERT by hand, with multitask heads.",
@@ -341,11 +406,21 @@ def main() -> None:
         sys.exit(130)
 
 
-def _train(config: TrainConfig, resume_from: Path | None = None) -> None:
-    from multitask.console import finished
-    from multitask.training import resume, train
+def _train(config: RunConfig) -> None:
+    from multitask.training import train
 
-    run = resume(resume_from) if resume_from else train(config)
+    _tell(train(config))
+
+
+def _resume(folder: Path) -> None:
+    from multitask.training import resume
+
+    _tell(resume(folder))
+
+
+def _tell(run: Run) -> None:
+    from multitask.console import finished
+
     if os.environ.get("RANK", "0") == "0":
         print(finished(run))
 

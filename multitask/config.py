@@ -1,4 +1,7 @@
-"""Every setting of a training run, in one place: the command line's flags are drawn from it.
+"""Every setting of a run, in one place: the command line's flags are drawn from it.
+
+RunConfig holds what the training loop wants; TrainConfig adds what fine-tuning wants, and
+PretrainConfig what pre-training wants.
 
 This file imports no torch, so that `minbert --help` is quick.
 """
@@ -8,40 +11,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from data.readers import OnBadRow
-from data.tasks import get_task
-from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
+from data.tasks import MLM, get_task
+from multitask.extensions.base import (
+    Extension,
+    check_choices,
+    extension_from_dict,
+    extension_to_dict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Fine-tune one shared encoder with a head for each task."""
+class RunConfig:
+    """What every run of the training loop has."""
 
-    tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
-    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
-    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
+    command: ClassVar[str]
+    """The command that makes such a run."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks whose rows are read."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     backbone: str = "minilm"
-    """minilm, a folder, or a hub name such as bert-base-uncased."""
+    """minilm, a folder, a hub name such as bert-base-uncased, or the folder of a run, whose best
+    encoder this run then starts from."""
+    keep_heads: bool = False
+    """Where the backbone is a run, start from its heads too: the layer that tasks share, and the
+    outputs of the tasks that both runs have."""
     out: Path | None = None
     """Run folder to write; by default a new one under runs/."""
     overwrite: bool = False
     """Replace a run that is in the run folder already."""
 
-    frozen: bool = False
-    """Train the heads only; the encoder's features are computed once."""
-    pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
-    """What stands for a sequence: BERT's pooler on [CLS] (other encoders have none), [CLS] itself,
-    or the tokens' mean or maximum."""
-    pair: Literal["cross", "concat", "cosine"] = "cross"
-    """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
-    head_size: int = 256
-    """Features of the layer that the heads share."""
-    head_dropout: float = 0.1
-    """Dropout before and after the shared layer."""
     encoder_dropout: float | None = None
     """Dropout inside the encoder; by default what its checkpoint says."""
 
@@ -121,29 +124,18 @@ class TrainConfig:
     """What changes the training: see multitask/extensions."""
 
     def __post_init__(self) -> None:
-        if not self.tasks:
-            raise ValueError("tasks is empty; name at least one")
         for name in self.tasks:
-            get_task(name)
+            if get_task(name) is MLM:
+                raise ValueError("mlm is no task with labels; train it with minbert pretrain")
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                known = ", ".join(get_args(kind))
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {known}")
-        positive = ("epochs", "steps_per_epoch", "batch_size", "accumulate", "head_size",
-                    "max_length", "patience", "save_every", "log_every", "limit")  # fmt: skip
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, it is {value}")
+        check_choices(self)
+        _check_counts(self, "epochs", "steps_per_epoch", "batch_size", "accumulate", "max_length",
+                      "patience", "save_every", "log_every", "limit")  # fmt: skip
         for name in ("lr", "weight_decay", "clip", "eps"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative: {getattr(self, name)}")
-        for name in ("head_dropout", "encoder_dropout", "beta1", "beta2"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} must be in [0, 1), it is {value}")
+        _check_rates(self, "encoder_dropout", "beta1", "beta2")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
@@ -155,28 +147,176 @@ class TrainConfig:
                 "shard does not go with an extension that combines gradients, which takes whole "
                 "gradients; leave one of the two out"
             )
-        if self.frozen and self.pair == "cosine":
-            raise ValueError(
-                "pair cosine learns by changing the embeddings, and frozen keeps them as they "
-                "are; use pair concat with frozen, or train the encoder"
-            )
+
+    @property
+    def origin(self) -> str:
+        """What the encoder's weights come from."""
+        return self.backbone
+
+    @property
+    def uses_pooler(self) -> bool:
+        """Whether the outputs depend on the encoder's pooler."""
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """This config as JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["extensions"] = [extension_to_dict(e) for e in self.extensions]
-        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+        return {"command": self.command, **{name: _to_json(v) for name, v in values.items()}}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """The config that `to_dict` gave; unknown settings are an error."""
-        known = {f.name for f in fields(cls)}
+        known = {"command", *(f.name for f in fields(cls))}
         if not isinstance(values, Mapping) or values.keys() - known:
             unknown = sorted(values.keys() - known) if isinstance(values, Mapping) else values
             raise ValueError(f"not a training config, unknown settings: {unknown}")
-        typed = dict(values)
-        typed["tasks"] = tuple(values["tasks"])
-        for name in ("data_dir", "out"):
-            typed[name] = None if values[name] is None else Path(values[name])
+        kinds = get_type_hints(cls)
+        typed = {k: _from_json(v, kinds[k]) for k, v in values.items() if k != "command"}
         typed["extensions"] = tuple(extension_from_dict(e) for e in values["extensions"])
         return cls(**typed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Fine-tune one shared encoder with a head for each task."""
+
+    command = "train"
+
+    tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
+    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
+    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
+    frozen: bool = False
+    """Train the heads only; the encoder's features are computed once."""
+    pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
+    """What stands for a sequence: BERT's pooler on [CLS] (other encoders have none), [CLS] itself,
+    or the tokens' mean or maximum."""
+    pair: Literal["cross", "concat", "cosine"] = "cross"
+    """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
+    head_size: int = 256
+    """Features of the layer that the heads share."""
+    head_dropout: float = 0.1
+    """Dropout before and after the shared layer."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("tasks is empty; name at least one")
+        super().__post_init__()
+        _check_counts(self, "head_size")
+        _check_rates(self, "head_dropout")
+        if self.frozen and self.pair == "cosine":
+            raise ValueError(
+                "pair cosine learns by changing the embeddings, and frozen keeps them as they "
+                "are; use pair concat with frozen, or train the encoder"
+            )
+        choosing = [extension.name for extension in self.extensions if extension.chooses]
+        if len(choosing) > 1:
+            raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
+        for extension in self.extensions:
+            extension.check(self)
+
+    @property
+    def uses_pooler(self) -> bool:
+        return self.pooling == "pooler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """Train an encoder as a masked language model on text without labels."""
+
+    command = "pretrain"
+
+    tasks: tuple[str, ...] = ()
+    """Tasks whose training rows are the text, and whose development rows are held out."""
+    text: tuple[Path, ...] = ()
+    """Text files in UTF-8, a text a line, of any size."""
+    dev_text: tuple[Path, ...] = ()
+    """Text files to hold out, in place of lines of the text files."""
+    hold_out: int = 50
+    """Of the lines of the text files, every so many is held out."""
+
+    mask_rate: float = 0.15
+    """Share of the tokens that the model has to find."""
+    mask_share: float = 0.8
+    """Share of these that it sees as [MASK]."""
+    random_share: float = 0.1
+    """Share of these that it sees as a random token; the others it sees as they are."""
+    whole_words: bool = False
+    """Choose whole words rather than tokens."""
+
+    from_scratch: str | None = None
+    """Encoder to start from random weights in place of a backbone, such as bert; its tokenizer
+    is learnt from the text."""
+    size: Literal["tiny", "mini", "small", "medium", "base"] = "mini"
+    """Size of an encoder from scratch: Turc et al. (2019), arXiv:1908.08962."""
+    encoder_config: Path | None = None
+    """An encoder from scratch as in this config.json, in place of from_scratch and size."""
+    vocab_size: int = 8192
+    """Most tokens that the tokenizer of an encoder from scratch may have."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tasks and not self.text:
+            raise ValueError(
+                "there is no text; name tasks whose rows to read (--tasks sst) or files (--text)"
+            )
+        if self.dev_text and not self.text:
+            raise ValueError("dev_text is held out of text files; tasks have development rows")
+        if self.hold_out < 2:
+            raise ValueError(f"hold_out must be at least 2, it is {self.hold_out}")
+        if not 0 < self.mask_rate <= 1:
+            raise ValueError(f"mask_rate must be more than 0 and at most 1: {self.mask_rate}")
+        for name in ("mask_share", "random_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, from 0 to 1; it is {getattr(self, name)}")
+        if self.mask_share + self.random_share > 1 + 1e-9:
+            raise ValueError(
+                f"mask_share {self.mask_share} and random_share {self.random_share} are more than "
+                "1 together"
+            )
+        if self.from_scratch and self.encoder_config:
+            raise ValueError("from_scratch and encoder_config both say what to make; give one")
+
+    @property
+    def starts_from_scratch(self) -> bool:
+        """Whether weights and tokenizer are made anew."""
+        return bool(self.from_scratch or self.encoder_config)
+
+    @property
+    def origin(self) -> str:
+        if self.from_scratch:
+            return f"{self.from_scratch} of size {self.size}, from scratch"
+        return f"{self.encoder_config}, from scratch" if self.encoder_config else self.backbone
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig | PretrainConfig:
+    """The config that `to_dict` gave, of the class that it was."""
+    pretrains = isinstance(values, Mapping) and values.get("command") == PretrainConfig.command
+    return (PretrainConfig if pretrains else TrainConfig).from_dict(values)
+
+
+def _check_counts(config: RunConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, it is {value}")
+
+
+def _check_rates(config: RunConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), it is {value}")
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_json(value: Any, kind: Any) -> Any:
+    """A value of a field of this type: what JSON has as strings and lists, as paths and tuples."""
+    if isinstance(value, list):
+        return tuple(_from_json(each, get_args(kind)[0]) for each in value)
+    return Path(value) if isinstance(value, str) and kind in (Path, Path | None) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from data.tasks import get_task
+from multitask.config import PretrainConfig
 from multitask.run import Run
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -50,16 +51,21 @@ def finished(run: Run) -> str:
     lines += [
         f"best epoch {record['best_epoch']} of {record['epochs']}, {record['steps']} steps in "
         f"{record['seconds']:.0f} s, {trained:,} of {everything:,} parameters trained",
-        f"{run.folder}: record.json, metrics.jsonl, figure.png, predictions/, best.safetensors",
+        f"{run.folder}: record.json, metrics.jsonl, figure.png, best.safetensors, "
+        + ("backbone/" if isinstance(run.config(), PretrainConfig) else "predictions/"),
         "",
         "try next:",
-        *(f"    {command}" for command in _next_commands(run, record["config"]["tasks"])),
+        *(f"    {command}" for command in _next_commands(run)),
     ]
     return "\n".join(lines)
 
 
-def _next_commands(run: Run, tasks: Sequence[str]) -> list[str]:
-    name = tasks[0]
+def _next_commands(run: Run) -> list[str]:
+    config = run.config()
+    if isinstance(config, PretrainConfig):
+        tasks = " ".join(config.tasks) or "sst"
+        return [f"minbert train --backbone {run.backbone} --tasks {tasks}"]
+    name = config.tasks[0]
     texts = {
         "sst": '"A joy from start to end."',
         "cfimdb": '"A joy from start to end."',

@@ -15,7 +15,7 @@ from data.readers import SAMPLES, BadRow, has_split, read_split
 from data.tasks import Split, Task, get_task
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
-from multitask.config import TrainConfig
+from multitask.config import RunConfig, TrainConfig
 from multitask.distributed import count, gather, share
 from multitask.model import MultitaskModel
 
@@ -36,6 +36,17 @@ class TaskData:
         return self.sources["train"]
 
 
+def longest_row(config: RunConfig, max_positions: int) -> int:
+    """Tokens that a row may have."""
+    max_length = config.max_length or max_positions
+    if max_length > max_positions:
+        raise ValueError(
+            f"max_length {max_length} is more than the {max_positions} positions of the backbone; "
+            f"use at most {max_positions}"
+        )
+    return max_length
+
+
 def load_data(
     config: TrainConfig,
     tokenizer: Tokenizer,
@@ -46,12 +57,7 @@ def load_data(
 ) -> dict[str, TaskData]:
     """Read and tokenize the config's tasks."""
     data_dir = data_dir or config.data_dir or SAMPLES
-    max_length = config.max_length or max_positions
-    if max_length > max_positions:
-        raise ValueError(
-            f"max_length {max_length} is more than the {max_positions} positions of the backbone; "
-            f"use at most {max_positions}"
-        )
+    max_length = longest_row(config, max_positions)
     loaded = {}
     for name in config.tasks:
         task = get_task(name)

@@ -8,14 +8,16 @@ import platform
 import resource
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from minbert.quick import current_route
-from multitask.distributed import count
+from multitask import distributed
 
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
@@ -53,7 +55,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
-        "processes": count(),
+        "processes": distributed.count(),
         "route": current_route(),
     }
 
@@ -93,3 +95,15 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws what (seed, step, process) gives; the caller's random state stays as it was."""
+    entropy = (seed, 2, step, distributed.rank())
+    number = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
+        if device.type == "cuda":
+            torch.cuda.manual_seed(number)
+        yield

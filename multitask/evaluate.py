@@ -18,7 +18,7 @@ from minbert.files import write_text
 from multitask.distributed import count, gather, rounds
 from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
-from multitask.metrics import METRICS, overall
+from multitask.metrics import METRICS, OF_LOSS, overall
 from multitask.model import MultitaskModel
 
 
@@ -28,7 +28,7 @@ class Evaluation:
 
     ids: tuple[str, ...]
     answers: np.ndarray
-    """(rows,) class or number."""
+    """(rows,) class or number; for the masked language model, ids of (masked tokens,)."""
     probabilities: np.ndarray | None
     """(rows, classes), or None for a regression."""
     labels: np.ndarray | None
@@ -51,7 +51,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    done: list[tuple[np.ndarray, Tensor, Tensor | None, float]] = []
+    done: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, float]] = []
     bar = tqdm(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
         disable=None if progress else True,
@@ -64,19 +64,24 @@ def evaluate(
             continue
         found, chances = answers(task, outputs)
         loss = 0.0 if batch.labels is None else float(loss_sum(task, outputs, batch.labels))
-        done.append((rows, found.cpu(), None if chances is None else chances.cpu(), loss))
+        parts = (x if x is None else x.cpu() for x in (found, chances, batch.labels))
+        done.append((rows, *parts, loss))
         bar.update(len(rows) * count())
     bar.close()
     model.train(was_training)
 
-    rows, found, chances, losses = zip(*gather(done), strict=True)
-    order = np.argsort(np.concatenate(rows))
+    rows, found, chances, labels, losses = zip(*gather(done), strict=True)
+    # Rows come back in their order; a row may have any number of masked tokens, which stay put.
+    order = slice(None) if task.kind == "tokens" else np.argsort(np.concatenate(rows))
     predicted = torch.cat(found).numpy()[order]
-    labels = None if source.labels is None else source.labels.numpy()
+    labels = None if labels[0] is None else torch.cat(labels).numpy()[order]
     metrics = {}
     if labels is not None:
-        metrics = {name: METRICS[name](labels, predicted) for name in task.metrics}
-        metrics["loss"] = sum(losses) / len(labels)
+        loss = sum(losses) / len(labels)
+        for name in task.metrics:
+            of_loss = OF_LOSS.get(name)
+            metrics[name] = of_loss(loss) if of_loss else METRICS[name](labels, predicted)
+        metrics["loss"] = loss
     return Evaluation(
         ids=source.ids,
         answers=predicted,
@@ -89,9 +94,12 @@ def evaluate(
 def summary(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> dict:
     """The figures that sum a model up: the mean of its tasks' scores, and the course's overall.
 
-    A task's score is the first of its metrics.
+    A task's score is the first of its metrics, negative where lower is better.
     """
-    primary = {name: metrics[tasks[name].metrics[0]] for name, metrics in scores.items()}
+    primary = {}
+    for name, metrics in scores.items():
+        first = tasks[name].metrics[0]
+        primary[name] = -metrics[first] if first in OF_LOSS else metrics[first]
     return {"score": float(np.mean(list(primary.values()))), "overall": overall(primary)}
 
 

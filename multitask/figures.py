@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data.tasks import get_task
 from minbert.files import replacing
+from multitask.metrics import OF_LOSS
 from multitask.run import Run
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -16,7 +17,8 @@ def draw_run(run: Run) -> None:
     from matplotlib.figure import Figure
 
     lines = run.metrics()
-    tasks = run.config().tasks
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    tasks = list(epochs[-1]["scores"])
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores = figure.subplots(1, 2)
@@ -27,12 +29,13 @@ def draw_run(run: Run) -> None:
         losses.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
         losses.plot(x, _smooth(y), color=colour, linewidth=1.8)
         metric = get_task(name).metrics[0]
-        epochs = [line for line in lines if line["kind"] == "epoch"]
         points = [(line["epoch"], line["scores"][name][metric]) for line in epochs]
         scores.plot(*zip(*points, strict=True), "o-", color=colour, label=f"{name} {metric}")
     losses.set(xlabel="optimizer step", ylabel="training loss of the batch", title="Loss")
     losses.set_yscale("log")  # a squared error and a cross-entropy, legible side by side
-    scores.set(xlabel="epoch", ylabel="development score", title="Score", ylim=(None, 1))
+    scores.set(xlabel="epoch", ylabel="development score", title="Score")
+    if not any(get_task(name).metrics[0] in OF_LOSS for name in tasks):
+        scores.set_ylim(None, 1)
     scores.xaxis.get_major_locator().set_params(integer=True)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)

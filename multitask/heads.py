@@ -93,12 +93,12 @@ class CosineOutput(nn.Module):
 
 
 def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Sum over rows of the task's loss; divide by the rows of the whole optimizer step.
+    """Sum of the task's loss over rows (or masked tokens); divide by those of the whole step.
 
-    classes: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
+    classes, tokens: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
     regression: (output - label)².
     """
-    if task.kind == "classes":
+    if task.kind in ("classes", "tokens"):
         return F.cross_entropy(outputs.float(), labels.long(), reduction="sum")
     outputs = outputs.float().squeeze(-1)
     if task.kind == "binary":
@@ -110,8 +110,10 @@ def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
     """What outputs (B, K) say: the class or number of each row, and the classes' probabilities.
 
     Returns:
-        (B,) answers, and (B, classes) probabilities, or None for a regression.
+        (B,) answers, and (B, classes) probabilities, or None for a regression or for tokens.
     """
+    if task.kind == "tokens":
+        return outputs.argmax(dim=-1), None
     if task.kind == "regression":
         return outputs.float().squeeze(-1), None
     if task.kind == "classes":

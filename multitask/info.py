@@ -9,7 +9,6 @@ import minbert
 from data.readers import has_split
 from data.tasks import TASKS
 from minbert.loading import PACKAGES, find_backbone
-from multitask.config import TrainConfig
 from multitask.console import scores_table, table
 from multitask.environment import choose_device, environment
 from multitask.run import Run
@@ -56,17 +55,22 @@ def describe_run(folder: Path) -> str:
     config = run.config()
     changed = [
         f"  {f.name} = {getattr(config, f.name)}"
-        for f in dataclasses.fields(TrainConfig)
+        for f in dataclasses.fields(config)
         if getattr(config, f.name) != f.default
     ]
     lines = [f"{folder}", "settings that are not the default:", *changed, ""]
     if run.record_path.exists():
         record = run.record()
         lines.append(scores_table(record["dev"], record["before"]))
-        lines.append(f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s")
+        trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
+        lines.append(
+            f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s, "
+            f"{trained:,} of {everything:,} parameters trained"
+        )
     else:
         epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
-        lines.append(f"not finished: {len(epochs)} epochs scored; minbert train --resume {folder}")
+        command = f"minbert {config.command} --resume {folder}"
+        lines.append(f"not finished: {len(epochs)} epochs scored; {command}")
         if epochs:
             lines.append(scores_table(epochs[-1]["scores"]))
     return "\n".join(lines)

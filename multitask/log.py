@@ -40,5 +40,7 @@ class MetricsLog:
 def _scalars(line: dict[str, Any]) -> dict[str, float]:
     if line["kind"] == "step":
         return {f"loss/{line['task']}": line["loss"], "lr": line["lr"]}
+    if line["kind"] != "epoch":  # what an extension noted
+        return {f"{line['kind']}/{k}": v for k, v in line.items() if isinstance(v, float)}
     scores = line["scores"].items()
     return {f"dev/{task}/{k}": v for task, metrics in scores for k, v in metrics.items()}

@@ -6,6 +6,7 @@ answers the same has no score rather than no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -61,6 +62,15 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 METRICS: dict[str, Metric] = {
     metric.__name__: metric for metric in (accuracy, f1, macro_f1, matthews, pearson, spearman)
 }
+
+
+def perplexity(loss: float) -> float:
+    """exp of a mean cross-entropy in nats: as unsure as among so many equally likely tokens."""
+    return math.exp(min(loss, 700.0))  # e^710 is more than a float can hold
+
+
+OF_LOSS: dict[str, Callable[[float], float]] = {"loss": float, "perplexity": perplexity}
+"""Metrics that are functions of the mean loss; the lower they are, the better."""
 
 
 def overall(scores: Mapping[str, float]) -> dict[str, float]:

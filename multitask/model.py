@@ -1,19 +1,22 @@
-"""The multitask model: one encoder, a pooling, and the heads.
+"""The models that are trained: an encoder with what stands on it.
 
-Batch -> encoder -> pooled features (B, F) -> task's head -> outputs (B, K)
+MultitaskModel         Batch -> encoder -> pooled features (B, F) -> task's head -> outputs (B, K)
+MaskedLanguageModel    Batch -> encoder -> masked tokens (M, H) -> decoder -> outputs (M, V)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data.batching import Batch
-from data.tasks import Task, get_task
+from data.tasks import MLM, Task, get_task
 from minbert.base import Encoder
-from multitask.config import TrainConfig
+from minbert.loading import Backbone
+from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
 
 
@@ -60,11 +63,7 @@ class MultitaskModel(nn.Module):
                 head_size=config.head_size,
                 head_dropout=config.head_dropout,
             )
-            if config.encoder_dropout is not None:
-                for module in encoder.modules():
-                    if isinstance(module, nn.Dropout):
-                        module.p = config.encoder_dropout
-            encoder.gradient_checkpointing = config.gradient_checkpointing
+            set_up(encoder, config)
             if config.frozen:
                 encoder.requires_grad_(False)
             for extension in config.extensions:
@@ -76,10 +75,33 @@ class MultitaskModel(nn.Module):
         """The model's tasks by name."""
         return self.heads.tasks
 
+    def depths(self) -> list[tuple[str, nn.Module]]:
+        """The parts from input to output: embeddings, layer 1, ..., pooler, heads."""
+        return [*self.encoder.depths(), ("heads", self.heads)]
+
+    def part_of(self) -> dict[str, str]:
+        """Parameter name -> the part of `depths` that it is in.
+
+        Raises:
+            ValueError: a parameter is in none of them.
+        """
+        owners = {p: part for part, module in self.depths() for p in module.parameters()}
+        lost = [name for name, p in self.named_parameters() if p not in owners]
+        if lost:
+            raise ValueError(
+                f"{', '.join(lost[:20])}: in no part of the model; depths() of "
+                f"{type(self.encoder).__name__} must list the module, or heads must hold it"
+            )
+        return {name: owners[p] for name, p in self.named_parameters()}
+
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.heads.parameters()).device
+
+    def parts(self) -> list[nn.Module]:
+        """What each process puts together for itself where weights are split over processes."""
+        return [part for _, part in self.encoder.depths()]
 
     def features(self, batch: Batch, task: str) -> Tensor:
         """Pooled vectors of a batch of rows, (B, H); for two embeddings compared, (B, 3 H | 1)."""
@@ -94,6 +116,75 @@ class MultitaskModel(nn.Module):
             return self.compare(first, second)
         return pooled
 
-    def forward(self, batch: Batch, task: str) -> Tensor:
-        """Outputs (B, K) of a task's head for a batch of its rows."""
-        return self.heads(self.features(batch, task), task)
+    def forward(
+        self, batch: Batch, task: str, then: Callable[[Tensor], Any] = lambda outputs: outputs
+    ) -> Any:
+        """Outputs (B, K) of a task's head for a batch of its rows, or what `then` makes of them.
+
+        A loss that has parameters is computed by `then`: data parallel training finds the
+        parameters that a forward pass used, and no others.
+        """
+        return then(self.heads(self.features(batch, task), task))
+
+
+class MaskedLanguageModel(nn.Module):
+    """An encoder with its masked-language-model head, which is its own task "mlm"."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict({MLM.name: head})
+        self.tasks = {MLM.name: MLM}
+
+    @classmethod
+    def from_config(cls, config: PretrainConfig, backbone: Backbone) -> MaskedLanguageModel:
+        """The model of a pre-training config, after its extensions have prepared it.
+
+        Raises:
+            ValueError: an extension adds parameters, which an ordinary backbone cannot hold.
+        """
+        model = cls(backbone.encoder, backbone.mlm_head)
+        set_up(model.encoder, config)
+        names = [name for name, _ in model.named_parameters()]
+        for extension in config.extensions:
+            extension.prepare(model)
+            if [name for name, _ in model.named_parameters()] != names:
+                raise ValueError(
+                    f"extension {extension.name} changes which parameters the encoder has, and "
+                    "pre-training makes an ordinary backbone; leave the extension out"
+                )
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.heads.parameters()).device
+
+    def parts(self) -> list[nn.Module]:
+        """As in MultitaskModel; what the head is tied to stays whole during a step."""
+        tied = set(self.heads.parameters())
+        parts = [part for _, part in self.encoder.depths()]
+        return [part for part in parts if tied.isdisjoint(part.parameters())]
+
+    def forward(
+        self,
+        batch: Batch,
+        task: str = MLM.name,
+        then: Callable[[Tensor], Any] = lambda outputs: outputs,
+    ) -> Any:
+        """Scores (M, V) over the vocabulary for the batch's masked tokens, and for no other; or
+        what `then` makes of them."""
+        output = self.encoder(
+            batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
+        )
+        tokens = output.last_hidden_state.flatten(0, -2)  # (B * S or T, H)
+        return then(self.heads[task](tokens.index_select(0, batch.masked)))  # (M, V)
+
+
+def set_up(encoder: Encoder, config: RunConfig) -> None:
+    """Give an encoder the dropout and the checkpointing that a run's config wants."""
+    if config.encoder_dropout is not None:
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.encoder_dropout
+    encoder.gradient_checkpointing = config.gradient_checkpointing

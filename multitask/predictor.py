@@ -13,14 +13,11 @@ from pathlib import Path
 
 from data.batching import EncodedRows
 from data.readers import Example
-from minbert.loading import empty_encoder
 from minbert.tokenization import Tokenizer
-from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.config import TrainConfig
 from multitask.dataset import load_data
 from multitask.environment import choose_device
 from multitask.evaluate import Evaluation, evaluate
-from multitask.model import MultitaskModel
 from multitask.run import Run
 
 
@@ -52,16 +49,15 @@ class Predictor:
         """
         self.precision = precision
         self.run = Run.open(Path(folder))
-        self.config: TrainConfig = self.run.config()
+        self.config = self.run.config()
+        if not isinstance(self.config, TrainConfig):
+            raise ValueError(
+                f"{folder} is a pre-training run and answers no task; its backbone is "
+                f"{self.run.backbone}: minbert train --backbone {self.run.backbone}"
+            )
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
-        tensors, self.state = load_checkpoint(self.run.best)
-        encoder = empty_encoder(self.run.backbone)
-        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
-        if not kept <= tensors.keys():  # the run left some of the encoder as it was
-            encoder = self.run.load_backbone(self.config).encoder
-        self.model = MultitaskModel.from_config(self.config, encoder)
-        load_trained(self.model, tensors, self.run.best)
-        self.model.to(choose_device(device, precision)).eval()
+        self.model, self.state = self.run.load_model()
+        self.model.to(choose_device(device, precision))
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
         """Answer texts, or pairs of texts, in their order."""

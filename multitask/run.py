@@ -1,7 +1,8 @@
 """A run is a folder, and reports read nothing else.
 
 config.json           every setting, as resolved
-backbone/             config.json and tokenizer of the encoder
+backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
+text/                 the token ids that pre-training reads
 metrics.jsonl         a line for every step and every epoch
 last.safetensors      where to resume; best.safetensors: the best epoch's weights
 predictions/          answers for the development and test rows
@@ -13,14 +14,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from minbert.files import read_json, write_json, write_text
-from minbert.loading import Backbone, fingerprint, load_backbone, save_config
-from multitask.config import TrainConfig
+from minbert.loading import (
+    Backbone,
+    blank_backbone,
+    empty_encoder,
+    fingerprint,
+    load_backbone,
+    save_config,
+)
+from minbert.tokenization import Tokenizer
+from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
+from multitask.model import MultitaskModel
 
 
 @dataclass(frozen=True)
@@ -30,15 +43,15 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, config: TrainConfig, backbone: Backbone) -> Run:
-        """Make the folder of a new run; one that holds a run is not touched unless asked.
-
-        It keeps the encoder's config and tokenizer, and which weights the run starts from.
-        """
+    def place(cls, config: RunConfig) -> Run:
+        """The folder of a new run, nothing written yet; one that holds a run is refused unless
+        it is to be replaced."""
         folder = config.out
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            folder = Path("runs") / f"{stamp}-{'-'.join(config.tasks)}"
+            what = "-".join(config.tasks) or "text"
+            prefix = "" if isinstance(config, TrainConfig) else f"{config.command}-"
+            folder = Path("runs") / f"{stamp}-{prefix}{what}"
         run = cls(folder)
         if run.config_path.exists() and not config.overwrite:
             raise ValueError(
@@ -47,15 +60,23 @@ class Run:
             )
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; choose another --out")
-        for path in (run.config_path, run.last, run.best, run.metrics_path, run.record_path,
-                     run.figure_path):  # fmt: skip
-            path.unlink(missing_ok=True)
-        for path in run.predictions.glob("*-output.csv"):
-            path.unlink()
-        save_config(run.backbone, backbone.encoder, backbone.tokenizer)
-        write_json(run.backbone / "source.json", {"sha256": fingerprint(backbone.folder)})
-        write_json(run.config_path, config.to_dict())  # last: a folder with a config is a run
         return run
+
+    def create(self, config: RunConfig, backbone: Backbone) -> None:
+        """Begin a run, in the place of an earlier one.
+
+        It keeps the encoder's config and tokenizer, and which weights the run starts from.
+        """
+        if self.folder.resolve() == backbone.folder.resolve():
+            raise ValueError(f"{self.folder} is the run to start from; choose another --out")
+        for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
+                     self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
+            path.unlink(missing_ok=True)
+        for path in self.predictions.glob("*-output.csv"):
+            path.unlink()
+        save_config(self.backbone, backbone.encoder, backbone.tokenizer)
+        write_json(self.backbone / "source.json", {"sha256": weights_sha256(backbone)})
+        write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -72,6 +93,10 @@ class Run:
     @property
     def backbone(self) -> Path:
         return self.folder / "backbone"
+
+    @property
+    def text(self) -> Path:
+        return self.folder / "text"
 
     @property
     def metrics_path(self) -> Path:
@@ -97,24 +122,52 @@ class Run:
     def figure_path(self) -> Path:
         return self.folder / "figure.png"
 
-    def config(self) -> TrainConfig:
+    def config(self) -> TrainConfig | PretrainConfig:
         """The run's settings."""
         try:
-            return TrainConfig.from_dict(read_json(self.config_path))
+            return config_from_dict(read_json(self.config_path))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.config_path}: {error}") from None
 
-    def load_backbone(self, config: TrainConfig) -> Backbone:
+    def load_backbone(self, config: RunConfig) -> Backbone:
         """The backbone that the run started from."""
+        if isinstance(config, PretrainConfig) and config.starts_from_scratch:
+            return blank_backbone(self.backbone, seed=config.seed)
         backbone = backbone_of(config)
-        wanted = read_json(self.backbone / "source.json")["sha256"]
-        found = fingerprint(backbone.folder)
+        wanted, found = self.source(), weights_sha256(backbone)
         if found != wanted:
             raise ValueError(
                 f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
                 f"holds {found}; put the former backbone back"
             )
         return backbone
+
+    def source(self) -> str:
+        """sha256 of the weights that the run started from."""
+        return read_json(self.backbone / "source.json")["sha256"]
+
+    def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
+        """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
+        config = self.config()
+        tensors, state = load_checkpoint(self.best)
+        encoder = empty_encoder(self.backbone)
+        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
+        if not kept <= tensors.keys():  # the run left some of the encoder as it was
+            encoder = self.load_backbone(config).encoder
+        model = MultitaskModel.from_config(config, encoder)
+        load_trained(model, tensors, self.best)
+        return model.eval(), state
+
+    def trained_backbone(self) -> Backbone:
+        """The best model's encoder as a backbone to start from, with what extensions added merged
+        into it."""
+        model, _ = self.load_model()
+        for extension in self.config().extensions:
+            extension.export(model)
+        encoder = empty_encoder(self.backbone)  # its dropout and what is frozen as in a new one
+        encoder.load_state_dict(model.encoder.state_dict())
+        tokenizer = Tokenizer.from_folder(self.backbone)
+        return Backbone(encoder.eval(), tokenizer, None, self.folder, dropped=(), fresh=())
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
@@ -138,16 +191,37 @@ class Run:
         return read_json(self.record_path)
 
 
-def backbone_of(config: TrainConfig) -> Backbone:
-    """The backbone that a config names; its pooler may be missing where it is not used."""
-    backbone = load_backbone(
-        config.backbone,
-        revision=config.revision,
-        offline=config.offline,
-        fresh=() if config.pooling == "pooler" else ("pooler",),
-    )
-    if config.pooling == "pooler" and not backbone.encoder.has_pooler:
+def backbone_of(config: RunConfig) -> Backbone:
+    """The backbone that a config names; its pooler may be missing where it is not used.
+
+    What is missing, a masked-language-model head too, gets initial values that depend on the seed.
+    """
+    pretrains = isinstance(config, PretrainConfig)
+    run, source = Run(Path(config.backbone).expanduser()), config.backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if run.best.is_file():
+            if isinstance(run.config(), TrainConfig):
+                backbone = run.trained_backbone()
+                head = backbone.encoder.make_mlm_head() if pretrains else None
+                return replace(backbone, mlm_head=head)
+            source = str(run.backbone)  # pre-training has written an ordinary one
+        backbone = load_backbone(
+            source,
+            revision=config.revision,
+            offline=config.offline,
+            mlm_head=pretrains,
+            fresh=("pooler", "mlm_head") if pretrains else
+                  () if config.uses_pooler else ("pooler",),
+        )  # fmt: skip
+    if config.uses_pooler and not backbone.encoder.has_pooler:
         raise ValueError(
             f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"
         )
     return backbone
+
+
+def weights_sha256(backbone: Backbone) -> str:
+    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run."""
+    best = Run(backbone.folder).best
+    return fingerprint(best if best.is_file() else backbone.folder)

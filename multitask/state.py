@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,12 +40,14 @@ class Progress:
     best_epoch: int = 0
     best: dict[str, dict[str, float]] = field(default_factory=dict)
     """Development scores of the best epoch."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What extensions keep: see `Step.memory`."""
     seconds: float = 0.0
     """Time spent in all sessions of the run."""
 
     def has(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of metrics.jsonl was written before this point."""
-        if line["kind"] == "step":
+        if line["kind"] != "epoch":
             return line["step"] < self.step
         return line["epoch"] <= self.evaluated if line["epoch"] else self.before is not None
 
@@ -117,7 +117,4 @@ def load_state(
 
 def _rows(data: Mapping[str, TaskData]) -> dict[str, int]:
     """A checksum of each task's training rows: a run goes on with the rows it began with."""
-    return {
-        name: zlib.crc32(np.asarray(d.train.lengths), zlib.crc32("\n".join(d.train.ids).encode()))
-        for name, d in data.items()
-    }
+    return {name: d.train.checksum for name, d in data.items()}

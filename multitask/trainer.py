@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,18 +21,19 @@ from data.batching import Batch
 from data.sampling import BatchStream, uniform_task
 from multitask import distributed
 from multitask.checkpoint import trainable
-from multitask.config import TrainConfig
+from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.environment import autocast
+from multitask.environment import autocast, random_numbers_of
 from multitask.evaluate import Evaluation, evaluate, summary
 from multitask.extensions.base import Step, TaskGradients
+from multitask.groups import make_groups
 from multitask.heads import loss_sum
 from multitask.interrupts import interrupts
 from multitask.log import MetricsLog
-from multitask.model import MultitaskModel
+from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.run import Run
 from multitask.state import Progress, load_state, save_state, save_weights
-from optim import SCHEDULES, AdamW, parameter_groups, set_lr
+from optim import SCHEDULES, AdamW, set_lr
 
 
 class Trainer:
@@ -42,8 +41,8 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: MultitaskModel,
+        config: RunConfig,
+        model: MultitaskModel | MaskedLanguageModel,
         data: dict[str, TaskData],
         run: Run,
         *,
@@ -51,9 +50,16 @@ class Trainer:
     ) -> None:
         self.config, self.model, self.data, self.run = config, model, data, run
         self._parallel = self._make_parallel()
-        self.progress = Progress(draws=dict.fromkeys(config.tasks, 0))
+        self.progress = Progress(draws=dict.fromkeys(data, 0))
         self.parameters = trainable(model)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = AdamW(
+            make_groups(config, model),
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            correct_bias=config.correct_bias,
+            fused=config.optimizer == "fused",
+        )
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
         rows = config.batch_size * config.accumulate
         self.streams = {
@@ -71,6 +77,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
         self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
+        self._notes: list[dict[str, Any]] = []  # lines of extensions
         self._bar_shown = progress_bar and distributed.is_writer()
         self.log = MetricsLog(run, tensorboard=config.tensorboard)
 
@@ -78,32 +85,13 @@ class Trainer:
         """The model as several processes train it; with one process, the model itself."""
         config, model = self.config, self.model
         if config.shard:
-            distributed.shard(model, [part for _, part in model.encoder.depths()])
+            distributed.shard(model, model.parts())
             return model
-        pooler_used = config.pooling == "pooler" or not model.encoder.has_pooler
-        all_used = len(config.tasks) == 1 and (config.frozen or pooler_used)
+        pooler_idle = not config.uses_pooler and any(
+            name.startswith("encoder.pooler.") for name in trainable(model)
+        )
+        all_used = len(self.data) == 1 and not pooler_idle and not config.extensions
         return distributed.data_parallel(model, all_used=all_used)
-
-    def _make_optimizer(self) -> AdamW:
-        config = self.config
-        scales: dict[str, float] = {}
-        for extension in config.extensions:
-            for name, scale in extension.lr_scale(self.model).items():
-                scales[name] = scales.get(name, 1.0) * scale
-        groups = parameter_groups(
-            self.parameters.items(),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            lr_scale=lambda name: scales.get(name, 1.0),
-        )
-        return AdamW(
-            groups,
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-            correct_bias=config.correct_bias,
-            fused=config.optimizer == "fused",
-        )
 
     # The loop
 
@@ -189,7 +177,12 @@ class Trainer:
                 per_epoch=self.steps_per_epoch,
                 rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
                 seed=config.seed,
+                parameters=self.parameters,
+                memory=self.progress.memory,
+                log=self._notes.append,
             )
+            for extension in config.extensions:
+                extension.begin_step(self.model, moment)
             tasks = self._choose_tasks(moment)
             if any(extension.combines for extension in config.extensions):
                 self._combined_gradients(tasks, moment)
@@ -212,7 +205,7 @@ class Trainer:
             chosen = extension.choose_tasks(step)
             if chosen is not None:
                 return chosen
-        return [uniform_task(self.config.tasks, seed=step.seed, step=step.number)]
+        return [uniform_task(list(self.data), seed=step.seed, step=step.number)]
 
     def _backward(self, name: str, *, reduce: bool = True) -> None:
         """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
@@ -222,20 +215,22 @@ class Trainer:
         several processes, the last batch adds up the gradients of all, if `reduce`.
         """
         size, source, device = self.config.batch_size, self.data[name].train, self.model.device
-        rows = self.streams[name][self.progress.draws[name]]
+        draw = self.progress.draws[name]
+        rows = self.streams[name][draw]
         self.progress.draws[name] += 1
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         shares = [distributed.share_of_batch(part) for part in parts]
-        batches = [(source.batch(own), counted) for own, counted in shares]
+        batches = [(source.batch(own, draw), counted) for own, counted in shares]
         weight = sum(batch.weight * counted for batch, counted in batches)
         weight = distributed.sum_over_processes(torch.full((), float(weight), device=device))
+        weight.clamp_(min=1)  # short texts may come without a masked token
         total = torch.zeros((), device=device)
         for number, (batch, counted) in enumerate(batches, start=1):
             with self._reduction(reduce and number == len(batches)):
-                loss = counted * self._loss(batch.to(device), name) / weight
+                loss, mean = self._loss(batch.to(device), name, weight, counted)
                 # Over processes, gradients are averaged, and what is wanted is their sum.
                 self.scaler.scale(loss * distributed.count()).backward()
-            total += loss.detach()
+            total += mean
         line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
         self._pending.append((line, total, tuple(source.ids[row] for row in rows)))
 
@@ -246,11 +241,20 @@ class Trainer:
             return nullcontext()
         return self._parallel.no_sync()
 
-    def _loss(self, batch: Batch, name: str) -> Tensor:
-        """Sum of the rows' losses."""
+    def _loss(
+        self, batch: Batch, name: str, weight: Tensor, counted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The batch's part of the step's mean loss: as extensions weigh it, and as it is."""
+
+        def weighed(outputs: Tensor) -> tuple[Tensor, Tensor]:
+            mean = counted * loss_sum(self.model.tasks[name], outputs, batch.labels) / weight
+            loss, share = mean, counted * batch.weight / weight
+            for extension in self.config.extensions:
+                loss = extension.weigh(loss, share, name, self.model)
+            return loss, mean.detach()
+
         with autocast(self.model.device, self.config.precision):
-            outputs = self._parallel(batch, name)
-        return loss_sum(self.model.tasks[name], outputs, batch.labels)
+            return self._parallel(batch, name, weighed)
 
     def _combined_gradients(self, tasks: list[str], step: Step) -> None:
         """Each task's gradient on its own, changed by the extensions, then their sum."""
@@ -315,7 +319,10 @@ class Trainer:
             sums = self.progress.losses.setdefault(line["task"], [0.0, 0])
             sums[0] += last * line["rows"]
             sums[1] += line["rows"]
+        for note in self._notes:
+            lines.append({k: v.tolist() if isinstance(v, Tensor) else v for k, v in note.items()})
         self._pending.clear()
+        self._notes.clear()
         self.log.write(lines)
         return last
 
@@ -346,15 +353,3 @@ class Trainer:
                 self.run.last, self.parameters, self.optimizer, self.scaler, self.data
             )
         distributed.by_writer(lambda: self.run.rewind(self.progress.has))
-
-
-@contextmanager
-def random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws what (seed, step, process) gives; the caller's random state stays as it was."""
-    entropy = (seed, 2, step, distributed.rank())
-    number = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
-        if device.type == "cuda":
-            torch.cuda.manual_seed(number)
-        yield

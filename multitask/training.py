@@ -14,23 +14,26 @@ from pathlib import Path
 
 import torch
 
+from data.tasks import MLM
 from minbert.files import write_json
-from minbert.loading import Backbone, fingerprint
+from minbert.loading import Backbone, save_pretrained
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
-from multitask.checkpoint import load_checkpoint, load_trained
-from multitask.config import TrainConfig
+from multitask.checkpoint import load_checkpoint, load_tensors, trainable
+from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
-from multitask.model import MultitaskModel
+from multitask.groups import groups_table, make_groups
+from multitask.model import MaskedLanguageModel, MultitaskModel
+from multitask.pretraining import load_text, make_backbone
 from multitask.run import Run, backbone_of
 from multitask.trainer import Progress, Trainer
 
 
-def train(config: TrainConfig, *, progress: bool = True) -> Run:
-    """Train as a config says, and write a run folder.
+def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run:
+    """Fine-tune or pre-train as a config says, and write a run folder.
 
     Raises:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
@@ -38,11 +41,14 @@ def train(config: TrainConfig, *, progress: bool = True) -> Run:
             continues.
     """
     with _computing(config) as device:
-        backbone = backbone_of(config)
-        data = _load_data(config, backbone)
-        run = distributed.by_writer(lambda: Run.create(config, backbone))
+        run = distributed.by_writer(lambda: Run.place(config))
+        makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
+        backbone = make_backbone(config, run) if makes_one else backbone_of(config)
+        data = _load_data(config, backbone, run)
+        model = make_model(config, backbone).to(device)
+        distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
-            return _fit(config, run, backbone, data, device, resumed=False, progress=progress)
+            return _fit(config, run, backbone, data, model, resumed=False, progress=progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
@@ -51,13 +57,20 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     config = run.config()
     with _computing(config) as device:
         backbone = run.load_backbone(config)
-        data = _load_data(config, backbone)
+        data = _load_data(config, backbone, run, resumed=True)
+        model = make_model(config, backbone).to(device)
         with _resumable(run):
-            return _fit(config, run, backbone, data, device, resumed=True, progress=progress)
+            return _fit(config, run, backbone, data, model, resumed=True, progress=progress)
+
+
+def describe_groups(config: TrainConfig) -> str:
+    """The parameter groups that a run would train, as a table."""
+    model = make_model(config, backbone_of(config))
+    return groups_table(make_groups(config, model), model)
 
 
 @contextmanager
-def _computing(config: TrainConfig) -> Iterator[torch.device]:
+def _computing(config: RunConfig) -> Iterator[torch.device]:
     """The device and the process settings of a run."""
     device = choose_device(config.device, config.precision)
     keep_freed_memory()
@@ -72,7 +85,7 @@ def _resumable(run: Run) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, RuntimeError) as error:
         saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
-        command = f"train --resume {shlex.quote(str(run.folder))}"
+        command = f"{run.config().command} --resume {shlex.quote(str(run.folder))}"
         if isinstance(error, KeyboardInterrupt):
             message = f"stopped; {saved}; continue with: minbert {command}"
             raise KeyboardInterrupt(message) from None
@@ -84,12 +97,17 @@ def _resumable(run: Run) -> Iterator[None]:
         ) from None
 
 
-def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
+def _load_data(
+    config: RunConfig, backbone: Backbone, run: Run, *, resumed: bool = False
+) -> dict[str, TaskData]:
     """Read the data, and say what was left out or cut, of the backbone too."""
     notes = [f"backbone: left out {note}" for note in backbone.dropped]
     notes += [f"backbone: not in the checkpoint, starts anew: {name}" for name in backbone.fresh]
     max_positions = backbone.encoder.config.max_positions
-    data = load_data(config, backbone.tokenizer, max_positions)
+    if isinstance(config, PretrainConfig):
+        data = load_text(config, backbone, run, resumed=resumed)
+    else:
+        data = load_data(config, backbone.tokenizer, max_positions)
     limit = config.max_length or max_positions
     for name, task_data in data.items():
         notes += [f"left out {bad}" for bad in task_data.skipped]
@@ -104,18 +122,43 @@ def _load_data(config: TrainConfig, backbone: Backbone) -> dict[str, TaskData]:
     return data
 
 
+def make_model(
+    config: TrainConfig | PretrainConfig, backbone: Backbone
+) -> MultitaskModel | MaskedLanguageModel:
+    """The model before its first step."""
+    if isinstance(config, PretrainConfig):
+        return MaskedLanguageModel.from_config(config, backbone)
+    model = MultitaskModel.from_config(config, backbone.encoder)
+    if not config.keep_heads:
+        return model
+    best = Run(backbone.folder).best
+    if not best.is_file():
+        raise ValueError(
+            f"keep_heads takes the heads of a run, and backbone {config.backbone} is none; "
+            "name a run folder, or leave out --keep-heads"
+        )
+    tensors, _ = load_checkpoint(best)
+    heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
+    names = heads.keys() & tensors.keys()
+    if not any(name.startswith("heads.outputs.") for name in names):
+        raise ValueError(
+            f"{backbone.folder} has no head for {', '.join(config.tasks)}; leave out --keep-heads"
+        )
+    load_tensors({n: heads[n] for n in names}, {n: tensors[n] for n in names}, best)
+    return model
+
+
 def _fit(
-    config: TrainConfig,
+    config: RunConfig,
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
-    device: torch.device,
+    model: MultitaskModel | MaskedLanguageModel,
     *,
     resumed: bool,
     progress: bool,
 ) -> Run:
-    model = MultitaskModel.from_config(config, backbone.encoder).to(device)
-    if config.frozen:
+    if isinstance(config, TrainConfig) and config.frozen:
         cache_features(model, data, progress=progress and distributed.is_writer())
     trainer = Trainer(config, model, data, run, progress_bar=progress)
     if resumed:
@@ -124,7 +167,7 @@ def _fit(
 
     distributed.wait()  # until the best weights are written
     tensors, _ = load_checkpoint(run.best)
-    load_trained(model, tensors, run.best)
+    load_tensors(trainer.parameters, tensors, run.best)
     evaluations = {split: trainer.evaluate(split) for split in ("dev", "test")}
     if distributed.is_writer():
         _write_results(run, trainer, result, evaluations, backbone)
@@ -139,11 +182,15 @@ def _write_results(
     evaluations: dict[str, dict[str, Evaluation]],
     backbone: Backbone,
 ) -> None:
-    """Predictions, figure and record of a run that is finished."""
+    """Predictions or backbone, figure and record of a run that is finished."""
     config, model, data = trainer.config, trainer.model, trainer.data
-    for split, by_task in evaluations.items():
-        for name, evaluation in by_task.items():
-            write_predictions(run.predictions, model.tasks[name], split, evaluation)
+    if isinstance(model, MaskedLanguageModel):
+        head = model.heads[MLM.name]
+        save_pretrained(run.backbone, model.encoder, backbone.tokenizer, mlm_head=head)
+    else:
+        for split, by_task in evaluations.items():
+            for name, evaluation in by_task.items():
+                write_predictions(run.predictions, model.tasks[name], split, evaluation)
     trained = sum(p.numel() for p in trainer.parameters.values())
     record = {
         "dev": result.best,
@@ -159,7 +206,7 @@ def _write_results(
                  for name, d in data.items()},
         "skipped": [str(bad) for d in data.values() for bad in d.skipped],
         "truncated": {name: d.truncated for name, d in data.items()},
-        "backbone": {"source": config.backbone, "sha256": fingerprint(backbone.folder),
+        "backbone": {"source": config.origin, "sha256": run.source(),
                      "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
         "config": config.to_dict(),
         **environment(model.device),

@@ -124,7 +124,9 @@ def make_trainer(settings, dtype=torch.float32):
     model = MultitaskModel.from_config(settings, backbone.encoder).to(dtype)
     if settings.frozen:
         cache_features(model, data, progress=False)
-    return Trainer(settings, model, data, Run.create(settings, backbone), progress_bar=False)
+    run = Run.place(settings)
+    run.create(settings, backbone)
+    return Trainer(settings, model, data, run, progress_bar=False)
 
 
 def weights(trainer):

@@ -26,7 +26,7 @@ from benchmarks.workloads import (
 from minbert import load_backbone
 from minbert.files import read_json
 from minbert.quick import route_of
-from multitask.records import README
+from multitask.study.markdown import README
 
 
 def wait(seconds):

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import config, tiny, without_seconds, write_backbone
@@ -20,6 +21,9 @@ from minbert import ConvBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
+from multitask.extensions.gradient_surgery import GradientSurgery
+from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.unfreeze import Unfreeze
 from multitask.run import Run
 from multitask.trainer import Trainer, random_numbers_of
 
@@ -29,11 +33,17 @@ ALONE = {
     "multitask": {"tasks": ("sst", "para", "sts", "cola"), "epochs": 1},
     "frozen": {"tasks": ("sst", "sts"), "frozen": True, "pair": "concat", "pooling": "mean"},
     "accumulate": {"tasks": ("sts",), "batch_size": 3, "accumulate": 3, "batches": "bucketed"},
-    "surgery": {"tasks": ("sst", "sts"), "epochs": 1},
+    "surgery": {"tasks": ("sst", "sts", "cola"), "epochs": 1},
     "twice a step": {"tasks": ("sst", "sts"), "epochs": 1},
 }
 """22 rows a task in batches of 8 leave a last batch of 6, and of 9 one of 4: rows 9 to 12 of it
 in batches of 3 leave one row for two or three processes."""
+EXTENDED = {
+    "weights": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
+    "unfreeze": {"tasks": ("sst",), "pooling": "pooler"},
+    "only": {"tasks": ("sst", "sts"), "epochs": 1},
+}
+"""The same, with an extension of the same name."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +52,7 @@ def folder(tmp_path_factory):
 
 
 def settings_of(folder, kind, **changes):
-    return config(folder, **{"lr": 1e-3, "log_every": 4, **ALONE[kind], **changes})
+    return config(folder, **{"lr": 1e-3, "log_every": 4, **{**ALONE, **EXTENDED}[kind], **changes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,38 +65,13 @@ class Both(base.Extension):
         return list(step.rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surgery(Both):
-    """Takes from each task's gradient its part along the other's: not linear in the gradients."""
-
-    name = "surgery"
-
-    def combine(self, gradients, step):
-        def flat(parts):
-            return torch.cat([p.flatten() for p in parts if p is not None])
-
-        names = list(gradients)
-        shared = [all(gradients[n][i] is not None for n in names) for i in
-                  range(len(gradients[names[0]]))]  # fmt: skip
-        one, other = (
-            flat([p for p, both in zip(gradients[n], shared, strict=True) if both]) for n in names
-        )
-        along = torch.clamp((one @ other) / (other @ other), max=0.5)
-        changed = [
-            p - along * q if both else p
-            for p, q, both in zip(gradients[names[0]], gradients[names[1]], shared, strict=True)
-        ]
-        return {names[0]: changed, names[1]: gradients[names[1]]}
-
-
 def in_process(rank, count, port, folder, kind, changes, strike):
     """One of the processes that torchrun would start."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     training.draw_run = lambda run: None
-    for extension in (Both, Surgery):
-        base.EXTENSIONS[extension.name] = extension
+    base.EXTENSIONS["both"] = Both
     if strike:
         who, number, step = strike
         original = Trainer._step
@@ -112,7 +97,13 @@ def in_process(rank, count, port, folder, kind, changes, strike):
 
 
 def extended(settings, kind):
-    chosen = {"surgery": (Surgery(),), "twice a step": (Both(),)}.get(kind, ())
+    chosen = {
+        "surgery": (GradientSurgery(method="gradvac"),),
+        "twice a step": (Both(),),
+        "weights": (LossWeights(learned=True),),
+        "unfreeze": (Unfreeze(every=0.5),),
+        "only": (Unfreeze(only="layer 1"),),
+    }.get(kind, ())
     return replace(settings, extensions=chosen)
 
 
@@ -146,8 +137,8 @@ def alone(folder):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "draw_run", lambda run: None)
-        patch.setattr(base, "EXTENSIONS", {**base.EXTENSIONS, "both": Both, "surgery": Surgery})
-        for kind in ALONE:
+        patch.setattr(base, "EXTENSIONS", {**base.EXTENSIONS, "both": Both})
+        for kind in (*ALONE, *EXTENDED):
             settings = extended(settings_of(folder, kind), kind)
             found[kind] = train(settings, progress=False).folder
     return found
@@ -168,6 +159,10 @@ def assert_same_training(found, expected):
             elif key == "scores":
                 for task, scores in value.items():
                     assert line[key][task] == pytest.approx(scores, rel=1e-4, abs=1e-6), task
+            elif wanted["kind"] in ("cosines", "log_variances") and key not in ("kind", "tasks"):
+                assert np.array(line[key]) == pytest.approx(np.array(value), rel=1e-5, abs=3e-6), (
+                    key
+                )
             elif key not in ("score", "overall"):
                 assert line[key] == value, key
     for name in ("best", "last"):
@@ -192,7 +187,8 @@ def assert_same_training(found, expected):
 @pytest.mark.parametrize(
     "kind, count, shard",
     [(kind, count, False) for kind in ALONE for count in (2, 3)]
-    + [(kind, count, True) for kind in ALONE if kind != "surgery" for count in (2, 3)],
+    + [(kind, count, True) for kind in ALONE if kind != "surgery" for count in (2, 3)]
+    + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)],
 )
 def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     out = folder / f"{kind}-{count}-{shard}"

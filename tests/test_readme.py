@@ -9,7 +9,10 @@ import pytest
 
 from data.tasks import TASKS
 from multitask.cli import parse
-from multitask.records import README, RECORDS, read_records, results_table, with_results
+from multitask.study.markdown import README
+from multitask.study.records import RECORDS, read_records
+from multitask.study.report import with_results
+from multitask.study.tables import results_table
 
 TEXT = README.read_text(encoding="utf-8")
 

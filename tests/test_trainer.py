@@ -555,6 +555,16 @@ def without_combine(extension):
     return EverythingElse
 
 
+@pytest.fixture
+def without_choice(extension):
+    @base.register("another")
+    @dataclass(frozen=True, kw_only=True)
+    class Another(extension):
+        choose_tasks = base.Extension.choose_tasks
+
+    return Another
+
+
 def test_an_extension_prepares_scales_and_chooses(folder, extension):
     trainer = make_trainer(config(folder, extensions=(extension(),)))
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
@@ -575,8 +585,8 @@ def test_an_extension_prepares_scales_and_chooses(folder, extension):
     assert norms[::2] == norms[1::2] and all(norms)
 
 
-def test_learning_rate_scales_multiply(folder, extension):
-    both = (extension(scale=0.5), extension(scale=0.25))
+def test_learning_rate_scales_multiply(folder, extension, without_choice):
+    both = (extension(scale=0.5), without_choice(scale=0.25))
     trainer = make_trainer(config(folder, extensions=both))
     rates = {n: g["lr"] for g in trainer.optimizer.param_groups for n in g["names"]}
     for name, rate in rates.items():
@@ -605,8 +615,9 @@ def test_combined_gradients_are_those_of_the_sum_of_losses(folder, extension, wi
     assert norms[2] == pytest.approx([norm / 2 for norm in norms[0]], rel=1e-6)
 
 
-def test_an_extension_comes_back_from_config_json(folder, extension):
-    settings = config(folder, extensions=(extension(scale=0.3), extension(together=False)))
+def test_an_extension_comes_back_from_config_json(folder, extension, without_choice):
+    both = (extension(scale=0.3), without_choice(together=False))
+    settings = config(folder, extensions=both)
     trainer = make_trainer(settings)
     assert Run.open(trainer.run.folder).config() == settings
     assert settings.to_dict()["extensions"][0] == {

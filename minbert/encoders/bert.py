@@ -62,6 +62,23 @@ class BertConfig(EncoderConfig):
         "is_decoder": False,
     }
 
+    SIZES: ClassVar = {
+        name: {
+            "num_layers": layers,
+            "hidden_size": hidden,
+            "num_heads": hidden // 64,
+            "intermediate_size": 4 * hidden,
+        }
+        for name, layers, hidden in (
+            ("tiny", 2, 128),
+            ("mini", 4, 256),
+            ("small", 4, 512),
+            ("medium", 8, 512),
+            ("base", 12, 768),
+        )
+    }
+    """Turc et al. (2019), arXiv:1908.08962, table 1."""
+
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
             if getattr(self, name) < 1:

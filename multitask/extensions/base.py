@@ -15,10 +15,21 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from multitask.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,13 @@ class Step:
     """Task -> its training rows."""
     seed: int
     """The run's seed: what is drawn must be a function of it and of `number`."""
+    parameters: Mapping[str, nn.Parameter]
+    """What the run trains, by name; gradients of tasks come in this order."""
+    memory: dict[str, Any]
+    """What extensions keep from step to step, JSON values under names of their own: it is saved
+    with the run, for an extension itself has no state."""
+    log: Callable[[dict[str, Any]], None]
+    """Adds a line to metrics.jsonl, {"kind": ..., "step": number, ...}; tensors become numbers."""
 
 
 TaskGradients = dict[str, list["Tensor | None"]]
@@ -47,6 +65,12 @@ class Extension:
 
     name: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def check(self, config: TrainConfig) -> None:
+        """Raise ValueError where the extension does not go with the rest of the config."""
+
     def prepare(self, model: nn.Module) -> None:
         """Change the model before the optimizer is made: add adapters, freeze parameters."""
 
@@ -58,9 +82,25 @@ class Extension:
         """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
 
+    def begin_step(self, model: nn.Module, step: Step) -> None:
+        """Change the model before a step: freeze parameters, or let them learn again."""
+
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: nn.Module) -> Tensor:
+        """The loss to minimise, from a batch's part of the mean loss over the step's rows.
+
+        Parts add up to the mean over all batches (and processes) of a task's step, and their
+        `share`s, of the step's rows, to 1. Called in the model's forward pass.
+        """
+        return loss
+
     def combine(self, gradients: TaskGradients, step: Step) -> TaskGradients:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
         return gradients
+
+    @property
+    def chooses(self) -> bool:
+        """Whether `choose_tasks` is overridden: one extension of a config may do that."""
+        return type(self).choose_tasks is not Extension.choose_tasks
 
     @property
     def combines(self) -> bool:
@@ -94,6 +134,14 @@ def load_extensions() -> dict[str, type[Extension]]:
     return EXTENSIONS
 
 
+def check_choices(settings: Any) -> None:
+    """Raise ValueError if a field of a dataclass is none of the values that its Literal lists."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
+            known = ", ".join(get_args(kind))
+            raise ValueError(f"{name} is {getattr(settings, name)!r}; choose one of {known}")
+
+
 def extension_to_dict(extension: Extension) -> dict[str, Any]:
     """An extension as JSON values."""
     return {"name": extension.name, **asdict(extension)}
@@ -105,4 +153,4 @@ def extension_from_dict(values: Mapping[str, Any]) -> Extension:
     name, known = settings.pop("name", None), load_extensions()
     if name not in known:
         raise ValueError(f"no extension is called {name!r}; known are {sorted(known)}")
-    return known[name](**settings)
+    return known[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

@@ -1,0 +1,75 @@
+"""What a model gets wrong, in numbers small enough for a record; no text of any data set in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from data.tasks import Task
+from multitask.evaluate import Evaluation
+
+BINS = 10
+"""Bins of confidence, of equal width."""
+STEP = 0.25
+"""Width of a bin of deviations of a regression, in units of its label."""
+WORST = 10
+"""Rows listed."""
+
+
+def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:
+    """Mistakes on a labelled split, as JSON values.
+
+    Classes: `confusion[label][answer]` in rows; `calibration`, for each bin of the probability of
+    the answer [rows, mean probability, share answered right], and its expected error (Guo et al.,
+    2017, arXiv:1706.04599); `worst`, the rows that were answered wrong with most confidence.
+    Regressions: `deviations`, [lower edge, rows] of answer - label; `worst`, the largest of them.
+    """
+    labels, answers = evaluation.labels, evaluation.answers
+    if evaluation.probabilities is None:
+        deviation = answers.astype(np.float64) - labels
+        bins, counts = np.unique(np.floor(deviation / STEP + 0.5), return_counts=True)
+        order = np.argsort(-np.abs(deviation), kind="stable")[:WORST]
+        return {
+            "deviations": [[round(float((b - 0.5) * STEP), 3), int(n)] for b, n in
+                           zip(bins, counts)],
+            "mean_absolute_deviation": round(float(np.abs(deviation).mean()), 4),
+            "worst": [_row(evaluation, i) for i in order],
+        }  # fmt: skip
+    classes = len(task.classes)
+    confusion = np.zeros((classes, classes), dtype=int)
+    np.add.at(confusion, (labels.astype(int), answers.astype(int)), 1)
+    confidence = evaluation.probabilities[np.arange(len(answers)), answers.astype(int)]
+    right = answers == labels
+    wrong = np.flatnonzero(~right)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
+    calibration, error = _calibration(confidence.astype(np.float64), right)
+    return {
+        "confusion": confusion.tolist(),
+        "calibration": calibration,
+        "expected_calibration_error": error,
+        "worst": [
+            {**_row(evaluation, i), "probability": round(float(confidence[i]), 4)} for i in order
+        ],
+    }
+
+
+def _calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[list[list[float]], float]:
+    """[rows, mean confidence, accuracy] of each bin, and Σ rows / all |accuracy - confidence|."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    table, error = [], 0.0
+    for b in range(BINS):
+        inside = bins == b
+        rows = int(inside.sum())
+        sure, good = (float(x[inside].mean()) if rows else 0.0 for x in (confidence, right))
+        table.append([rows, round(sure, 4), round(good, 4)])
+        error += rows / len(right) * abs(good - sure)
+    return table, round(error, 4)
+
+
+def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:
+    return {
+        "id": evaluation.ids[number],
+        "label": round(float(evaluation.labels[number]), 3),
+        "answer": round(float(evaluation.answers[number]), 3),
+    }

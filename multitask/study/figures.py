@@ -1,0 +1,392 @@
+"""The report's figures, as SVG files that are the same, byte for byte, from the same records.
+
+They have no background and a grey that reads on white and on black, and colours that colour-blind
+readers can tell apart (Okabe & Ito). Published values are drawn dashed with open marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from data.tasks import TASKS, get_task
+from minbert.files import replacing
+from multitask.figures import COLOURS
+from multitask.study.recipes import MAIN, SCALES
+from multitask.study.recipes import TASKS as STUDIED
+from multitask.study.records import Record, Study
+from multitask.study.tables import LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GREY = "#7a7a7a"
+FIGURE_1 = (
+    0.700,
+    0.796,
+    0.802,
+    0.812,
+    0.828,
+    0.831,
+    0.829,
+    0.837,
+    0.839,
+    0.830,
+    0.822,
+    0.808,
+    0.802,
+    0.679,
+)
+"""Published Pearson r of STS with one part trained: embeddings, layers 1 to 12, pooler; read off a
+plot, ± .001."""
+FIGURE_2 = (
+    .518, .521, .518, .527, .520, .522, .524, .520, .528, .525, .521, .524, .520, .525, .524, .526,
+    .525, .527, .530, .527, .528, .530, .532, .532, .530, .532, .530, .531, .538, .532, .535,
+)  # fmt: skip
+"""Published accuracy of SST after 0, 1, ..., 30 epochs of MLM."""
+RANKS = (1, 2, 4, 8)
+METHODS = ("frozen", "ia3", "bitfit", "lora-1", "lora-4", "ft+pll")
+CURVES = ("frozen", "ft", "ft+pll", "lora-4", "mt", "mlm30-task")
+METRICS = {"sst": "accuracy", "para": "accuracy", "sts": "Pearson's r", "cola": "accuracy"}
+PUBLISHED = {row.id: dict(zip(STUDIED, row.published)) for row in MAIN}
+STYLE = {
+    "svg.hashsalt": "minbert",
+    "svg.fonttype": "path",
+    "font.size": 9,
+    "text.color": GREY,
+    "axes.labelcolor": GREY,
+    "axes.edgecolor": GREY,
+    "axes.titlecolor": GREY,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.facecolor": "none",
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "lines.markersize": 4.5,
+}
+OURS = {"color": COLOURS[0], "marker": "o", "linestyle": "-"}
+THEIRS = {"color": COLOURS[1], "marker": "o", "linestyle": "--", "markerfacecolor": "none"}
+
+
+def save(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> Path:
+    """Write what `draw` puts on a figure of this size in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE), replacing(path) as temporary:
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    return path
+
+
+def one_part_trained(study: Study, path: Path) -> Path | None:
+    """Figure 1: STS with one part of the encoder trained at a time."""
+    rows = list(dict.fromkeys(
+        r["row"] for plan in study.plans for r in plan["results"] if r["row"].startswith("only-")
+    ))  # fmt: skip
+    order = {"embeddings": -1, "pooler": 1000}
+    parts = {row: row.removeprefix("only-").replace("layer-", "") for row in rows}
+    rows.sort(key=lambda row: order.get(parts[row], 0) or int(parts[row]))
+    found = {parts[row]: study.scores("corrected", row, "sts") for row in rows}
+    found = {part: scores for part, scores in found.items() if scores}
+    if not found:
+        return None
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=(14, max(6, len(found))))
+        names = ["embeddings", *map(str, range(1, 13)), "pooler"]
+        left.plot(range(len(names)), FIGURE_1, **THEIRS)
+        left.set(title="bert-base, published", ylabel="STS dev, Pearson's r")
+        _seeds(right, range(len(found)), list(found.values()))
+        right.set(title=f"{study.settings['backbone']}, ours")
+        for axes, labels in ((left, names), (right, list(found))):
+            axes.set_xticks(range(len(labels)), labels)
+            axes.set_xlabel("the one part trained (layer, from the input up)")
+            for label in axes.get_xticklabels():
+                label.set_rotation(45 if len(label.get_text()) > 2 else 0)
+
+    return save(path, (9, 3.4), draw)
+
+
+def mlm_epochs(study: Study, path: Path) -> Path | None:
+    """Figure 2: SST after fine-tuning, against epochs of further pre-training."""
+    leg = SCALES[study.settings["scale"]].mlm_leg
+    rows = {r["row"] for plan in study.plans for r in plan["results"]}
+    epochs = sorted(int(r[4:]) for r in rows if r.startswith("mlm-"))
+    points = {0: study.scores("corrected", "ft+pll", "sst")}
+    points |= {epoch: study.scores("corrected", f"mlm-{epoch}", "sst") for epoch in epochs}
+    points = {epoch: scores for epoch, scores in points.items() if scores}
+    if len(points) < 2:
+        return None
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        left.plot(range(len(FIGURE_2)), FIGURE_2, **THEIRS)
+        left.set(title="bert-base, published", ylabel="SST dev, accuracy")
+        _seeds(right, list(points), list(points.values()))
+        right.set(title=f"{study.settings['backbone']}, ours (stages of {leg})")
+        for axes in (left, right):
+            axes.set_xlabel("epochs of MLM on SST's text")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+
+    return save(path, (9, 3.2), draw)
+
+
+def lora_ranks(study: Study, path: Path) -> Path | None:
+    """LoRA: score of each task, and trained parameters, against the rank."""
+    rows = [f"lora-{rank}" for rank in RANKS]
+    if not study.names("corrected", rows):
+        return None
+
+    def draw(figure: Figure) -> None:
+        *panels, last = figure.subplots(1, 5)
+        for axes, task in zip(panels, STUDIED):
+            theirs = [PUBLISHED[row][task] for row in rows]
+            axes.plot(RANKS, theirs, **THEIRS, label="bert-base, published")
+            ours = {r: study.scores("corrected", row, task) for r, row in zip(RANKS, rows)}
+            ours = {rank: scores for rank, scores in ours.items() if scores}
+            _seeds(axes, list(ours), list(ours.values()), f"{study.settings['backbone']}, ours")
+            axes.set(title=f"{LABELS[task]} dev", ylabel=METRICS[task])
+        trained = {}
+        for rank, row in zip(RANKS, rows):
+            for stages in study.results("corrected", row, "sst")[:1]:
+                trained[rank] = stages[-1]["parameters"]["trained"]
+        last.plot(trained.keys(), [n / 1e3 for n in trained.values()], **OURS)
+        last.set(title="Size", ylabel="parameters trained, thousands", ylim=(0, None))
+        for axes in (*panels, last):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(RANKS, map(str, RANKS))
+            axes.set_xlabel("rank")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+    return save(path, (11, 3), draw)
+
+
+def methods(study: Study, path: Path) -> Path | None:
+    """Heads alone, IA3, BitFit, LoRA and full fine-tuning, side by side."""
+    rows = [row for row in METHODS if study.names("corrected", [row])]
+    if len(rows) < 2:
+        return None
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 4, sharey=True)
+        for axes, task in zip(panels, STUDIED):
+            for place, row in enumerate(rows):
+                scores = study.scores("corrected", row, task)
+                axes.plot(scores, [place] * len(scores), "o", color=COLOURS[0])
+                if row in PUBLISHED:
+                    axes.plot(PUBLISHED[row][task], place, "D", color=COLOURS[1],
+                              markerfacecolor="none")  # fmt: skip
+            axes.set(title=f"{LABELS[task]} dev", xlabel=METRICS[task])
+            axes.margins(y=0.12)
+        panels[0].set_yticks(range(len(rows)), [_with_size(study, row) for row in rows])
+        panels[0].plot([], [], "o", color=COLOURS[0], label=f"{study.settings['backbone']}, ours")
+        panels[0].plot([], [], "D", color=COLOURS[1], markerfacecolor="none",
+                       label="bert-base, published")  # fmt: skip
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+    return save(path, (11, 0.9 + 0.42 * len(rows)), draw)
+
+
+def learning_curves(study: Study, path: Path) -> Path | None:
+    """Training loss and development score of the last stages, as they went."""
+    rows = [row for row in CURVES if study.names("corrected", [row])]
+    if not rows:
+        return None
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 4)
+        for losses, scores, task in zip(above, below, STUDIED):
+            for row, colour in zip(rows, COLOURS):
+                for stages in study.results("corrected", row, task)[:1]:
+                    curves = stages[-1]["curves"]
+                    losses.plot(*zip(*curves["loss"][task]), color=colour, label=row)
+                    scores.plot(*zip(*curves["dev"][task]), "o-", color=colour)
+            losses.set(title=LABELS[task], xlabel="optimizer step", yscale="log")
+            scores.set(xlabel="epoch")
+            scores.xaxis.get_major_locator().set_params(integer=True)
+            scores.set_ylabel(f"dev, {TASKS[task].metrics[0]}")
+        above[0].set_ylabel("training loss")
+        figure.legend(*above[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+
+    return save(path, (11, 5.4), draw)
+
+
+def cosines(study: Study, path: Path) -> Path | None:
+    """Mean cosine between the gradients of two tasks, with and without gradient surgery."""
+    found = {}
+    for row, title in (("mt-together", "added up"), ("mt-surgery", "gradient surgery (PCGrad)")):
+        for stages in study.results("corrected", row, "sst")[:1]:
+            found[title] = next((s["cosines"] for s in stages if "cosines" in s), None)
+    found = {title: table for title, table in found.items() if table}
+    if not found:
+        return None
+    largest = max(
+        abs(value)
+        for table in found.values()
+        for i, line in enumerate(table["mean"])
+        for j, value in enumerate(line)
+        if i != j
+    )
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(found), squeeze=False)[0]
+        for axes, (title, table) in zip(panels, found.items()):
+            names = [LABELS[task] for task in table["tasks"]]
+            image = _heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)
+            axes.set(title=f"{title}, {table['steps']} steps")
+        figure.colorbar(image, ax=panels, label="mean cosine of gradients", shrink=0.8)
+
+    return save(path, (4.2 * len(found) + 0.8, 3.6), draw)
+
+
+def errors(study: Study, row: str | None, path: Path) -> Path | None:
+    """What the best row gets wrong."""
+    last = {}
+    for task in STUDIED if row else ():
+        for stages in study.results("corrected", row, task)[:1]:
+            last[task] = stages[-1]["analysis"][task]
+    if not last:
+        return None
+
+    def draw(figure: Figure) -> None:
+        *panels, calibration = figure.subplots(2, 3).flat
+        for axes, (task, panel) in zip(panels, _ERROR_PANELS):
+            if task in last:
+                panel(axes, last[task])
+            else:
+                axes.set_axis_off()
+        for task, colour in zip(("sst", "para", "cola"), COLOURS):
+            if task in last:
+                _calibration(calibration, last[task], LABELS[task], colour)
+        calibration.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+        calibration.set(title="Calibration", xlabel="mean probability of the answer",
+                        ylabel="share answered right", xlim=(0.2, 1.02), ylim=(0, 1.02))  # fmt: skip
+        calibration.legend(loc="upper left")
+
+    return save(path, (11, 6.6), draw)
+
+
+def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
+    counts = analysis["confusion"]
+    names = ["--", "-", "0", "+", "++"]
+    shares = [[value / max(1, sum(line)) for value in line] for line in counts]
+    _heat_map(axes, shares, names, names, "{:.0%}")
+    axes.set(title="SST: answers by label", xlabel="answer", ylabel="label")
+
+
+def _distances(axes: Axes, analysis: Record) -> None:
+    counts = [0] * 5
+    for label, line in enumerate(analysis["confusion"]):
+        for answer, rows in enumerate(line):
+            counts[abs(label - answer)] += rows
+    wrong = max(1, sum(counts[1:]))
+    shares = [count / wrong for count in counts[1:]]
+    bars = axes.bar(range(1, 5), shares, color=COLOURS[0])
+    axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
+    axes.plot(1, 0.87, "D", color=COLOURS[1], markerfacecolor="none",
+              label="bert-base, published")  # fmt: skip
+    axes.set(title="SST: wrong answers, how far off", xlabel="classes between answer and label",
+             ylabel="share of wrong answers", ylim=(0, 1), xticks=range(1, 5))  # fmt: skip
+    axes.legend(loc="upper right")
+
+
+def _wrong_by_class(axes: Axes, analysis: Record) -> None:
+    shares = [1 - line[label] / max(1, sum(line))
+              for label, line in enumerate(analysis["confusion"])]  # fmt: skip
+    bars = axes.bar(range(5), shares, color=COLOURS[0])
+    axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
+    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1))
+    axes.set_xticks(range(5), ["very\nnegative", "negative", "neutral", "positive",
+                               "very\npositive"])  # fmt: skip
+
+
+def _deviations(axes: Axes, analysis: Record) -> None:
+    edges, counts = zip(*analysis["deviations"])
+    axes.bar(edges, counts, width=0.25, align="edge", color=COLOURS[0])
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.set(title="STS: answer - label", xlabel="deviation, in points of 0 to 5",
+             ylabel="rows")  # fmt: skip
+
+
+def _confusion_of_cola(axes: Axes, analysis: Record) -> None:
+    names = list(get_task("cola").classes)
+    shares = [[value / max(1, sum(line)) for value in line] for line in analysis["confusion"]]
+    _heat_map(axes, shares, names, names, "{:.0%}")
+    axes.set(title="LIN: answers by label", xlabel="answer", ylabel="label")
+
+
+_ERROR_PANELS: Sequence[tuple[str, Callable[[Any, Record], None]]] = (
+    ("sst", _confusion_of_sst),
+    ("sst", _distances),
+    ("sst", _wrong_by_class),
+    ("sts", _deviations),
+    ("cola", _confusion_of_cola),
+)
+
+
+def _calibration(axes: Axes, analysis: Record, label: str, colour: str) -> None:
+    points = [(sure, right) for rows, sure, right in analysis["calibration"] if rows >= 10]
+    error = analysis["expected_calibration_error"]
+    if points:
+        axes.plot(*zip(*points), "o-", color=colour, label=f"{label}, error {error:.3f}")
+
+
+def _heat_map(
+    axes: Axes,
+    values: Sequence[Sequence[float]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    form: str,
+    limits: float | None = None,
+) -> Any:
+    """Values as colours with their numbers, from 0 to 1, or from -limits to limits.
+
+    The colour maps are light, so that black numbers read on them against any page.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = ["#f3f6fa", "#8fc1e3"] if limits is None else ["#f0b27a", "#f7f7f7", "#8fc1e3"]
+    low, high = (0.0, 1.0) if limits is None else (-limits, limits)
+    shades = LinearSegmentedColormap.from_list("shades", colours)
+    image = axes.imshow(values, cmap=shades, vmin=low, vmax=high)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(False)
+    for i, line in enumerate(values):
+        for j, value in enumerate(line):
+            axes.text(j, i, form.format(value), ha="center", va="center", color="black")
+    return image
+
+
+def _seeds(
+    axes: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], label: str | None = None
+) -> None:
+    """Means over seeds, with bars of one standard deviation where there are several seeds."""
+    errors = [stdev(found) if len(found) > 1 else 0.0 for found in scores]
+    axes.plot(x, [mean(found) for found in scores], **OURS, label=label)
+    if any(errors):
+        axes.errorbar(x, [mean(found) for found in scores], errors, fmt="none", color=COLOURS[0])
+
+
+def _with_size(study: Study, row: str) -> str:
+    stages = study.results("corrected", row, "sst") or study.results("corrected", row, "sts")
+    if not stages:
+        return row
+    trained = stages[0][-1]["parameters"]["trained"]
+    size = f"{trained / 1e6:.1f} M" if trained >= 1e6 else f"{trained / 1e3:.0f} k"
+    return f"{row}, {size}"

@@ -1,0 +1,104 @@
+"""The folder of a study: its settings, its plans, and a run folder for each stage.
+
+study.json          scale, backbone and data of all that is in the folder
+plans/              which stages make which score: what reports read
+stages/NAME/        a run folder, with stage.json, and failed.txt where it failed
+stages/NAME.claim-1 who runs the stage: see claims.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from minbert.files import read_json, write_json
+from multitask.config import RunConfig
+from multitask.run import Run
+from multitask.study.plan import Plan, Stage
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study is, and what all of its stages have in common."""
+
+    folder: Path
+    scale: str
+    backbone: str
+    data_dir: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> StudyFolder:
+        """The study in a folder."""
+        values = read_json(folder / "study.json")
+        return cls(folder, values["scale"], values["backbone"], Path(values["data_dir"]))
+
+    def create(self) -> None:
+        """Make the folder; one that holds a study of another scale, backbone or data is refused."""
+        path = self.folder / "study.json"
+        mine = {"scale": self.scale, "backbone": self.backbone, "data_dir": str(self.data_dir)}
+        if path.exists():
+            changed = [name for name, value in read_json(path).items() if mine.get(name) != value]
+            if changed:
+                raise ValueError(
+                    f"{self.folder} holds a study with another {' and '.join(changed)}: "
+                    f"{read_json(path)}; choose another --out"
+                )
+        else:
+            write_json(path, mine)
+
+    def add_plan(self, plan: Plan) -> None:
+        """Keep a plan, under a name of its own, so that several processes can do so at once."""
+        values = plan.to_dict()
+        key = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
+        write_json(self.folder / "plans" / f"{plan.variant}-{key}.json", values)
+
+    def plans(self) -> list[dict[str, Any]]:
+        """The plans that were run here."""
+        return [read_json(path) for path in sorted((self.folder / "plans").glob("*.json"))]
+
+    def run_of(self, name: str) -> Run:
+        """The run folder of a stage."""
+        return Run(self.folder / "stages" / name)
+
+    def failure_of(self, name: str) -> Path:
+        """Where a stage says why it failed."""
+        return self.run_of(name).folder / "failed.txt"
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether a stage is finished."""
+        return self.run_of(stage.name).record_path.exists()
+
+    def can_start_others(self, stage: Stage) -> bool:
+        """Whether a stage is finished and its weights are there."""
+        return self.is_done(stage) and self.run_of(stage.name).best.exists()
+
+    def missing(self, plan: Plan) -> list[Stage]:
+        """What is still to run, in order: unfinished results, and the stages that they start from
+        where these are unfinished or their weights were removed."""
+        wanted = set()
+        for result in plan.results:
+            final = result.stages[-1]
+            if self.is_done(final):
+                continue
+            wanted.add(final.name)
+            for stage in reversed(result.stages[:-1]):
+                if self.can_start_others(stage):
+                    break
+                wanted.add(stage.name)
+        return [stage for stage in plan.stages if stage.name in wanted]
+
+    def config_of(self, stage: Stage, **places: Any) -> RunConfig:
+        """A stage's config with all that says where it runs."""
+        settings: Mapping[str, Any] = {
+            "out": self.run_of(stage.name).folder,
+            "data_dir": self.data_dir,
+            "backbone": self.backbone,
+            "overwrite": True,
+            "save_every": 500,
+            **places,
+        }
+        return replace(stage.config, **settings, **self._start_of(stage))

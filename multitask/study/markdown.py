@@ -1,0 +1,24 @@
+"""Tables in Markdown, and the places in the project's documents where they are put."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+README = ROOT / "README.md"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, its first column to the left and the others to the right."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
+
+
+def put_between(text: str, begin: str, end: str, new: str) -> str:
+    """The text with what stands between two lines of it replaced."""
+    before, begun, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (begun and ended):
+        raise ValueError(f"the text lacks the lines {begin!r} and {end!r}, in this order")
+    return f"{before}{begin}{new}{end}{after}"

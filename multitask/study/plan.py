@@ -1,0 +1,165 @@
+"""From rows to stages: what is to be trained, each thing once.
+
+A stage is known by a hash of its settings and of the stage that it starts from. So rows that need
+the same stage have it in common, in whatever order and by whomever they are run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from minbert.loading import empty_encoder, find_backbone
+from multitask.config import RunConfig
+from multitask.extensions.base import Extension
+from multitask.study.deviations import Deviation, apply
+from multitask.study.recipes import MAIN, Row, Scale
+
+FIRST_SEED = 11711
+PLACES = {"data_dir", "backbone", "out", "overwrite", "device", "route", "optimizer", "layout",
+          "log_every", "save_every", "tensorboard", "offline", "revision"}  # fmt: skip
+"""Settings that say where a stage runs and not what it computes: no part of its hash."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the training loop."""
+
+    kind: str
+    """mlm, multitask or finetune."""
+    config: RunConfig
+    start: Stage | None = None
+    """The stage whose weights this one starts from; without one, the study's backbone."""
+
+    @cached_property
+    def name(self) -> str:
+        """The stage's folder: kind, task and hash."""
+        tasks = self.config.tasks
+        what = tasks[0] if len(tasks) == 1 else "all"
+        key = json.dumps([settings_of(self.config), self.start and self.start.name], sort_keys=True)
+        return f"{self.kind}-{what}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+    @property
+    def chain(self) -> list[Stage]:
+        """The stages up to this one, the first one first."""
+        return [*(self.start.chain if self.start else []), self]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell of a table: a row's score on a task with one seed, and the stages that give it."""
+
+    row: str
+    task: str
+    seed: int
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run."""
+
+    scale: Scale
+    variant: str
+    """corrected, as-published, or corrected+NAME with deviations by name."""
+    results: tuple[Result, ...]
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Each stage once, those that others start from before them."""
+        found = {stage.name: stage for result in self.results for stage in result.stages}
+        return list(found.values())
+
+    def users(self) -> dict[str, list[str]]:
+        """Stage -> rows that need it."""
+        found: dict[str, list[str]] = {stage.name: [] for stage in self.stages}
+        for result in self.results:
+            for stage in result.stages:
+                if result.row not in found[stage.name]:
+                    found[stage.name].append(result.row)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Which stages make which score, as JSON values: what a report needs of a plan."""
+        return {
+            "variant": self.variant,
+            "scale": self.scale.name,
+            "results": [
+                {"row": r.row, "task": r.task, "seed": r.seed, "stages": [s.name for s in r.stages]}
+                for r in self.results
+            ],
+        }
+
+
+def make_plan(
+    rows: Iterable[Row],
+    scale: Scale,
+    *,
+    variant: str = "corrected",
+    deviations: Sequence[Deviation] = (),
+    seeds: int = 1,
+) -> Plan:
+    """The stages of these rows, for seeds 11711, 11712, ...; a stage is there once."""
+    made: dict[str, Stage] = {}
+    results = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for row in rows:
+            for task in row.tasks:
+                stages = _stages(row, task, scale, deviations, seed)
+                results.append(Result(row.id, task, seed, tuple(stages)))
+                made |= {stage.name: stage for stage in stages}
+    return Plan(scale, variant, tuple(results))
+
+
+def _stages(
+    row: Row, task: str, scale: Scale, deviations: Sequence[Deviation], seed: int
+) -> list[Stage]:
+    """A row's stages for one task, each starting from the one before."""
+    stages: list[Stage] = []
+    for template in row.stages:
+        for config in template.configs(scale, task):
+            # A config's own seed counts legs, which must not repeat each other's masks.
+            leg = config.seed if template.kind == "mlm" else 0
+            config = replace(config, seed=seed + 1000 * leg)
+            config = apply(deviations, config, row=row.id, task=task)
+            stages.append(Stage(template.kind, config, stages[-1] if stages else None))
+    return stages
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """A config's settings that differ from the defaults, as JSON values.
+
+    So a setting that is added to the program later does not change the names of finished stages.
+    """
+    values = config.to_dict()
+    found = {f.name: values[f.name] for f in fields(config)
+             if f.name not in PLACES and getattr(config, f.name) != f.default}  # fmt: skip
+    found["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
+    return {"config": type(config).__name__, **found}
+
+
+def _settings_of_extension(extension: Extension) -> dict[str, Any]:
+    found = {}
+    for f in fields(extension):
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        value = getattr(extension, f.name)
+        if value != default:
+            found[f.name] = value
+    return {"name": extension.name, **found}
+
+
+def select_rows(known: dict[str, Row], wanted: Sequence[str]) -> list[Row]:
+    """The rows of these ids; all of them where none is named."""
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(f"no row is called {unknown[0]!r}; known are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(wanted)] if wanted else list(known.values())
+
+
+def parts_of(backbone: str) -> list[str]:
+    """The names of an encoder's parts, from input to output."""
+    return [part for part, _ in empty_encoder(find_backbone(backbone)).depths()]

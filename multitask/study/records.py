@@ -1,0 +1,211 @@
+"""Records: what is kept of a run when its folder is gone, in a few kilobytes.
+
+records/NAME.json                  a run: `minbert report --keep runs/NAME`
+records/NAME/                      a study, kept in the same way:
+    study.json  plans/*.json       its settings; which stages make which score
+    stages/STAGE.json              a record for each stage
+
+Tables and figures are drawn from these files and from nothing else. They hold no text of a data
+set, and no path of the machine.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from data.tasks import get_task
+from minbert.files import read_json, write_json
+from multitask.run import Run
+from multitask.study.folder import StudyFolder
+from multitask.study.markdown import ROOT
+
+RECORDS = ROOT / "records"
+POINTS = 40
+"""Most points of a curve that a record keeps."""
+Record = dict[str, Any]
+
+
+def record_of(run: Run) -> Record:
+    """A run's record with its curves, without what only that machine knows."""
+    record = run.record()
+    record["skipped"] = len(record["skipped"])
+    config = record["config"]
+    for name in ("out", "data_dir", "backbone", "start"):
+        if config.get(name):
+            config[name] = _without_folders(config[name])
+    record["backbone"]["source"] = _without_folders(record["backbone"]["source"])
+    lines = run.metrics()
+    record["curves"] = {"loss": _losses(lines), "dev": _scores(lines)}
+    cosines = _cosines(lines)
+    if cosines:
+        record["cosines"] = cosines
+    return record
+
+
+def _without_folders(path: str) -> str:
+    """The end of a path that begins at a root: such a path says nothing elsewhere."""
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+def _losses(lines: Sequence[Record]) -> dict[str, list[list[float]]]:
+    """Task -> [step, mean loss] of equal parts of the run."""
+    steps = [line for line in lines if line["kind"] == "step"]
+    width = max(1, -(-(steps[-1]["step"] + 1) // POINTS)) if steps else 1
+    parts: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in steps:
+        parts[line["task"]][line["step"] // width].append(line["loss"])
+    return {
+        task: [[(number + 1) * width, round(mean(found), 4)] for number, found in bins.items()]
+        for task, bins in parts.items()
+    }
+
+
+def _scores(lines: Sequence[Record]) -> dict[str, list[list[float]]]:
+    """Task -> [epoch, score], the score being the task's first metric."""
+    points: dict[str, list[list[float]]] = defaultdict(list)
+    for line in lines:
+        if line["kind"] == "epoch":
+            for task, scores in line["scores"].items():
+                value = scores[get_task(task).metrics[0]]
+                points[task].append([line["epoch"], round(value, 5)])
+    return dict(points)
+
+
+def _cosines(lines: Sequence[Record]) -> Record | None:
+    """Between tasks' gradients: the cosines' mean over steps, and the share of them below 0."""
+    steps = [line for line in lines if line["kind"] == "cosines"]
+    if not steps:
+        return None
+    cosines = np.array([line["cosines"] for line in steps])  # (steps, tasks, tasks)
+    return {
+        "tasks": steps[0]["tasks"],
+        "steps": len(steps),
+        "mean": cosines.mean(axis=0).round(4).tolist(),
+        "below_0": (cosines < 0).mean(axis=0).round(4).tolist(),
+    }
+
+
+def keep(folder: Path, records: Path = RECORDS) -> Path:
+    """Keep the record of a run, or those of a study, under the name of its folder."""
+    if not (folder / "study.json").exists():
+        path = records / f"{folder.resolve().name}.json"
+        write_json(path, record_of(Run.open(folder)))
+        return path
+    study = StudyFolder.open(folder)
+    place = records / folder.resolve().name
+    kept = Study.of_runs(study)
+    write_json(place / "study.json", kept.settings)
+    for plan in kept.plans:
+        write_json(place / "plans" / f"{plan['variant']}.json", plan)
+    for name, record in kept.stages.items():
+        write_json(place / "stages" / f"{name}.json", record)
+    return place
+
+
+def read_records(records: Path = RECORDS) -> dict[str, Record]:
+    """The records of single runs that are kept, by name."""
+    return {path.stem: read_json(path) for path in sorted(records.glob("*.json"))}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The records of a study: what tables and figures are drawn from."""
+
+    name: str
+    settings: Record
+    plans: list[Record]
+    """One for each variant."""
+    stages: dict[str, Record]
+    where: str
+    """Where a reader of the report finds the record of a stage."""
+
+    @classmethod
+    def of_runs(cls, study: StudyFolder) -> Study:
+        """Those of the runs of a study's folder that are finished."""
+        plans = merged(study.plans())
+        names = {name for plan in plans for result in plan["results"] for name in result["stages"]}
+        found = {name: study.run_of(name) for name in sorted(names)}
+        settings = {
+            "scale": study.scale,
+            "backbone": _without_folders(study.backbone),
+            "data_dir": _without_folders(str(study.data_dir)),
+        }
+        stages = {
+            name: {**read_json(run.folder / "stage.json"), **record_of(run)}
+            for name, run in found.items()
+            if run.record_path.exists()
+        }
+        name = study.folder.resolve().name
+        return cls(name, settings, plans, stages, "stages/{}/record.json")
+
+    @classmethod
+    def of_records(cls, folder: Path) -> Study:
+        """Those that `keep` wrote."""
+        plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
+        stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}
+        settings, where = (
+            read_json(folder / "study.json"),
+            f"records/{folder.name}/stages/{{}}.json",
+        )
+        return cls(folder.name, settings, merged(plans), stages, where)
+
+    def link(self, stage: str) -> str:
+        """The path of a stage's record, as seen from the report."""
+        return self.where.format(stage)
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants that were run, corrected first."""
+        return [plan["variant"] for plan in self.plans]
+
+    def results(self, variant: str, row: str, task: str) -> list[list[Record]]:
+        """The records of the stages of a row, for each seed of which the last stage is there."""
+        found = []
+        for plan in self.plans:
+            for result in plan["results"]:
+                wanted = (result["row"], result["task"]) == (row, task)
+                if plan["variant"] == variant and wanted and result["stages"][-1] in self.stages:
+                    found.append([self.stages[n] for n in result["stages"] if n in self.stages])
+        return found
+
+    def scores(self, variant: str, row: str, task: str) -> list[float]:
+        """A row's scores on a task, one a seed, in the published metric."""
+        metric = "pearson" if task == "sts" else "accuracy"
+        return [stages[-1]["dev"][task][metric] for stages in self.results(variant, row, task)]
+
+    def names(self, variant: str, rows: Sequence[str]) -> list[str]:
+        """The stages behind rows, those alone that there are records of."""
+        return sorted(
+            {
+                name
+                for plan in self.plans
+                for result in plan["results"]
+                if plan["variant"] == variant and result["row"] in rows
+                for name in result["stages"]
+                if name in self.stages
+            }
+        )
+
+
+def merged(plans: Sequence[Record]) -> list[Record]:
+    """One plan for each variant, with the results of all of its plans; corrected first."""
+    found: dict[str, dict[tuple, Record]] = defaultdict(dict)
+    for plan in plans:
+        for result in plan["results"]:
+            found[plan["variant"]][result["row"], result["task"], result["seed"]] = result
+    order = sorted(found, key=lambda variant: (variant != "corrected", variant))
+    return [{"variant": v, "results": [found[v][key] for key in sorted(found[v])]} for v in order]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, with ± the standard deviation where there are several; empty without values."""
+    if not values:
+        return ""
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

@@ -1,0 +1,154 @@
+"""The report: tables and figures put between markers of a Markdown file, its prose left alone.
+
+    <!-- report: NAME/table-1 -->
+    (drawn anew by `minbert report`)
+    <!-- end of NAME/table-1 -->
+
+NAME is a study: a folder of records/, or the folder of a study that was run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from minbert.files import write_text
+from multitask.study import figures, tables
+from multitask.study.folder import StudyFolder
+from multitask.study.markdown import README, ROOT, put_between
+from multitask.study.records import RECORDS, Study, read_records
+
+RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
+MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")
+ANALYSED = ("mlm30-task+mt", "mlm15-task+mt", "mt", "ft+pll", "ft", "frozen")
+"""Rows whose mistakes are worth a look, the published best first: the first one that was run."""
+
+FIGURES: dict[str, tuple[str, Callable[[Study, Path], Path | None], tuple[str, ...]]] = {
+    "figure-1": ("STS with one part of the encoder trained", figures.one_part_trained, ("only-",)),
+    "figure-2": ("SST against epochs of MLM", figures.mlm_epochs, ("mlm-", "ft+pll")),
+    "figure-lora": ("Score and size of LoRA against its rank", figures.lora_ranks, ("lora-",)),
+    "figure-methods": ("Ways to train few parameters", figures.methods, figures.METHODS),
+    "figure-curves": ("Learning curves", figures.learning_curves, figures.CURVES),
+    "figure-cosines": (
+        "Cosines between the tasks' gradients",
+        figures.cosines,
+        ("mt-together", "mt-surgery"),
+    ),
+    "figure-errors": (
+        "What is answered wrong",
+        lambda study, path: figures.errors(study, analysed(study), path),
+        ANALYSED,
+    ),
+}
+"""Block -> title, how it is drawn, and the rows that it is drawn from: see `_rows_like`."""
+TABLES: dict[str, Callable[[Study], str]] = {
+    "notes": tables.notes,
+    **{name: lambda study, name=name: tables.scores_table(study, name) for name in tables.SECTIONS},
+    "table-5": tables.best_table,
+    "deviations": lambda study: tables.deviations_table(),
+    "presets": tables.presets_table,
+    "costs": tables.costs_table,
+    "worst": lambda study: tables.worst_table(study, analysed(study)),
+}
+TITLES = {
+    "notes": "What was run",
+    "table-1": "Table 1: heads alone, full fine-tuning, per-layer rates",
+    "table-2": "Table 2: few parameters",
+    "table-3": "Table 3: further pre-training",
+    "table-4": "Table 4: multitask training first",
+    "table-5": "Table 5: overall scores",
+    "deviations": "Where the published code and text disagree",
+    "presets": "What the deviations cost",
+    "costs": "What each method costs",
+    "worst": "Most confidently wrong",
+    **{block: title for block, (title, _, _) in FIGURES.items()},
+}
+
+
+def analysed(study: Study) -> str | None:
+    """The row whose mistakes are shown."""
+    return next((row for row in ANALYSED if study.names("corrected", [row])), None)
+
+
+def block_text(study: Study, block: str, report: Path) -> str:
+    """What stands between the markers of a block; draws the figure, where it is one."""
+    if block in TABLES:
+        return TABLES[block](study)
+    title, draw, rows = FIGURES[block]
+    path = report.parent / "figures" / f"{study.name}-{block.removeprefix('figure-')}.svg"
+    if draw(study, path) is None:
+        return tables.NOTHING
+    used = [analysed(study)] if block == "figure-errors" else _rows_like(study, rows)
+    link = path.relative_to(report.parent).as_posix()
+    return f"![{title}]({link})\n" + tables.sources(study, "corrected", used)
+
+
+def _rows_like(study: Study, wanted: tuple[str, ...]) -> list[str]:
+    """The study's rows of these names; a name that ends in - stands for all that begin with it."""
+    every = {result["row"] for plan in study.plans for result in plan["results"]}
+    beginnings = tuple(name for name in wanted if name.endswith("-"))
+    return [row for row in every if row in wanted or row.startswith(beginnings)]
+
+
+def redraw(report: Path, find: Callable[[str], Study]) -> list[str]:
+    """Draw every block of a report anew, and return their names.
+
+    Raises:
+        ValueError: a marker names no block, or has no end.
+    """
+    text = report.read_text(encoding="utf-8")
+    found = []
+    for match in MARKER.finditer(text):
+        name, block = match["study"], match["block"]
+        if block not in TITLES:
+            known = ", ".join(TITLES)
+            raise ValueError(f"{report}: no block is called {block!r}; known are {known}")
+        end = f"<!-- end of {name}/{block} -->\n"
+        new = block_text(find(name), block, report)
+        text = put_between(text, match[0], end, f"\n{new}\n")
+        found.append(f"{name}/{block}")
+    write_text(report, text)
+    return found
+
+
+def skeleton(study: Study) -> str:
+    """A report without prose: a heading and empty markers for each block."""
+    parts = [f"# Report of {study.name}\n"]
+    for block, title in TITLES.items():
+        mark = f"{study.name}/{block}"
+        parts.append(f"\n## {title}\n\n<!-- report: {mark} -->\n<!-- end of {mark} -->\n")
+    return "".join(parts)
+
+
+def report_on(folder: Path) -> Path:
+    """The report of a study's own folder, drawn from its runs: FOLDER/Report.md."""
+    study = Study.of_runs(StudyFolder.open(folder))
+    path = folder / "Report.md"
+    if not path.exists():
+        write_text(path, skeleton(study))
+    redraw(path, lambda name: study)
+    return path
+
+
+def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
+    """Report.md and the README's results table, from the records that are kept."""
+    studies: dict[str, Study] = {}
+
+    def find(name: str) -> Study:
+        folder = records / name
+        if not (folder / "study.json").exists():
+            raise ValueError(
+                f"{folder} holds no records of a study; keep some: minbert report --keep FOLDER"
+            )
+        return studies.setdefault(name, Study.of_records(folder))
+
+    redraw(root / "Report.md", find)
+    readme = root / README.name
+    write_text(readme, with_results(readme.read_text(encoding="utf-8"), read_records(records)))
+    return [root / "Report.md", readme]
+
+
+def with_results(readme: str, records: dict) -> str:
+    """The README with its results table drawn anew."""
+    return put_between(readme, *RESULTS, tables.results_table(records))

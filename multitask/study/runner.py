@@ -1,0 +1,208 @@
+"""Runs a plan, stage by stage; start it as often as there are processors, GPUs or hosts.
+
+Each stage has a process of its own, so that one that fails, or is killed for its memory, takes no
+other with it, and its record shows its own memory. What a stage needs is read from the study's
+folder, and whoever claims a stage first runs it (claims.py). The main process only chooses.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Literal
+
+from minbert.files import write_json, write_text
+from multitask.config import RunConfig
+from multitask.study.claims import claim, clear, held, owner
+from multitask.study.folder import StudyFolder
+from multitask.study.plan import Plan, Stage
+
+KeepWeights = Literal["all", "starts", "none"]
+POLL = 2.0
+"""Seconds between two looks for a stage to run, while others run them all."""
+BUSY, FAILED = 3, 4
+"""How a stage's process ends when another has the stage, or when training failed."""
+
+
+@dataclass
+class Runner:
+    """Works on a plan until nothing is left that it can do."""
+
+    study: StudyFolder
+    plan: Plan
+    keep_weights: KeepWeights = "starts"
+    device: str = "auto"
+    failed: dict[str, str] = field(default_factory=dict)
+    """Stage -> why it failed, in this session or in one beside it."""
+
+    def run(self) -> bool:
+        """Run what is missing; True if all of the plan is finished."""
+        self._old_failures = {s.name: self._time_of_failure(s) for s in self.plan.stages}
+        waited_for: set[str] = set()
+        while missing := self._missing():
+            ready = [stage for stage in missing if self._is_ready(stage)]
+            stage = next(
+                (s for s in ready if owner(self.study.run_of(s.name).folder) is None), None
+            )
+            if stage is not None:
+                self._run_apart(stage, len(missing))
+                continue
+            for stage in ready:
+                if stage.name not in waited_for:
+                    who = owner(self.study.run_of(stage.name).folder)
+                    print(f"waiting for {stage.name}, which {who} runs", flush=True)
+                    waited_for.add(stage.name)
+            time.sleep(POLL)
+        return not self.study.missing(self.plan)
+
+    def _missing(self) -> list[Stage]:
+        """What can still be run: neither finished, nor failed, nor after a stage that failed."""
+        missing = self.study.missing(self.plan)
+        for stage in missing:
+            if self._time_of_failure(stage) != self._old_failures[stage.name]:
+                text = self.study.failure_of(stage.name).read_text(encoding="utf-8")
+                self.failed[stage.name] = text.splitlines()[0]
+        return [s for s in missing if not any(part.name in self.failed for part in s.chain)]
+
+    def _time_of_failure(self, stage: Stage) -> int | None:
+        path = self.study.failure_of(stage.name)
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    def _is_ready(self, stage: Stage) -> bool:
+        return stage.start is None or self.study.can_start_others(stage.start)
+
+    def _run_apart(self, stage: Stage, left: int) -> None:
+        """Run a stage in a process of its own, and say how it went."""
+        rows = ", ".join(self.plan.users()[stage.name])
+        print(f"\n[{left} to do] {stage.name} for {rows}", flush=True)
+        process = _context().Process(
+            target=work, args=(self.study, stage, self.device), name=stage.name
+        )
+        process.start()
+        with _passing_on_signals(process):
+            process.join()
+        if process.exitcode in (-signal.SIGINT, 130):
+            raise KeyboardInterrupt(f"stopped in {stage.name}; the same command goes on from there")
+        if process.exitcode == 0:
+            print(describe(self.study, stage), flush=True)
+            self._tidy(stage)
+        elif process.exitcode == FAILED:
+            print(f"failed: {stage.name}: {self._reason(stage)}", file=sys.stderr, flush=True)
+        elif process.exitcode != BUSY:
+            end = f"its process ended with code {process.exitcode}"
+            if process.exitcode == -signal.SIGKILL:
+                end += ": it was killed, perhaps for want of memory"
+            write_text(self.study.failure_of(stage.name), end + "\n")
+            print(f"failed: {stage.name}: {end}", file=sys.stderr, flush=True)
+
+    def _reason(self, stage: Stage) -> str:
+        return self.study.failure_of(stage.name).read_text(encoding="utf-8").splitlines()[0]
+
+    def _tidy(self, stage: Stage) -> None:
+        """Remove the weights that nothing needs any more."""
+        self.study.run_of(stage.name).last.unlink(missing_ok=True)  # where to resume: finished
+        starts = {part.name for s in self.plan.stages for part in s.chain[:-1]}
+        if self.keep_weights != "all" and stage.name not in starts:
+            self._remove_weights(stage)
+        if self.keep_weights == "none":
+            needed = {part.name for s in self.study.missing(self.plan) for part in s.chain[:-1]}
+            for other in stage.chain[:-1]:
+                if other.name not in needed:
+                    self._remove_weights(other)
+
+    def _remove_weights(self, stage: Stage) -> None:
+        self.study.run_of(stage.name).best.unlink(missing_ok=True)
+
+
+def work(study: StudyFolder, stage: Stage, device: str) -> None:
+    """A stage's process: claim the stage, run it, and end with 0, BUSY, FAILED or 130."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    folder = study.run_of(stage.name).folder
+    mine = claim(folder)
+    if mine is None:
+        sys.exit(BUSY)
+    try:
+        with held(mine):
+            if not study.can_start_others(stage):  # another may have finished it just now
+                run_stage(study, stage, device)
+        clear(folder)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        write_text(study.failure_of(stage.name), f"{reason}\n\n{traceback.format_exc()}")
+        sys.exit(FAILED)
+
+
+def run_stage(study: StudyFolder, stage: Stage, device: str = "auto") -> None:
+    """Train a stage, or go on where a killed process left it."""
+    from multitask.pretraining import pretrain
+    from multitask.training import resume, train
+
+    run = study.run_of(stage.name)
+    write_json(
+        run.folder / "stage.json",
+        {"kind": stage.kind, "start": stage.start.name if stage.start else None},
+    )
+    if run.config_path.exists() and not run.record_path.exists():
+        resume(run.folder)
+        return
+    config = study.config_of(stage, device=device)
+    start: Callable[[RunConfig], object] = pretrain if stage.kind == "mlm" else train
+    start(config)
+
+
+def describe(study: StudyFolder, stage: Stage) -> str:
+    """What a finished stage reached, in a line."""
+    record = study.run_of(stage.name).record()
+    scores = [
+        f"{task} {name} {value:.3f}"
+        for task, metrics in record["dev"].items()
+        for name, value in list(metrics.items())[:1]
+    ]
+    return f"done: {stage.name}: {', '.join(scores)}; {record['seconds']:.0f} s"
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Processes that begin with the imports done, and with nothing else of this one."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["multitask.study.runner", "multitask.training"])
+    return context
+
+
+def _end_with_parent() -> None:
+    """End this process, as by a kill, when the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _passing_on_signals(process: BaseProcess) -> Iterator[None]:
+    """SIGTERM goes to the stage, which saves its state; so does Ctrl-C, by way of the terminal."""
+
+    def stop(number: int, frame: object) -> None:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, stop), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former[0])
+        signal.signal(signal.SIGINT, former[1])

@@ -1,0 +1,232 @@
+"""The report's tables, in Markdown, drawn from records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from data.tasks import TASKS
+from multitask.metrics import overall
+from multitask.study.deviations import DEVIATIONS
+from multitask.study.markdown import markdown
+from multitask.study.recipes import MAIN, METHODS, SCALES, Row
+from multitask.study.recipes import TASKS as STUDIED
+from multitask.study.records import Record, Study, spread
+
+LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
+"""Names of the published tables; LIN is CoLA."""
+NOTHING = "There is no record of these rows yet: run them with `minbert study run`.\n"
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "table-1": ("frozen", "ft", "ft+pll"),
+    "table-2": ("lora-1", "lora-2", "lora-4", "lora-8", "bitfit", "ia3", "mt+lora-4",
+                "mlm15-task+lora-4"),
+    "table-3": ("mlm15-task", "mlm15-all", "mlm30-task", "mlm30-all"),
+    "table-4": ("mt", "mt-together", "mt-surgery", "mlm15-task+mt", "mlm15-all+mt",
+                "mlm30-task+mt"),
+}  # fmt: skip
+TEST_PUBLISHED = ("test, published", 0.557, 0.892, 0.871, 0.795)
+BY_ID: Mapping[str, Row] = {row.id: row for row in (*MAIN, *METHODS)}
+
+
+def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
+    """Published scores of bert-base beside ours, a row for each experiment."""
+    ids = SECTIONS[section]
+    if not study.names(variant, ids):
+        return NOTHING
+    header = ["row", "stages before the last", *LABELS.values(),
+              *(f"{label}, ours" for label in LABELS.values()), "seeds"]  # fmt: skip
+    rows = []
+    for row_id in ids:
+        row = BY_ID[row_id]
+        published = [_number(value) for value in row.published or [None] * len(STUDIED)]
+        scores = [study.scores(variant, row_id, task) for task in STUDIED]
+        seeds = str(max(map(len, scores), default=0))
+        rows.append([f"`{row_id}`", row.title, *published, *(spread(s) or "-" for s in scores),
+                     seeds])  # fmt: skip
+    note = (
+        "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
+        f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
+    )
+    return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
+
+
+def best_table(study: Study, variant: str = "corrected") -> str:
+    """Overall scores, mean(SST, PARA, (1 + STS) / 2), of the published rows, best first."""
+    rows = []
+    for row in MAIN:
+        sst, para, sts, _ = row.published
+        ours = {task: study.scores(variant, row.id, task) for task in ("sst", "para", "sts")}
+        means = {task: mean(found) for task, found in ours.items() if found}
+        total = overall(means).get("mean_normalised")
+        rows.append((row.id, overall({"sst": sst, "para": para, "sts": sts})["mean_normalised"],
+                     total))  # fmt: skip
+    if all(total is None for *_, total in rows):
+        return NOTHING
+    rows.sort(key=lambda row: (row[2] is None, -(row[2] or row[1])))
+    name, *test = TEST_PUBLISHED
+    lines = [[f"`{row_id}`", _number(published), _number(ours)] for row_id, published, ours in rows]
+    note = (
+        "Overall is mean(SST, PARA, (1 + STS) / 2) on the development sets. On the test sets, "
+        "whose labels are not public, the last published row had SST {:.3f}, PARA {:.3f}, "
+        "STS {:.3f}, overall {:.3f}.\n"
+    ).format(*test)
+    header = ["row", "overall, published", f"overall, {study.settings['backbone']}"]
+    ids = [row.id for row in MAIN]
+    return markdown(header, lines) + "\n" + note + sources(study, variant, ids)
+
+
+def deviations_table() -> str:
+    """The eight differences between the published code and text, and what they touch."""
+    found = sorted(DEVIATIONS, key=lambda deviation: deviation.number)
+    rows = [[f"{d.number}. `{d.name}`", d.title, d.touches] for d in found]
+    return markdown(["deviation", "what the code did", "touches"], rows)
+
+
+def presets_table(study: Study) -> str:
+    """Rows that were run in other variants than `corrected`, beside that."""
+    others = [variant for variant in study.variants if variant != "corrected"]
+    rows, ids = [], []
+    for row in BY_ID.values():
+        found = {v: [study.scores(v, row.id, task) for task in STUDIED] for v in others}
+        found = {variant: scores for variant, scores in found.items() if any(scores)}
+        if not found:
+            continue
+        ids.append(row.id)
+        corrected = [study.scores("corrected", row.id, task) for task in STUDIED]
+        for variant, scores in {"corrected": corrected, **found}.items():
+            rows.append([f"`{row.id}`", variant, *(spread(s) or "-" for s in scores)])
+        if row.published:
+            rows.append(["", "published, bert-base", *map(_number, row.published)])
+    if not rows:
+        return (
+            "There is no record of another variant than corrected yet: `--preset as-published`.\n"
+        )
+    table = markdown(["row", "variant", *LABELS.values()], rows)
+    return table + "\n" + "".join(sources(study, v, ids) for v in ["corrected", *others])
+
+
+def costs_table(study: Study, variant: str = "corrected") -> str:
+    """What each method costs on its last stage: parameters, time, memory; sums over tasks."""
+    rows, ids = [], []
+    for row in BY_ID.values():
+        lasts, chains = [], defaultdict(list)
+        for task in STUDIED:
+            for stages in study.results(variant, row.id, task)[:1]:
+                lasts.append(stages[-1])
+                chains[task] = stages
+        if not lasts:
+            continue
+        ids.append(row.id)
+        before = {id(r): r["seconds"] for stages in chains.values() for r in stages[:-1]}
+        rows.append([
+            f"`{row.id}`",
+            f"{lasts[0]['parameters']['trained']:,}",
+            f"{sum(r['seconds'] for r in lasts):.0f}",
+            f"{sum(before.values()):.0f}",
+            f"{1000 * sum(r['seconds'] for r in lasts) / sum(r['steps'] for r in lasts):.0f}",
+            f"{max(r['peak_memory_mb'] for r in lasts):.0f}",
+        ])  # fmt: skip
+    if not rows:
+        return NOTHING
+    header = ["row", "parameters trained", "seconds, last stages", "seconds, stages before",
+              "ms a step", "peak memory, MB"]  # fmt: skip
+    note = (
+        "Seconds are the sum over the tasks with the first seed, scoring of the development sets "
+        f"included; stages before are shared with other rows. {_machines(study, ids, variant)}\n"
+    )
+    return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
+
+
+def worst_table(study: Study, row: str | None, variant: str = "corrected") -> str:
+    """The most confidently wrong answers, by id: no sentence, for data sets are not ours to give."""
+    if row is None:
+        return NOTHING
+    rows = []
+    for task in STUDIED:
+        for stages in study.results(variant, row, task)[:1]:
+            for wrong in stages[-1]["analysis"][task]["worst"][:5]:
+                sure = f"{wrong['probability']:.3f}" if "probability" in wrong else "-"
+                label, answer = (_named(task, wrong[key]) for key in ("label", "answer"))
+                rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, sure])
+    header = ["task", "id", "label", "answer", "probability"]
+    return markdown(header, rows) + "\n" + sources(study, variant, [row])
+
+
+def notes(study: Study) -> str:
+    """What was run: commands, and what differs from the published settings."""
+    scale = SCALES[study.settings["scale"]]
+    lines = [f"Scale `{scale.name}`: {scale.note}.\n"]
+    for plan in study.plans:
+        rows = list(dict.fromkeys(result["row"] for result in plan["results"]))
+        seeds = len({result["seed"] for result in plan["results"]})
+        every = set(BY_ID) <= set(rows)
+        preset, *names = plan["variant"].split("+")
+        command = ["minbert study run", *([] if every else rows), f"--scale {scale.name}",
+                   f"--preset {preset}", *(f"--deviations {' '.join(names)}" for _ in names[:1]),
+                   f"--backbone {study.settings['backbone']}",
+                   f"--data-dir {study.settings['data_dir']}", f"--seeds {seeds}"]  # fmt: skip
+        done = sum(result["stages"][-1] in study.stages for result in plan["results"])
+        lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
+    commits = sorted({(r["commit"] or "unknown")[:7] for r in study.stages.values()})
+    names = list(study.stages)
+    lines.append(f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
+                 f"{len(names)} records has its settings, seed, commit and versions.\n")  # fmt: skip
+    return "".join(lines)
+
+
+def sources(study: Study, variant: str, rows: Sequence[str]) -> str:
+    """The records behind a table or figure, folded away."""
+    names = study.names(variant, rows)
+    links = ", ".join(f"[{name}]({study.link(name)})" for name in names)
+    return (
+        f"\n<details><summary>{len(names)} records ({variant})</summary>\n\n{links}\n\n</details>\n"
+    )
+
+
+def results_table(records: Mapping[str, Record]) -> str:
+    """The README's table: a row for each experiment, runs that differ in their seed together.
+
+    A cell is the mean over seeds, with ± the standard deviation where there are several.
+    """
+    experiments: dict[str, list[str]] = defaultdict(list)
+    for name in records:
+        experiments[name.rpartition("-")[0]].append(name)
+    tasks = [name for name in TASKS if any(name in record["dev"] for record in records.values())]
+    header = [
+        "experiment",
+        *(f"{name.upper()} {TASKS[name].metrics[0]}" for name in tasks),
+        "epochs",
+        "seconds",
+        "records",
+    ]
+    rows = []
+    for experiment, names in experiments.items():
+        runs = [records[name] for name in names]
+        cells = [experiment]
+        for task in tasks:
+            metric = TASKS[task].metrics[0]
+            cells.append(spread([run["dev"][task][metric] for run in runs if task in run["dev"]]))
+        cells.append(str(runs[0]["config"]["epochs"]))
+        cells.append(f"{mean(run['seconds'] for run in runs):.0f}")
+        cells.append(", ".join(f"[{n.rpartition('-')[2]}](records/{n}.json)" for n in names))
+        rows.append(cells)
+    return markdown(header, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _named(task: str, value: float) -> str:
+    classes = TASKS[task].classes
+    return classes[int(value)] if classes else f"{value:.1f}"
+
+
+def _machines(study: Study, rows: Sequence[str] | None, variant: str | None) -> str:
+    names = list(study.stages) if rows is None else study.names(variant, rows)
+    found = sorted(
+        {f"{study.stages[n]['device']}, {study.stages[n]['threads']} thread"
+         + "s" * (study.stages[n]["threads"] > 1) for n in names}
+    )  # fmt: skip
+    return f"Device: {'; '.join(found)}."
