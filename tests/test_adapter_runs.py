@@ -63,7 +63,7 @@ NAMES = pytest.mark.parametrize("name", EXTENSIONS)
 
 @NAMES
 def test_only_what_is_named_and_the_heads_change(folder, name):
-    trainer = make_trainer(settings(folder, name))
+    trainer = make_trainer(settings(folder, name, epochs=1))
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
     trainer.fit()
     changed = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
@@ -99,7 +99,7 @@ def test_a_loaded_run_scores_as_it_did(runs, name):
         assert found[task].metrics == pytest.approx(metrics, abs=1e-6)
 
 
-@NAMES
+@pytest.mark.parametrize("name", ["lora", "bitfit"])
 def test_a_run_that_was_cut_short_and_resumed_is_the_same(folder, runs, name, monkeypatch):
     step, calls = Trainer._step, itertools.count()
 
@@ -118,14 +118,14 @@ def test_a_run_that_was_cut_short_and_resumed_is_the_same(folder, runs, name, mo
     assert all(torch.equal(tensors[key], wanted[key]) for key in wanted)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora"])
-def test_layouts_and_gradient_checkpointing_train_the_same(folder, name):
+def test_layouts_and_gradient_checkpointing_train_the_same(folder):
     """In float64, and without dropout, which draws numbers in another order."""
-    extension = replace(EXTENSIONS[name], dropout=0.0)
+    extension = replace(EXTENSIONS["lora"], dropout=0.0, dora=True)
     changes = [{}, {"layout": "padded"}, {"gradient_checkpointing": True}]
     found = []
     for change in changes:
-        trainer = make_trainer(config(folder, extensions=(extension,), **change), torch.float64)
+        change = {"tasks": ("sst",), "extensions": (extension,), **change}
+        trainer = make_trainer(config(folder, **change), torch.float64)
         trainer.fit()
         found.append(weights(trainer))
     for other in found[1:]:
@@ -197,7 +197,7 @@ def test_settings_are_flags():
     assert chosen("--ia3.targets value") == (IA3(targets=("value",)),)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 4, 8])
+@pytest.mark.parametrize("rank", [1, 4])
 def test_lora_of_the_published_study_is_a_setting(folder, rank):
     """Every linear map and embedding, with s = 1 / r."""
     encoder = load_backbone(folder / "backbone").encoder

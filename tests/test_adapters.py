@@ -89,10 +89,11 @@ def encoder(odd):
 
 
 def batch(config, lengths=(9, 4, 12), seed=0):
-    """input_ids, attention_mask, token_type_ids; each real token is none of padding."""
+    """input_ids, attention_mask, token_type_ids; one real token is [PAD], which learns nothing."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(8, config.vocab_size, (len(lengths), max(lengths)), generator=generator)
     types = torch.randint(config.type_vocab_size, ids.shape, generator=generator)
+    ids[0, 3] = config.pad_token_id
     mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
     return ids * mask + config.pad_token_id * ~mask, mask.long(), types * mask
 
@@ -176,8 +177,7 @@ def test_merged_weights_are_pefts(twins, odd):
     }
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_packed_batches_and_gradient_checkpointing_give_the_same(twins, odd, checkpointing):
+def test_packed_batches_and_gradient_checkpointing_give_the_same(twins, odd):
     ours, _ = twins
     ids, mask, types = inputs = batch(odd.ours.encoder.config)
     with torch.random.fork_rng():
@@ -189,7 +189,7 @@ def test_packed_batches_and_gradient_checkpointing_give_the_same(twins, odd, che
         backward(want)
         gradients = {name: p.grad for name, p in trained(ours)}
         ours.zero_grad(set_to_none=True)
-        ours.gradient_checkpointing = checkpointing
+        ours.gradient_checkpointing = True
         real = mask.bool()
         packed = ours(
             ids[real], token_type_ids=types[real], layout=Packed(mask.sum(dim=1).tolist())
