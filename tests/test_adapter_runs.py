@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import re
+import runpy
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -217,6 +221,35 @@ def test_lora_of_the_published_study_is_a_setting(folder, rank):
 def test_frozen_does_not_go_with_an_adapter(folder):
     with pytest.raises(ValueError, match="leave out --frozen"):
         make_trainer(config(folder, frozen=True, extensions=(LoRA(),)))
+
+
+# What the documentation says is so
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "extensions" / "adapters.md"
+
+
+def test_the_documents_commands_parse_and_its_python_runs(tmp_path, monkeypatch):
+    text = DOCUMENT.read_text(encoding="utf-8")
+    commands = re.findall(r"^minbert (.*?)(?:#.*)?$", text, flags=re.MULTILINE)
+    assert len(commands) > 5 and all(parse(shlex.split(command)) for command in commands)
+    monkeypatch.chdir(tmp_path)
+    trained = []
+    monkeypatch.setattr(training, "train", trained.append)
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        exec(block, {})
+    assert (tmp_path / "my-adapter" / "adapter_config.json").exists()
+    assert trained[0].extensions == (LoRA(rank=4),)
+
+
+@pytest.mark.parametrize("name", ["lora", "bitfit"])
+def test_scripts_run(folder, tmp_path, monkeypatch, capsys, name):
+    script = runpy.run_path(str(DOCUMENT.parents[2] / "scripts" / f"{name}.py"))
+    script["main"](
+        data_dir=folder / "data", backbone=str(folder / "backbone"), epochs=1, out=tmp_path
+    )
+    table = capsys.readouterr().out.split("\n\n")[-1]
+    assert "full fine-tuning" in table and "trainable parameters" in table
+    assert len(list(tmp_path.glob("*/record.json"))) == {"lora": 3, "bitfit": 5}[name]
 
 
 # Tables

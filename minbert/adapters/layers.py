@@ -102,6 +102,8 @@ class LoRA(nn.Module):
         dora: bool = False,
     ) -> None:
         super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, it is {rank}")
         self.rank, self.alpha, self.rank_stabilised = rank, alpha, rank_stabilised
         self.scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
         self.dropout = Dropout(dropout)
