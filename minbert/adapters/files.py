@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, make_lora
+from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder
 from minbert.files import read_json, replacing, write_json
@@ -244,9 +244,8 @@ def _adapter(
     if config["peft_type"] == "IA3" and "ia3_l" in parts:
         adapter = IA3(linear_of(encoder, place), on_input=parts["ia3_l"].size(0) == 1)
     elif config["peft_type"] == "LORA" and any("lora_" in part for part in parts):
-        adapter = make_lora(
-            encoder,
-            place,
+        adapter = lora_kind(encoder, place)(
+            base_of(encoder, place),
             _of_pattern(config.get("rank_pattern"), theirs, config["r"]),
             alpha=_of_pattern(config.get("alpha_pattern"), theirs, config["lora_alpha"]),
             dropout=config.get("lora_dropout") or 0.0,
