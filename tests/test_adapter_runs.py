@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapting import assert_same, batch, outputs
 from helpers import config, make_trainer, tiny, weights, without_seconds
 from peft import LoraConfig, PeftModel, get_peft_model
-from test_adapters import assert_same, batch, outputs
 from transformers import BertModel
 
 from minbert import load_backbone
