@@ -168,7 +168,8 @@ def test_bitfit_beside_lora(encoder):
 MISTAKES = {
     "role": (LoRASettings(targets=("qeury",)), "bert has no role 'qeury'; choose of word_embedd"),
     "whole": (LoRASettings(whole=("head",)), "bert has no role 'head'"),
-    "no target": (LoRASettings(targets=()), "targets is empty"),
+    "no target": (LoRASettings(targets=()), "targets adapts no module; name a role"),
+    "whole alone": (LoRASettings(targets=("pooler",), whole=("pooler",)), "targets adapts no"),
     "rank": (
         LoRASettings(targets=("key",), ranks={"value": 3}),
         "'value' has a rank in ranks and is not",

@@ -205,8 +205,8 @@ def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> No
         raise ValueError(f"{name!r} cannot name an adapter; use letters, digits and _")
     if name in adapter_names(encoder):
         raise ValueError(f"the encoder has an adapter {name!r} already; choose another name")
-    if not adapters:
-        raise ValueError("targets is empty; name at least one role")
+    if all(isinstance(adapter, Whole) for adapter in adapters.values()):
+        raise ValueError("targets adapts no module; name a role that is not trained whole")
     freeze(encoder)
     for place, adapter in adapters.items():
         module = encoder.get_submodule(place)
