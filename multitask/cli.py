@@ -66,9 +66,10 @@ class Train(TrainConfig):
         values = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         config = TrainConfig(**{**values, "extensions": self.chosen()})
         if self.show_groups:
+            from multitask.run import Run
             from multitask.training import describe_groups
 
-            print(describe_groups(config))
+            print(describe_groups(Run.open(self.resume).config() if self.resume else config))
             return
         if self.resume is None:
             _train(config)
