@@ -14,7 +14,7 @@ from multitask.extensions import base
 @pytest.fixture
 def pull(monkeypatch):
     """An extension with settings, registered for one test."""
-    monkeypatch.setattr(base, "EXTENSIONS", dict(base.EXTENSIONS))
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
 
     @base.register("pull")
     @dataclass(frozen=True, kw_only=True)
