@@ -105,9 +105,11 @@ class Train(Training, TrainConfig):
         if not self.show_groups:
             super().run()
             return
+        from multitask.run import Run
         from multitask.training import describe_groups
 
-        print(describe_groups(TrainConfig(**self.values())))
+        resumed = self.resume and Run.open(self.resume).config()
+        print(describe_groups(resumed or TrainConfig(**self.values())))
 
 
 @dataclass(frozen=True, kw_only=True)
