@@ -175,7 +175,7 @@ KILLS = {
                                           "before", False),
     "accumulate: within a group": ("accumulate", LOSS, 20, "before", True),
     "pretrain: in a step": ("pretrain", LOSS, 10, "before", True),
-    "pretrain: before the backbone is written": ("pretrain", "multitask.training.save_pretrained",
+    "pretrain: before the backbone is written": ("pretrain", "multitask.training.save_backbone",
                                                  1, "before", True),
     "from scratch: in the first step": ("from scratch", LOSS, 1, "before", False),
     "from scratch: before the record": ("from scratch", "multitask.training.write_json", 1,
