@@ -3,7 +3,11 @@ out, and what its runs leave behind."""
 
 import json
 import math
+import re
+import runpy
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +27,7 @@ from multitask.extensions import base
 from multitask.heads import loss_sum
 from multitask.run import Run, backbone_of
 
+ROOT = Path(__file__).resolve().parent.parent
 EXACT = {"rtol": 1e-5, "atol": 1e-8}  # weights are float64, and the loss is float32
 
 
@@ -300,6 +305,21 @@ def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folde
     (tmp_path / "text.txt").write_text("ban bet\n" * 60)
     with pytest.raises(ValueError, match="the training rows of mlm are not those"):
         resume(run.folder, progress=False)
+
+
+def test_the_script_compares_with_plain_fine_tuning(folder, tmp_path, monkeypatch, capsys):
+    words = ["--data-dir", folder / "data", "--backbone", folder / "backbone", "--out", tmp_path,
+             "--mlm-epochs", 1, "--epochs", 1]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["further_pretraining.py", *map(str, words)])
+    runpy.run_path(str(ROOT / "scripts" / "further_pretraining.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    for name, run in (("plain", "plain"), ("further pre-trained", "further")):
+        score = Run(tmp_path / run).record()["score"]
+        assert re.search(rf"^{name} +{score:.3f} +\d+$", out, flags=re.MULTILINE)
+    before, after = (Run(tmp_path / "mlm").record()[k]["mlm"] for k in ("before", "dev"))
+    assert f"{before['perplexity']:.1f} before, {after['perplexity']:.1f} after" in out
+    source = Run(tmp_path / "further").record()["backbone"]["source"]
+    assert source == str(tmp_path / "mlm" / "backbone")
 
 
 # Extensions
