@@ -84,6 +84,8 @@ class Encoder(nn.Module, ABC):
     """Name in hub checkpoints of a copy that this encoder ties -> the name of its original."""
     PREFIX: ClassVar[str]
     """What hub checkpoints put before the encoder's names when a head is in the file too."""
+    OUTSIDE: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names in hub checkpoints that never have the prefix."""
     DROPPED: ClassVar[Mapping[str, str]]
     """Beginning of a name in hub checkpoints that loading leaves out -> why."""
     ROLES: ClassVar[Mapping[str, str]]
