@@ -153,21 +153,17 @@ class Tokenizer:
         """Write tokenizer.json and tokenizer_config.json, and for WordPiece vocab.txt, as
         transformers reads them."""
         write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
-        if isinstance(self.fast.model, WordPiece):
-            by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
-            write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
-            own = {"tokenizer_class": "BertTokenizer"}
-        else:
-            own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         special = dict(zip(names, SPECIAL_TOKENS, strict=True))
         kept = {k: v for k, v in self.settings.items() if isinstance(v, str | int | type(None))}
-        write_json(
-            folder / "tokenizer_config.json",
-            {**own, **kept, **special, **self._normalizer()},
-        )
+        if isinstance(self.fast.model, WordPiece):
+            by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
+            write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
+            settings = {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()}
+        else:
+            own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
+            settings = {**own, **kept, **special}
+        write_json(folder / "tokenizer_config.json", settings)
 
     def _normalizer(self) -> dict[str, bool | None]:
-        if not isinstance(self.fast.normalizer, BertNormalizer):
-            return {}
         return {k: getattr(self.fast.normalizer, own, False) for k, own in NORMALIZER.items()}

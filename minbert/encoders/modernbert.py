@@ -89,11 +89,16 @@ class ModernBertConfig(EncoderConfig):
     """[SEP]."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "tiny": dict(hidden_size=128, num_layers=4, num_heads=2, intermediate_size=192),
-        "mini": dict(hidden_size=256, num_layers=6, num_heads=4, intermediate_size=384),
-        "small": dict(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=768),
-        "base": dict(hidden_size=768, num_layers=22, num_heads=12, intermediate_size=1152),
-        "large": dict(hidden_size=1024, num_layers=28, num_heads=16, intermediate_size=2624),
+        "tiny": {"hidden_size": 128, "num_layers": 4, "num_heads": 2, "intermediate_size": 192},
+        "mini": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "intermediate_size": 384},
+        "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "intermediate_size": 768},
+        "base": {"hidden_size": 768, "num_layers": 22, "num_heads": 12, "intermediate_size": 1152},
+        "large": {
+            "hidden_size": 1024,
+            "num_layers": 28,
+            "num_heads": 16,
+            "intermediate_size": 2624,
+        },
     }
     """Base and large are the paper's; the smaller ones are shapes to train from scratch."""
 
