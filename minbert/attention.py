@@ -67,28 +67,28 @@ def rope_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor
         theta: the base; the larger, the slower the last features turn.
 
     Returns:
-        Two tensors (..., D) in float32, whatever the model computes in: in bfloat16, places beyond
-        256 could not be told apart. Feature i and feature i + D/2 have the same angle.
+        Two tensors (..., D/2) in float32, whatever the model computes in: in bfloat16, places
+        beyond 256 could not be told apart.
     """
     exponents = torch.arange(0, head_size, 2, device=positions.device).float() / head_size
     frequencies = 1.0 / theta**exponents  # (D/2,)
     angles = positions.unsqueeze(-1).float() * frequencies  # (..., D/2)
-    angles = torch.cat([angles, angles], dim=-1)  # (..., D)
     return angles.cos(), angles.sin()
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of features (i, i + D/2) by its token's angle.
+    """Turn each pair of features (x_i, x_{i + D/2}), as a point in the plane, by its angle.
 
     The dot product of a query and a key then depends on the distance of their places alone.
 
     Args:
         x: queries or keys (..., N, D).
-        cos, sin: (..., D), from `rope_angles`.
+        cos, sin: (..., D/2), from `rope_angles`.
     """
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (..., 1, D/2): the same in every head
     first, second = x.chunk(2, dim=-1)  # (..., N, D/2)
-    turned = torch.cat([-second, first], dim=-1)  # x after a quarter turn
-    return (x * cos.unsqueeze(-2) + turned * sin.unsqueeze(-2)).to(x.dtype)  # (..., N, D)
+    turned = (first * cos - second * sin, first * sin + second * cos)
+    return torch.cat(turned, dim=-1).to(x.dtype)  # (..., N, D)
 
 
 # Local attention
@@ -302,20 +302,25 @@ class Packed(Layout):
         self.cells, self.real = torch.cat(cells), torch.cat(real)
         self.home = torch.empty(self.shape, dtype=torch.long)
         self.home[self.cells[self.real]] = self.real.nonzero().squeeze(1)
+        self._in_order = torch.equal(self.cells, torch.arange(self.shape[0]))
 
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
         sizes = [rows * width for rows, width in self._rectangles]
         by_rectangle = zip(
             self._rectangles,
             self.real.split(sizes),
-            *(x.index_select(0, self.cells).split(sizes) for x in tokens),
+            *(self._take(x, self.cells).split(sizes) for x in tokens),
             strict=True,
         )
         outputs = [
             attend(*(x.unflatten(0, shape) for x in padded), real.view(shape)).flatten(0, 1)
             for shape, real, *padded in by_rectangle
         ]
-        return torch.cat(outputs).index_select(0, self.home)  # (T, H)
+        return self._take(torch.cat(outputs), self.home)  # (T, H)
+
+    def _take(self, x: Tensor, places: Tensor) -> Tensor:
+        """x[places], which is x where the rectangles hold the tokens as they come."""
+        return x if self._in_order else x.index_select(0, places)
 
     def whole(self) -> Packed:
         one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])

@@ -161,7 +161,7 @@ def dropout_factors(x: Tensor, p: float) -> Tensor:
 # Attention
 
 
-LONG = 1024
+LONG = 256
 """Tokens from which on the S² scores of a sequence are not kept for the backward pass."""
 
 

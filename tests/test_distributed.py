@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import config, tiny, without_seconds
+from test_modernbert import write_modernbert
 from torch import nn
 
 from multitask import distributed, resume, train, training
@@ -30,6 +31,7 @@ ALONE = {
     "accumulate": {"tasks": ("sts",), "batch_size": 3, "accumulate": 3, "batches": "bucketed"},
     "surgery": {"tasks": ("sst", "sts"), "epochs": 1},
     "twice a step": {"tasks": ("sst", "sts"), "epochs": 1},
+    "modernbert": {"tasks": ("sst", "sts"), "pooling": "mean", "epochs": 1},
 }
 """22 rows a task in batches of 8 leave a last batch of 6, and of 9 one of 4: rows 9 to 12 of it
 in batches of 3 leave one row for two or three processes."""
@@ -37,11 +39,15 @@ in batches of 3 leave one row for two or three processes."""
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
+    folder = tiny(tmp_path_factory.mktemp("tiny"))
+    write_modernbert(folder / "modernbert")
+    return folder
 
 
 def settings_of(folder, kind, **changes):
-    return config(folder, **{"lr": 1e-3, "log_every": 4, **ALONE[kind], **changes})
+    backbone = folder / ("modernbert" if kind == "modernbert" else "backbone")
+    settings = {"lr": 1e-3, "log_every": 4, "backbone": str(backbone), **ALONE[kind]}
+    return config(folder, **{**settings, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)
