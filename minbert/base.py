@@ -181,7 +181,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def depths(self) -> list[tuple[str, nn.Module]]:
-        """The encoder's parts from input to output: embeddings, each layer, pooler."""
+        """The encoder's parts from input to output: embeddings, each layer, a final norm, pooler."""
 
 
 E_ = TypeVar("E_", bound=type[Encoder])

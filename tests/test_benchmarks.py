@@ -114,7 +114,8 @@ def test_growth_changes_one_thing_at_a_time(tmp_path):
     assert "layers" in (tmp_path / "growth.svg").read_text()
 
 
-def test_length_measures_both_works_of_both(tmp_path):
+def test_length_measures_both_works_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
     found = list(length.points())
     assert len(set(found)) == len(found) == 10
     for work in length.WORK:

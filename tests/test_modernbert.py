@@ -470,7 +470,7 @@ def test_initial_values_are_those_of_transformers():
 def test_depths_and_roles_hold_every_part(twins):
     encoder = twins[0].encoder
     names = [name for name, _ in encoder.depths()]
-    assert names == ["embeddings", *(f"layer {n}" for n in range(1, 6)), "pooler"]
+    assert names == ["embeddings", *(f"layer {n}" for n in range(1, 6)), "final norm", "pooler"]
     found = [id(p) for _, module in encoder.depths() for p in module.parameters()]
     assert sorted(found) == sorted(id(p) for p in encoder.parameters())
     mapped = {

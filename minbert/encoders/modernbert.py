@@ -354,8 +354,8 @@ class ModernBert(Encoder):
 
     def depths(self) -> list[tuple[str, nn.Module]]:
         layers = [(f"layer {n}", layer) for n, layer in enumerate(self.layers, start=1)]
-        end = nn.ModuleList([self.final_norm, self.pooler])
-        return [("embeddings", self.embeddings), *layers, ("pooler", end)]
+        end = [("final norm", self.final_norm), ("pooler", self.pooler)]
+        return [("embeddings", self.embeddings), *layers, *end]
 
     def initialise(self, module: nn.Module) -> None:
         """Normal(0, initializer_range), cut off, for matrices; LayerNorm the identity.
