@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from minbert.base import Encoder, EncoderOutput
     from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
+    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
 
@@ -24,6 +25,8 @@ _HOMES = {
     "embed": "embedding",
     "Bert": "encoders.bert",
     "BertConfig": "encoders.bert",
+    "ModernBert": "encoders.modernbert",
+    "ModernBertConfig": "encoders.modernbert",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",
@@ -37,6 +40,8 @@ __all__ = [
     "BertConfig",
     "Encoder",
     "EncoderOutput",
+    "ModernBert",
+    "ModernBertConfig",
     "Packed",
     "Padded",
     "Tokenizer",
