@@ -496,17 +496,15 @@ def test_named_sizes_grow_to_those_of_the_paper():
 
 
 @pytest.mark.parametrize("twins", ["odd"], indirect=True)
-def test_gradient_checkpointing_changes_no_number(twins):
-    encoder = twins[0].encoder.train()
-    batch = random_batch()
-    found = []
+def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(twins):
+    encoder = copy.deepcopy(twins[0].encoder).train()
+    calls, found = [], []
+    encoder.layers[1].feed_forward.register_forward_hook(lambda *_: calls.append(1))
     for on in (False, True):
         encoder.gradient_checkpointing = on
-        output, pick = encode(encoder, batch, "packed")
-        outcome = {"last": pick(output.last_hidden_state)}
-        found.append({k: g for k, g in gradients(encoder, outcome).items() if g is not None})
-    encoder.gradient_checkpointing = False
-    encoder.eval()
+        output, _ = encode(encoder, random_batch(), "packed")
+        found.append(gradients(encoder, {"pooled": output.pooler_output}))
+    assert len(calls) == 3
     assert_same_gradients(*found, 1e-6)
 
 
