@@ -113,6 +113,33 @@ class Growth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Length:
+    """Measure how time and memory of ModernBERT grow with the length of a text."""
+
+    threads: int = 2
+    """Threads of each candidate."""
+    repeats: int = 3
+    """Turns of each candidate."""
+    out: Path = RESULTS / "length.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.length import LAYERS, measure, points
+        from minbert.files import write_json
+        from multitask.environment import environment
+
+        found = [
+            measure(work, length, threads=self.threads, repeats=self.repeats)
+            for work, length in tqdm(list(points()), desc="points")
+        ]
+        facts = {**environment(torch.device("cpu")), "threads": self.threads, "layers": LAYERS}
+        write_json(self.out, {**facts, "points": found})
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Draw the README's table and the figures from the results."""
 
@@ -134,6 +161,7 @@ def main() -> None:
     Command = (
         Annotated[Measure, subcommand("run")]
         | Annotated[Growth, subcommand("growth")]
+        | Annotated[Length, subcommand("length")]
         | Annotated[Table, subcommand("table")]
     )
     command = tyro.cli(

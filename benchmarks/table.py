@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth
+from benchmarks import growth, length
 from minbert.files import read_json, replacing, write_text
 from multitask.figures import COLOURS
 from multitask.study.markdown import README, ROOT, put_between
@@ -81,9 +81,10 @@ def put_into_readme() -> Path:
     results = read_json(RESULTS)
     write_text(README, with_speed(README.read_text(encoding="utf-8"), results))
     draw(results)
-    grown = RESULTS.parent / "growth.json"
-    if grown.exists():
-        growth.draw(read_json(grown)["points"], ROOT / "docs" / "growth.svg")
+    for name, one in (("growth", growth), ("length", length)):
+        recorded = RESULTS.parent / f"{name}.json"
+        if recorded.exists():
+            one.draw(read_json(recorded)["points"], ROOT / "docs" / f"{name}.svg")
     return README
 
 

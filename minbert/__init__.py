@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.encoders.convbert import ConvBert, ConvBertConfig
+    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
 
@@ -27,6 +28,8 @@ _HOMES = {
     "BertConfig": "encoders.bert",
     "ConvBert": "encoders.convbert",
     "ConvBertConfig": "encoders.convbert",
+    "ModernBert": "encoders.modernbert",
+    "ModernBertConfig": "encoders.modernbert",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",
@@ -42,6 +45,8 @@ __all__ = [
     "ConvBertConfig",
     "Encoder",
     "EncoderOutput",
+    "ModernBert",
+    "ModernBertConfig",
     "Packed",
     "Padded",
     "Tokenizer",

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, and the two ways in which a batch of sequences can lie in memory.
+"""Scaled dot-product attention, rotary positions, and how a batch of sequences lies in memory.
 
 Only attention mixes tokens, so only attention needs to know where one sequence ends and the next
 begins. A `Layout` answers that, and everything else in an encoder works on any leading dimensions:
@@ -54,6 +54,125 @@ def merge_heads(x: Tensor) -> Tensor:
     batch, num_heads, length, head_size = x.shape
     return x.transpose(1, 2).reshape(batch, length, num_heads * head_size)
 
+
+# Rotary positions
+
+
+def rope_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of p θ^(-2i/D) for each position p and i < D/2: Su et al., arXiv:2104.09864.
+
+    Args:
+        positions: each token's place in its sequence, of any shape (...).
+        head_size: D, even.
+        theta: the base; the larger, the slower the last features turn.
+
+    Returns:
+        Two tensors (..., D/2) in float32, whatever the model computes in: in bfloat16, places
+        beyond 256 could not be told apart.
+    """
+    exponents = torch.arange(0, head_size, 2, device=positions.device).float() / head_size
+    frequencies = 1.0 / theta**exponents  # (D/2,)
+    angles = positions.unsqueeze(-1).float() * frequencies  # (..., D/2)
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of features (x_i, x_{i + D/2}), as a point in the plane, by its angle.
+
+    The dot product of a query and a key then depends on the distance of their places alone.
+
+    Args:
+        x: queries or keys (..., N, D).
+        cos, sin: (..., D/2), from `rope_angles`.
+    """
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (..., 1, D/2): the same in every head
+    first, second = x.chunk(2, dim=-1)  # (..., N, D/2)
+    turned = (first * cos - second * sin, first * sin + second * cos)
+    return torch.cat(turned, dim=-1).to(x.dtype)  # (..., N, D)
+
+
+# Local attention
+
+
+def local_mask(mask: Tensor, window: int) -> Tensor:
+    """Where a token may be attended to: up to `window` places away, |i - j| ≤ w, and real.
+
+    Args:
+        mask: (B, 1, 1, S) bool, True at real tokens.
+        window: w, places on either side.
+
+    Returns:
+        (B, 1, S, S). Each token sees itself, so that padding far from real tokens sees something:
+        the softmax over nothing is not a number, and would spread.
+    """
+    places = torch.arange(mask.size(-1), device=mask.device)
+    distance = (places.unsqueeze(1) - places).abs()  # (S, S)
+    return (distance <= window) & mask | (distance == 0)
+
+
+def local_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, window: int, dropout: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Attention to near tokens (Beltagy et al., 2020, arXiv:2004.05150), step by step.
+
+    As `scaled_dot_product_attention`, with the mask of `local_mask`: all S² scores are computed,
+    and most of them masked.
+    """
+    return scaled_dot_product_attention(query, key, value, local_mask(mask, window), dropout)
+
+
+def local_attention_in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    window: int,
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The context of `local_attention` in time and memory that grow with S, not with S².
+
+    Cut the sequence into blocks of w places. What a block's queries may see lies in the block
+    itself and the two beside it, so each block becomes a short row of a larger batch: w queries,
+    3 w keys.
+
+    Args:
+        query, key, value: (B, N, S, D).
+        mask: (B, 1, 1, S) bool, True at real tokens.
+        window: w, at least 1.
+        attend: attention of (B, N, w, D) to (B, N, 3 w, D) under a mask (B, 1, w, 3 w).
+
+    Returns:
+        (B, N, S, D).
+    """
+    batch, _, length, _ = query.shape
+    blocks = math.ceil(length / window)
+
+    def cut(x: Tensor) -> Tensor:
+        """(B, S, ...) -> (B, blocks, w, ...), the last block filled up with zeros."""
+        padding = [0, 0] * (x.dim() - 2) + [0, blocks * window - length]
+        return nn.functional.pad(x, padding).unflatten(1, (blocks, window))
+
+    def with_neighbours(x: Tensor) -> Tensor:
+        """(B, blocks, w, ...) -> (B, blocks, 3 w, ...): the block before, its own, the next."""
+        x = nn.functional.pad(x, [0, 0] * (x.dim() - 2) + [1, 1])
+        return torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], dim=2)
+
+    def as_batch(x: Tensor) -> Tensor:
+        """(B, blocks, w, N, D) -> (B * blocks, N, w, D)."""
+        return x.flatten(0, 1).transpose(1, 2)
+
+    queries = as_batch(cut(query.transpose(1, 2)))
+    keys, values = (as_batch(with_neighbours(cut(x.transpose(1, 2)))) for x in (key, value))
+    real = with_neighbours(cut(mask[:, 0, 0])).flatten(0, 1)  # (B * blocks, 3 w)
+    places = torch.arange(3 * window, device=mask.device)
+    distance = (places[window : 2 * window].unsqueeze(1) - places).abs()  # (w, 3 w)
+    allowed = (distance <= window) & real[:, None, None, :] | (distance == 0)
+    context = attend(queries, keys, values, allowed)  # (B * blocks, N, w, D)
+    context = context.transpose(1, 2).unflatten(0, (batch, blocks)).flatten(1, 2)
+    return context[:, :length].transpose(1, 2)
+
+
+# Layouts
 
 Attend = Callable[..., Tensor]
 """attend(*tokens each (B, S, ...), mask (B, S) or None) -> (B, S, H)"""
@@ -183,20 +302,25 @@ class Packed(Layout):
         self.cells, self.real = torch.cat(cells), torch.cat(real)
         self.home = torch.empty(self.shape, dtype=torch.long)
         self.home[self.cells[self.real]] = self.real.nonzero().squeeze(1)
+        self._in_order = torch.equal(self.cells, torch.arange(self.shape[0]))
 
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
         sizes = [rows * width for rows, width in self._rectangles]
         by_rectangle = zip(
             self._rectangles,
             self.real.split(sizes),
-            *(x.index_select(0, self.cells).split(sizes) for x in tokens),
+            *(self._take(x, self.cells).split(sizes) for x in tokens),
             strict=True,
         )
         outputs = [
             attend(*(x.unflatten(0, shape) for x in padded), real.view(shape)).flatten(0, 1)
             for shape, real, *padded in by_rectangle
         ]
-        return torch.cat(outputs).index_select(0, self.home)  # (T, H)
+        return self._take(torch.cat(outputs), self.home)  # (T, H)
+
+    def _take(self, x: Tensor, places: Tensor) -> Tensor:
+        """x[places], which is x where the rectangles hold the tokens as they come."""
+        return x if self._in_order else x.index_select(0, places)
 
     def whole(self) -> Packed:
         one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])

@@ -25,7 +25,7 @@ class EncoderOutput:
     last_hidden_state: Tensor
     """The last layer's output; in a padded batch, look at real tokens only."""
     pooler_output: Tensor | None
-    """tanh(W h_[CLS] + b), (B, H), where the encoder has a pooler."""
+    """The pooler's vector for each sequence, (B, H), where the encoder has one."""
     layout: Layout
     """Where the tokens of each sequence lie; `layout.mean(last_hidden_state)` pools them."""
     hidden_states: tuple[Tensor, ...] | None = None
@@ -97,6 +97,8 @@ class Encoder(nn.Module, ABC):
     """Name in hub checkpoints of a copy that this encoder ties -> the name of its original."""
     PREFIX: ClassVar[str]
     """What hub checkpoints put before the encoder's names when a head is in the file too."""
+    OUTSIDE: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names in hub checkpoints that never have the prefix."""
     DROPPED: ClassVar[Mapping[str, str]]
     """Beginning of a name in hub checkpoints that loading leaves out -> why."""
     ROLES: ClassVar[Mapping[str, str]]
@@ -199,7 +201,8 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def depths(self) -> list[tuple[str, nn.Module]]:
-        """The encoder's parts from input to output: embeddings, each layer, pooler."""
+        """The encoder's parts from input to output, as in embeddings, each layer, pooler; each is a
+        module that is called."""
 
 
 E_ = TypeVar("E_", bound=type[Encoder])

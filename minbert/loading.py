@@ -376,7 +376,8 @@ def save_pretrained(
     model = nn.ModuleDict({"encoder": encoder} | ({"mlm_head": mlm_head} if mlm_head else {}))
     tensors = {}
     for ours, theirs in hub_names(model).items():
-        prefix = encoder.PREFIX if mlm_head and ours.startswith("encoder.") else ""
+        inside = ours.startswith("encoder.") and not theirs.startswith(encoder.OUTSIDE)
+        prefix = encoder.PREFIX if mlm_head and inside else ""
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -26,7 +26,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from minbert.attention import scaled_dot_product_attention
+from minbert.attention import (
+    local_attention_in_blocks,
+    local_mask,
+    scaled_dot_product_attention,
+)
 
 Route = Literal["auto", "plain", "blas", "onednn"]
 
@@ -163,17 +167,48 @@ def dropout_factors(x: Tensor, p: float) -> Tensor:
 # Attention
 
 
+LONG = 256
+"""Tokens from which on the S² scores of a sequence are not kept for the backward pass."""
+
+
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: nn.Module
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: nn.Module,
+    *,
+    window: int | None = None,
 ) -> Tensor:
     """The context of `scaled_dot_product_attention`, (B, N, S, D), without its probabilities.
 
-    PyTorch's kernel computes it piece by piece, and never holds all S² scores. On a CPU it knows no
-    dropout, and its gradient is off by 2e-5, so there it serves inference alone.
+    Args:
+        query, key, value, mask, dropout: as there; with a window, mask is (B, 1, 1, S).
+        window: attend to this many places on either side only, as `local_attention` does; long
+            sequences are cut into blocks.
+    """
+    length = query.size(-2)
+    attend = functools.partial(_attention, dropout=dropout, long=length >= LONG)
+    if window is None or window >= length - 1:
+        return attend(query, key, value, mask)
+    if current_route() != "plain" and length > 4 * window:
+        return local_attention_in_blocks(query, key, value, mask, window, attend)
+    return attend(query, key, value, local_mask(mask, window))
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: nn.Module, long: bool
+) -> Tensor:
+    """By PyTorch's kernel where that serves, which never holds all S² scores, else step by step.
+
+    On a CPU the kernel knows no dropout, and its gradient is a few times further off than the plain
+    one's (2e-5 for MiniLM), so there it serves inference, and training on long sequences.
     """
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-    inference = p == 0 and not (torch.is_grad_enabled() and query.requires_grad)
-    known = isinstance(dropout, nn.Dropout) and (inference or query.device.type == "cuda")
+    inference = not (torch.is_grad_enabled() and query.requires_grad)
+    known = isinstance(dropout, nn.Dropout) and (
+        query.device.type == "cuda" or (p == 0 and (inference or long))
+    )
     if known and current_route() != "plain":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
     return scaled_dot_product_attention(query, key, value, mask, dropout)[0]

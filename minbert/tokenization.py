@@ -1,7 +1,8 @@
-"""WordPiece tokenization (Wu et al., 2016) through the `tokenizers` library.
+"""Text to tokens through the `tokenizers` library: WordPiece (Wu et al., 2016) as BERT has it, or
+what else a tokenizer.json describes, such as ModernBERT's byte-level BPE (Sennrich et al., 2016).
 
-[CLS] text [SEP] for one text, [CLS] first [SEP] second [SEP] for a pair; segment ids are 0 up to
-the first [SEP] and 1 after it.
+[CLS] text [SEP] for one text, [CLS] first [SEP] second [SEP] for a pair; BERT's segment ids are 0
+up to the first [SEP] and 1 after it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 
 from minbert.files import read_json, write_json, write_text
@@ -24,6 +26,8 @@ NORMALIZER = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 """What tokenizer_config.json says about normalizing -> the normalizer's own name for it."""
+MODEL_INPUTS = ["input_ids", "attention_mask"]
+"""What transformers is to pass to an encoder without segments."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +155,20 @@ class Tokenizer:
         return [self.fast.id_to_token(i) for i in ids]
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, vocab.txt and tokenizer_config.json, as transformers reads them."""
+        """Write tokenizer.json and tokenizer_config.json, and for WordPiece vocab.txt, as
+        transformers reads them."""
         write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
-        by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
-        write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         special = dict(zip(names, SPECIAL_TOKENS, strict=True))
         kept = {k: v for k, v in self.settings.items() if isinstance(v, str | int | type(None))}
-        write_json(
-            folder / "tokenizer_config.json",
-            {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()},
-        )
+        if isinstance(self.fast.model, WordPiece):
+            by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
+            write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
+            settings = {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()}
+        else:
+            own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
+            settings = {**own, **kept, **special}
+        write_json(folder / "tokenizer_config.json", settings)
 
     def _normalizer(self) -> dict[str, bool | None]:
         return {k: getattr(self.fast.normalizer, own, False) for k, own in NORMALIZER.items()}

@@ -189,8 +189,8 @@ class TrainConfig(RunConfig):
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
-    """What stands for a sequence: BERT's pooler on [CLS] (other encoders have none), [CLS] itself,
-    or the tokens' mean or maximum."""
+    """What stands for a sequence: the encoder's pooler where it has one (BERT's is on [CLS]), [CLS]
+    itself, or the tokens' mean or maximum."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
     head_size: int = 256

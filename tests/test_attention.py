@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from minbert import Packed, Padded
+from minbert import Packed, Padded, quick
 from minbert.attention import (
+    apply_rope,
     groups_of_equal_length,
+    local_attention,
+    local_attention_in_blocks,
     merge_heads,
+    rope_angles,
     scaled_dot_product_attention,
     split_heads,
 )
@@ -119,6 +124,150 @@ def test_a_head_is_a_slice_of_the_features():
     for head in range(5):
         assert torch.equal(heads[:, head], x[:, :, 6 * head : 6 * head + 6])
     assert torch.equal(merge_heads(heads), x)
+
+
+# Rotary positions
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 50.0])
+def test_rope_turns_pairs_of_features_like_complex_numbers(theta):
+    """Feature i and i + D/2 are the parts of a complex number times exp(i p θ^(-2i/D))."""
+    x, positions = seeded(3, 7, 2, 10), torch.arange(21).view(3, 7)
+    cos, sin = rope_angles(positions, 10, theta)
+    assert cos.shape == sin.shape == (3, 7, 5) and cos.dtype == torch.float32
+    pairs = x.numpy()[..., :5] + 1j * x.numpy()[..., 5:]
+    angles = positions.numpy()[..., None, None] * theta ** (-2 * np.arange(5) / 10)
+    turned = pairs * np.exp(1j * angles)
+    want = np.concatenate([turned.real, turned.imag], axis=-1)
+    np.testing.assert_allclose(apply_rope(x, cos, sin), want, rtol=0, atol=1e-5)
+
+
+def test_rope_makes_scores_depend_on_distances_alone():
+    query, key = seeded(1, 8, seed=1), seeded(1, 8, seed=2)
+    places = torch.arange(40)
+    cos, sin = rope_angles(places, 8, 100.0)
+    scores = (
+        apply_rope(query.expand(40, 1, 8), cos, sin).squeeze(1)
+        @ apply_rope(key.expand(40, 1, 8), cos, sin).squeeze(1).T
+    )
+    for distance in (-30, -1, 0, 1, 25):
+        line = scores.diagonal(distance)
+        torch.testing.assert_close(line, line[:1].expand_as(line), rtol=0, atol=1e-5)
+    assert not torch.allclose(scores[0, 1], scores[0, 2])
+    assert torch.equal(apply_rope(query[:, None], cos[:1], sin[:1])[:, 0], query), (
+        "place 0 turns by nothing"
+    )
+
+
+def test_rope_keeps_a_dtype_and_computes_in_float32():
+    """Near 8,192 neighbouring places have one bfloat16 number, and still different angles."""
+    cos, sin = rope_angles(torch.tensor([8000, 8001]), 4, 10_000.0)
+    x = torch.ones(2, 1, 4, dtype=torch.bfloat16)
+    turned = apply_rope(x, cos, sin)
+    assert turned.dtype == torch.bfloat16
+    torch.testing.assert_close(turned, apply_rope(x.float(), cos, sin).bfloat16(), rtol=0, atol=0)
+    assert not torch.equal(turned[0], turned[1])
+
+
+# Local attention
+
+
+def local_inputs(lengths, size=5, dtype=torch.float64):
+    tokens = [
+        seeded(len(lengths), 2, max(lengths), size, seed=n, dtype=dtype).requires_grad_()
+        for n in range(3)
+    ]
+    return tokens, mask_of(lengths)[:, None, None, :]
+
+
+@pytest.mark.parametrize("window", [1, 4, 50])
+def test_local_attention_equals_the_formula_in_numpy(window):
+    lengths = [9, 20, 1]
+    tokens, mask = local_inputs(lengths)
+    context, maps = local_attention(*tokens, mask, window, nn.Identity())
+    query, key, value = (x.detach().numpy() for x in tokens)
+    for row, length in enumerate(lengths):
+        for place in range(length):
+            near = slice(max(0, place - window), min(length, place + window + 1))
+            scores = np.einsum("nd,nkd->nk", query[row, :, place], key[row, :, near]) / 5**0.5
+            chances = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+            want = np.einsum("nk,nkd->nd", chances, value[row, :, near])
+            np.testing.assert_allclose(context[row, :, place].detach(), want, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(maps[row, :, place, near].detach(), chances, atol=1e-12)
+            assert maps[row, :, place].sum().item() == pytest.approx(2), "nothing further away"
+
+
+def step_by_step(*inputs):
+    return scaled_dot_product_attention(*inputs, nn.Identity())[0]
+
+
+@pytest.mark.parametrize("lengths", [[1], [8], [9, 3], [40, 17, 1], [64], [65, 2]], ids=str)
+@pytest.mark.parametrize("window", [1, 4, 8, 100])
+def test_local_attention_in_blocks_equals_the_plain_one(lengths, window):
+    """Padding too, as far as numbers: it may not spread what is not one."""
+    tokens, mask = local_inputs(lengths)
+    real = mask_of(lengths)[:, None, :, None]
+    plain = local_attention(*tokens, mask, window, nn.Identity())[0]
+    blocks = local_attention_in_blocks(*tokens, mask, window, step_by_step)
+    assert plain.isfinite().all() and blocks.isfinite().all()
+    torch.testing.assert_close(blocks * real, plain * real, rtol=0, atol=1e-12)
+    weights = seeded(*plain.shape, seed=3) * real
+    for got, want in zip(
+        torch.autograd.grad((blocks * weights).sum(), tokens),
+        torch.autograd.grad((plain * weights).sum(), tokens),
+    ):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [12, 300, 1100])
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.0), nn.Identity()], ids=["kernel", "steps"])
+def test_the_quick_local_attention_equals_the_plain_one(length, dropout):
+    """In blocks by PyTorch's kernel, and step by step where that does not know the dropout."""
+    tokens, mask = local_inputs([length, length // 2], size=8, dtype=torch.float32)
+    real = mask_of([length, length // 2])[:, None, :, None]
+    weights = seeded(*tokens[0].shape, seed=3, dtype=torch.float32) * real
+    found = []
+    for route in ("plain", "blas"):
+        with quick.route_of(route):
+            context = quick.attention(*tokens, mask, dropout, window=5) * real
+        found.append([context, *torch.autograd.grad((context * weights).sum(), tokens)])
+    for got, want in zip(*found):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+def test_dropout_of_local_attention_falls_on_its_probabilities():
+    tokens, mask = local_inputs([2000], size=8)
+    value = torch.ones_like(tokens[2])
+    with torch.random.fork_rng(), quick.route_of("blas"):
+        torch.manual_seed(0)
+        context = quick.attention(*tokens[:2], value, mask, nn.Dropout(0.4), window=5)
+    assert context.std() > 0.1, "nothing was dropped"
+    assert context.mean().item() == pytest.approx(1, abs=0.02)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor made meanwhile holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for x in torch.utils._pytree.tree_leaves(result):
+            if isinstance(x, torch.Tensor):
+                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
+        return result
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_memory_of_local_attention_grows_with_the_length(rate):
+    largest = []
+    for length in (1024, 2048):
+        tokens, mask = local_inputs([length], dtype=torch.float32)
+        with Largest() as seen, torch.random.fork_rng(), quick.route_of("blas"):
+            quick.attention(*tokens, mask, nn.Dropout(rate), window=8).sum().backward()
+        largest.append(seen.numbers)
+    assert 1.9 < largest[1] / largest[0] < 2.1
+    assert largest[1] < 2048 * 2 * 64
 
 
 # Layouts

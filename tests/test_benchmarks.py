@@ -8,7 +8,7 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import growth, table
+from benchmarks import growth, length, table
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.table import draw, speed_table, with_speed
 from benchmarks.workloads import (
@@ -112,6 +112,20 @@ def test_growth_changes_one_thing_at_a_time(tmp_path):
     line = [{"grows": what, **sizes, "candidates": times} for what, sizes in found]
     growth.draw(line, tmp_path / "growth.svg")
     assert "layers" in (tmp_path / "growth.svg").read_text()
+
+
+def test_length_measures_both_works_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
+    found = list(length.points())
+    assert len(set(found)) == len(found) == 10
+    for work in length.WORK:
+        for candidate in (length.ours, length.theirs):
+            candidate(work, 7, layers=2)()
+    times = {"minbert": {"median": 0.5, "peak_memory_mb": 7}}
+    times["transformers"] = {"median": 0.75, "peak_memory_mb": 9}
+    line = [{"work": work, "length": n, "candidates": times} for work, n in found]
+    length.draw(line, tmp_path / "length.svg")
+    assert "inference" in (tmp_path / "length.svg").read_text()
 
 
 def test_every_workload_has_an_alternative():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import config, contents, pretrain_config, tiny, without_seconds, write_backbone
+from test_modernbert import write_modernbert
 from torch import nn
 
 from minbert import ConvBert
@@ -49,7 +50,10 @@ EXTENDED = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
+    folder = tiny(tmp_path_factory.mktemp("tiny"))
+    write_backbone(folder / "convbert", encoder=ConvBert, embedding_size=12, num_groups=2)
+    write_modernbert(folder / "modernbert")
+    return folder
 
 
 def settings_of(folder, kind, **changes):
@@ -205,12 +209,12 @@ def test_several_processes_train_as_one(folder, alone, kind, count, shard):
 
 
 @pytest.mark.parametrize("shard", [False, True])
-def test_an_encoder_without_a_pooler_trains_as_one(folder, monkeypatch, shard):
+@pytest.mark.parametrize("encoder, pooling", [("convbert", "cls"), ("modernbert", "mean")])
+def test_other_encoders_train_as_one(folder, monkeypatch, encoder, pooling, shard):
     monkeypatch.setattr(training, "draw_run", lambda run: None)
-    write_backbone(folder / "convbert", encoder=ConvBert, embedding_size=12, num_groups=2)
-    changes = {"backbone": str(folder / "convbert"), "pooling": "cls", "epochs": 1}
+    changes = {"backbone": str(folder / encoder), "pooling": pooling, "epochs": 1}
     expected = train(settings_of(folder, "single", **changes), progress=False).folder
-    out = folder / f"convbert-{shard}"
+    out = folder / f"{encoder}-{shard}"
     codes, said = run_processes(2, folder, "single", {**changes, "out": out, "shard": shard})
     assert codes == [0, 0], said
     assert_same_training(out, expected)

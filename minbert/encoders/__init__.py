@@ -1,9 +1,9 @@
 """One file an encoder; importing this package registers them all."""
 
 from minbert.base import ENCODERS, Encoder
-from minbert.encoders import bert, convbert
+from minbert.encoders import bert, convbert, modernbert
 
-__all__ = ["bert", "convbert", "encoder_class"]
+__all__ = ["bert", "convbert", "encoder_class", "modernbert"]
 
 
 def encoder_class(name: str) -> type[Encoder]:
