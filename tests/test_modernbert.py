@@ -499,7 +499,7 @@ def test_named_sizes_grow_to_those_of_the_paper():
 def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(twins):
     encoder = copy.deepcopy(twins[0].encoder).train()
     calls, found = [], []
-    encoder.layers[1].feed_forward.register_forward_hook(lambda *_: calls.append(1))
+    encoder.layers[1].attention.register_forward_hook(lambda *_: calls.append(1))
     for on in (False, True):
         encoder.gradient_checkpointing = on
         output, _ = encode(encoder, random_batch(), "packed")
