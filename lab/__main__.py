@@ -13,7 +13,9 @@ from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers
 def parser() -> argparse.ArgumentParser:
     """The command line of `minbert lab`."""
     top = argparse.ArgumentParser(
-        prog="minbert lab", description="Exercises: fill in, check, learn."
+        prog="minbert lab",
+        description="Exercises cut out of this library: start a student's copy, check it, get "
+        "hints, grade.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 

@@ -46,8 +46,6 @@ class Launch:
     """The interpreter with its flags, and what wraps it."""
     arguments: Sequence[str] = ("-m", "lab.runner")
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ})
-    options: dict[str, Any] = field(default_factory=dict)
-    """More arguments for Popen."""
 
 
 class Output:
@@ -64,16 +62,17 @@ class Output:
 
 
 def outcomes(
-    launch: Launch, exercises: Sequence[Exercise], output: Output
+    launch: Launch, exercises: Sequence[Exercise], output: Output, *, folder: Path | None = None
 ) -> Iterator[tuple[Exercise, dict[str, Any]]]:
     """Run exercises and give the outcome of each: its cases, and how it ended.
 
     An exercise that hangs or ends the process is given up; the next ones run in a new process.
+    What they give is written into a file in `folder`, by default one for all users.
     """
     left = list(exercises)
     while left:
-        with tempfile.TemporaryDirectory() as folder:
-            results = Path(folder) / "results.jsonl"
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            results = Path(own) / "results.jsonl"
             results.touch()
             for found in _one_process(launch, tuple(left), results, output):
                 yield left.pop(0), found
@@ -93,7 +92,6 @@ def _one_process(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        **launch.options,
     )
     reader = threading.Thread(target=output.drain, args=(process.stdout,), daemon=True)
     reader.start()

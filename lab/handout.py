@@ -52,6 +52,13 @@ def start(
     """
     from lab import golden
 
+    copy(folder, exercises=[e for e in exercises if e not in solved])
+    golden.write(folder / "lab" / "golden", sorted(exercises, key=EXERCISES.index))
+    return folder
+
+
+def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
+    """Write the files of a copy in which these exercises are blank, without expected numbers."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already; choose a new folder for the copy")
     if not (ROOT / "setup.sh").exists():
@@ -64,10 +71,7 @@ def start(
     for name, changes in CHANGES.items():
         _change(folder / name, changes)
     for exercise in exercises:
-        if exercise not in solved:
-            blank(folder, exercise)
-    golden.write(folder / "lab" / "golden", sorted(exercises, key=EXERCISES.index))
-    return folder
+        blank(folder, exercise)
 
 
 def project_files() -> Iterator[Path]:
