@@ -69,7 +69,7 @@ def classifier(draw: Draw) -> Cases:
         heads.train(training)
         yield mode + "five classes (sst)", heads(single, "sst")
         yield mode + "a regression on pairs (sts)", heads(double, "sts")
-    heads = Heads(tasks("sst", "sts"), 4, pair="cosine").eval()
+    heads = draw.fill(Heads(tasks("sst", "sts"), 4, pair="cosine")).eval()
     yield "a cosine's output (sts)", heads(draw.normal(3, 1), "sts")
 
 
