@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
     grade.add_argument("submissions", nargs="+", type=Path, help="folders or zip files")
     grade.add_argument("--out", type=Path, default=Path("results"), help="folder for the results")
+    grade.add_argument("--only", choices=PARTS, help="the part that was set")
+    grade.add_argument("--data-dir", type=Path, help="the tasks' data, to score predictions")
     grade.add_argument("--seed", type=int, help="hidden seed; by default a fresh one")
     grade.set_defaults(run=run_grade)
     return top
@@ -84,7 +86,13 @@ def run_grade(given: argparse.Namespace) -> int:
         from lab import grade
     except ImportError:
         raise ValueError("this is a student's copy; grading needs the project itself") from None
-    grade.grade(given.submissions, given.out, seed=given.seed)
+    grade.grade(
+        given.submissions,
+        given.out,
+        exercises=[e for e in EXERCISES if given.only in (None, e.part)],
+        seed=given.seed,
+        labels=given.data_dir,
+    )
     return 0
 
 

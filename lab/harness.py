@@ -146,6 +146,12 @@ def resolve(target: Target) -> tuple[Any, str, Any]:
     return owner, name, getattr(owner, name)
 
 
+@functools.lru_cache(maxsize=1)
+def project_modules(count: int) -> list[Any]:
+    """The modules with code under test, looked up anew when more modules have been imported."""
+    return [m for key, m in sys.modules.items() if key.partition(".")[0] in PACKAGES]
+
+
 @contextmanager
 def planted(target: Target, function: Callable[..., Any]) -> Iterator[None]:
     """Put a function in a target's place, wherever it has been imported to."""
@@ -156,13 +162,8 @@ def planted(target: Target, function: Callable[..., Any]) -> Iterator[None]:
         if isinstance(original, classmethod):
             function = classmethod(function)
     else:
-        owners += [
-            module
-            for key, module in list(sys.modules.items())
-            if key.partition(".")[0] in PACKAGES
-            and module is not owner
-            and vars(module).get(name) is original
-        ]
+        modules = project_modules(len(sys.modules))
+        owners += [m for m in modules if m is not owner and vars(m).get(name) is original]
     for each in owners:
         setattr(each, name, function)
     try:
