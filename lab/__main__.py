@@ -42,16 +42,17 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--data-dir", type=Path, help="the tasks' data, to score predictions")
     grade.add_argument("--seed", type=int, help="hidden seed; by default a fresh one")
     grade.set_defaults(run=run_grade)
+
+    bundle = commands.add_parser("bundle", help="for teachers: an autograder for Gradescope")
+    bundle.add_argument("path", type=Path, help="zip file to write")
+    bundle.add_argument("--only", choices=PARTS, help="the part that was set")
+    bundle.set_defaults(run=run_bundle)
     return top
 
 
 def run_start(given: argparse.Namespace) -> int:
-    try:
-        from lab import handout
-    except ImportError:
-        raise ValueError(
-            "this is a student's copy; start another from the project itself"
-        ) from None
+    from lab import handout
+
     exercises = tuple(e for e in EXERCISES if given.only in (None, e.part))
     solved = parse_numbers(given.with_solutions) if given.with_solutions else ()
     handout.start(given.folder, exercises=exercises, solved=solved)
@@ -74,7 +75,7 @@ def run_check(given: argparse.Namespace) -> int:
 
 def run_hint(given: argparse.Namespace) -> int:
     exercise = numbered(given.number)
-    print(f"{str(exercise).capitalize()}, hint {given.level} of 3")
+    print(f"{exercise.heading}, hint {given.level} of 3")
     print(f"  {exercise.hints[given.level - 1]}")
     if given.level < 3:
         print(f"More: minbert lab hint {given.number} {given.level + 1}")
@@ -82,10 +83,8 @@ def run_hint(given: argparse.Namespace) -> int:
 
 
 def run_grade(given: argparse.Namespace) -> int:
-    try:
-        from lab import grade
-    except ImportError:
-        raise ValueError("this is a student's copy; grading needs the project itself") from None
+    from lab import grade
+
     grade.grade(
         given.submissions,
         given.out,
@@ -96,9 +95,20 @@ def run_grade(given: argparse.Namespace) -> int:
     return 0
 
 
+def run_bundle(given: argparse.Namespace) -> int:
+    from lab.bundle import bundle
+
+    print(bundle(given.path, only=given.only))
+    return 0
+
+
 def lab(words: Sequence[str]) -> int:
     """Run a command of the lab; gives the exit code."""
     given = parser().parse_args(words)
+    is_copy = not (Path(__file__).parent / "handout.py").exists()
+    if is_copy and given.run in (run_start, run_grade, run_bundle):
+        print("error: this is a student's copy; this takes the project itself", file=sys.stderr)
+        return 2
     try:
         return given.run(given)
     except (ValueError, OSError) as error:

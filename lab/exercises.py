@@ -40,6 +40,10 @@ class Exercise:
     def places(self) -> tuple[Target, ...]:
         return tuple(Target.parse(text) for text in self.targets)
 
+    @property
+    def heading(self) -> str:
+        return f"Exercise {self.number}: {self.title}"
+
     def __str__(self) -> str:
         return f"exercise {self.number}: {self.title}"
 

@@ -234,7 +234,7 @@ def write_results(path: Path, found: Grade, marking: Marking) -> None:
         verdict = found.verdicts.get(exercise.name, Verdict("wrong", "It was not run."))
         tests.append(
             {
-                "name": str(exercise).capitalize(),
+                "name": exercise.heading,
                 "number": str(exercise.number),
                 "score": points_of(exercise, verdict),
                 "max_score": exercise.points,

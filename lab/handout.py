@@ -87,7 +87,7 @@ def project_files() -> Iterator[Path]:
 def blank(root: Path, exercise: Exercise) -> None:
     """Take an exercise's bodies out of a copy; signatures and docstrings stay."""
     lines = [
-        f"# {str(exercise).capitalize()} ({exercise.points} points), README.md#{exercise.name}",
+        f"# {exercise.heading} ({exercise.points} points), README.md#{exercise.name}",
         f'raise NotImplementedError("{exercise}")',
     ]
     for place in exercise.places:

@@ -54,9 +54,9 @@ def close(a: Any, b: Any) -> bool:
     """Whether two numbers are equal within TOLERANCE; not a number equals nothing but itself."""
     if isinstance(a, bool) or isinstance(b, bool) or not _numbers(a, b):
         return type(a) is type(b) and a == b
-    if math.isnan(a) or math.isnan(b):
-        return math.isnan(a) and math.isnan(b)
-    return a == b or abs(a - b) <= TOLERANCE * (1 + abs(b))
+    if math.isfinite(a) and math.isfinite(b):
+        return abs(a - b) <= TOLERANCE * (1 + min(abs(a), abs(b)))
+    return a == b or (math.isnan(a) and math.isnan(b))
 
 
 def same(a: Any, b: Any) -> bool:

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -304,3 +306,31 @@ def test_predictions_that_the_library_writes_are_right_and_scored(tmp_path):
     problems, scores = inspect(submission, SAMPLES)
     assert problems == []
     assert scores == pytest.approx({"sst dev": 1.0, "sts dev": 1.0, "cola dev": 1.0})
+
+
+# The autograder
+
+
+def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
+    """Unpacked, with its own copy of the project; setup.sh is stood for by this environment."""
+    path = tmp_path / "autograder.zip"
+    assert lab(["bundle", str(path), "--only", "optim"]) == 0
+    assert lab(["bundle", str(path)]) == 2  # there already
+    source = tmp_path / "autograder" / "source"
+    with zipfile.ZipFile(path) as archive:
+        executable = {i.filename: i.external_attr >> 16 & 0o111 for i in archive.infolist()}
+        archive.extractall(source)
+    assert executable["run_autograder"] == executable["setup.sh"] == 0o111
+    for name in ("run_autograder", "setup.sh"):
+        subprocess.run(["bash", "-n", source / name], check=True)
+    shutil.copytree(submission, tmp_path / "autograder" / "submission")
+    (source / "project" / "setup.sh").write_text(
+        f'shift; exec {sys.executable} -B -m multitask "$@"\n'
+    )
+    script = (
+        (source / "run_autograder").read_text().replace("/autograder", str(tmp_path / "autograder"))
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "autograder" / "results" / "results.json").read_text())
+    assert results["score"] == sum(e.points for e in EXERCISES if e.part == "optim")

@@ -207,7 +207,7 @@ def test_mistakes_on_the_command_line(words, message, tmp_path, monkeypatch, cap
 
 
 def test_a_copy_makes_no_copies_and_grades_nobody(copy):
-    for words in (["start", "more"], ["grade", "."]):
+    for words in (["start", "more"], ["grade", "."], ["bundle", "x.zip"]):
         done = in_copy(copy, "lab", *words)
         assert done.returncode == 2 and "this is a student's copy" in done.stderr
 
