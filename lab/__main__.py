@@ -123,7 +123,11 @@ def main() -> None:
         sys.exit(lab(words[1:]))
     from multitask.cli import main as minbert
 
-    minbert()
+    try:
+        minbert()
+    except NotImplementedError as error:
+        print(f"error: {error} is still to be written", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ CHANGES = {
     "multitask/config.py": (
         ('route: Literal["auto", "plain", "blas", "onednn"] = "auto"',
          'route: Literal["auto", "plain", "blas", "onednn"] = "plain"'),
+        ('layout: Literal["packed", "padded"] = "packed"',
+         'layout: Literal["packed", "padded"] = "padded"'),
         ('optimizer: Literal["fused", "plain"] = "fused"',
          'optimizer: Literal["fused", "plain"] = "plain"'),
     ),
