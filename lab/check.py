@@ -66,7 +66,8 @@ def outcomes(
 ) -> Iterator[tuple[Exercise, dict[str, Any]]]:
     """Run exercises and give the outcome of each: its cases, and how it ended.
 
-    An exercise that hangs or ends the process is given up; the next ones run in a new process.
+    An exercise that hangs or ends the process is given up; the next ones run in a new process. A
+    process that does not get as far as the first exercise is a ValueError.
     What they give is written into a file in `folder`, by default one for all users.
     """
     left = list(exercises)
@@ -96,7 +97,7 @@ def _one_process(
     reader = threading.Thread(target=output.drain, args=(process.stdout,), daemon=True)
     reader.start()
     cases: list[Any] = []
-    limit, began = START_SECONDS, time.monotonic()
+    started, limit, began = False, START_SECONDS, time.monotonic()
     given = 0
     try:
         with results.open(encoding="utf-8", errors="replace") as lines:
@@ -109,6 +110,7 @@ def _one_process(
                     event, *values = _parse(line)
                     if event == "begin":
                         cases, limit, began = [], launch.seconds, time.monotonic()
+                        started = True
                     elif event == "case":
                         cases.append(values)
                     elif event == "end":
@@ -116,13 +118,20 @@ def _one_process(
                         given, cases = given + 1, []
                         if given == len(exercises):
                             return
+                late = time.monotonic() - began > limit
+                if (ended or late) and not started:
+                    reader.join(timeout=1)
+                    reason = (output.text.strip().splitlines() or ["it took too long"])[-1]
+                    raise ValueError(
+                        f"the checks could not start: {reason}; is all installed? bash setup.sh"
+                    )
                 if ended:
                     text = f"the process ended in the middle (code {process.returncode})"
                     if process.returncode < 0:
                         text += f", by {signal.Signals(-process.returncode).name}"
                     yield {"cases": cases, "error": _error("ended", text)}
                     return
-                if time.monotonic() - began > limit:
+                if late:
                     text = f"no answer within {limit:.0f} seconds; is there an endless loop?"
                     yield {"cases": cases, "error": _error("timeout", text)}
                     return
@@ -136,11 +145,14 @@ def _parse(line: str) -> list[Any]:
     """A line of the results; what the student's code may have written among them is passed over."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [""]
-    shapes = {"begin": 2, "case": 3, "end": 2}
-    fits = isinstance(values, list) and values and shapes.get(str(values[0])) == len(values)
-    return values if fits else [""]
+    match values:
+        case ["begin", str()] | ["case", str(), _] | ["end", None]:
+            return values
+        case ["end", {"type": str(), "message": str(), "where": str() | None}]:
+            return values
+    return [""]
 
 
 def _error(kind: str, message: str) -> dict[str, Any]:

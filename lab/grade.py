@@ -159,7 +159,11 @@ def grade_one(
         output = Output()
         launch = sandboxed(work, scratch, marking, [*hidden, folder / "clean"])
         for exercise, outcome in outcomes(launch, marking.exercises, output, folder=scratch):
-            found.verdicts[exercise.name] = judge(outcome, marking.expected[exercise.name])
+            try:
+                verdict = judge(outcome, marking.expected[exercise.name])
+            except Exception:  # values that no check gives: the submission wrote them itself
+                verdict = Verdict("wrong", "What came out of it cannot be read.")
+            found.verdicts[exercise.name] = verdict
         notes = scratch / "notes"
         if notes.exists():
             tried = notes.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -25,7 +25,7 @@ REFUSED = {
     "uses the network": ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo",
                          "socket.gethostbyname", "socket.gethostbyaddr", "socket.sendmsg"),
     "sends signals": ("os.kill", "os.killpg", "signal.pthread_kill"),
-    "calls C libraries": ("ctypes.dlopen",),
+    "calls C libraries": ("ctypes.dlopen", "ctypes.dlsym"),
     "changes limits": ("resource.setrlimit", "resource.prlimit"),
 }  # fmt: skip
 """What a submission may not do -> the audit events of it."""

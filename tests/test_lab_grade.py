@@ -143,6 +143,24 @@ def test_hanging_and_dying_cost_their_own_exercises_only(submission, marking, tm
     assert "the process ended in the middle" in found.verdicts["weight_decay"].message
 
 
+def test_results_that_a_submission_writes_itself_earn_nothing(submission, marking, tmp_path):
+    lines = [
+        "[" * 100_000,
+        '["end", 5]',
+        '["end", null]',
+        '["begin", "heads"]',
+        "\\0 nonsense",
+        '["case", "split_heads", {"dtype": 1, "shape": 2, "data": 3}]',
+        '["end", null]',
+    ]
+    edit(submission, "attention", "import os, sys",
+         "path = sys.argv[sys.argv.index('--results') + 1]",
+         f"open(path, 'a').write({chr(10).join(['', *lines, ''])!r})", "os._exit(0)")  # fmt: skip
+    found = graded(submission, marking, tmp_path)
+    assert "attention" not in points(found) and "heads" not in points(found)
+    assert found.verdicts["heads"].message == "What came out of it cannot be read."
+
+
 def test_answers_that_were_learnt_by_heart_are_wrong_on_hidden_inputs(marking, tmp_path):
     """A function that returns the expected numbers of the student's own copy."""
     copy = handout.start(tmp_path / "copy", exercises=[BY_NAME["warmup"]])

@@ -176,6 +176,12 @@ def test_the_check_works_where_no_package_imports(copy):
     assert "ZeroDivisionError at minbert/__init__.py:1: division by zero." in done.stdout
 
 
+def test_what_is_not_installed_is_said(made):
+    launch = Launch(made, made / "lab/golden/supplied", python=(sys.executable, "-S", "-B"))
+    with pytest.raises(ValueError, match=r"could not start: .*torch.*bash setup\.sh"):
+        next(outcomes(launch, EXERCISES, Output()))
+
+
 def test_hints_grow_stronger(capsys):
     for level in (1, 2, 3):
         assert lab(["hint", "3", str(level)]) == 0
