@@ -193,5 +193,5 @@ def number(value: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """Text with a full stop at its end, and a capital where it does not begin with a name."""
+    """Text with a full stop at its end."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
