@@ -43,6 +43,11 @@ def scaled_dot_product_attention(
     return dropout(probabilities) @ value, probabilities
 
 
+def key_mask(mask: Tensor) -> Tensor:
+    """(B, S) -> (B, 1, 1, S): real tokens as the keys that any head and query may attend to."""
+    return mask[:, None, None, :]
+
+
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """(B, S, H) -> (B, N, S, D): head n is the n-th slice of D features."""
     batch, length, hidden = x.shape

@@ -15,9 +15,11 @@ MAY_IMPORT = {
     "minbert": set(),
     "optim": set(),
     "data": {"minbert"},
-    "multitask": {"data", "minbert", "optim"},
+    "multitask": {"data", "lab", "minbert", "optim"},
+    "lab": {"data", "minbert", "multitask", "optim"},
 }
-"""Package -> the project's other packages that it may import."""
+"""Package -> the project's other packages that it may import. The command line alone imports lab,
+and lab calls what is to be checked inside functions: see the tests at the end."""
 
 
 @functools.cache
@@ -48,7 +50,7 @@ def dependencies(*tables: str) -> set[str]:
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_the_arrows_between_packages_hold(package):
     files = modules(package)
-    assert len(files) >= {"minbert": 7, "optim": 4, "data": 5, "multitask": 15}[package]
+    assert len(files) >= {"minbert": 7, "optim": 4, "data": 5, "multitask": 15, "lab": 15}[package]
     others = MAY_IMPORT.keys() - {package}
     for path in files:
         wrong = imported(path) & others - MAY_IMPORT[package]
@@ -108,3 +110,22 @@ def test_loading_a_backbone_does_not_import_the_compiler():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_the_command_line_alone_imports_the_lab():
+    users = [path.name for path in modules("multitask") if "lab" in imported(path)]
+    assert users == ["cli.py"]
+
+
+def test_the_lab_starts_on_the_standard_library_alone():
+    code = """
+import sys
+before = set(sys.modules)
+import lab.__main__, lab.check, lab.diagnose, lab.harness, lab.runner, lab.grade, lab.handout
+print(sorted({name.partition(".")[0] for name in sys.modules.keys() - before}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    new = set(ast.literal_eval(done.stdout)) - sys.stdlib_module_names
+    assert new == {"lab"}

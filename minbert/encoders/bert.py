@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.attention import Layout, merge_heads, scaled_dot_product_attention, split_heads
+from minbert.attention import (
+    Layout,
+    key_mask,
+    merge_heads,
+    scaled_dot_product_attention,
+    split_heads,
+)
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.quick import Dropout, Linear, attention
 
@@ -127,7 +133,7 @@ class SelfAttention(nn.Module):
                 split_heads(query, self.num_heads),  # (B, N, S, D)
                 split_heads(key, self.num_heads),
                 split_heads(value, self.num_heads),
-                mask[:, None, None, :],  # (B, 1, 1, S): no query attends to padding
+                key_mask(mask),  # (B, 1, 1, S): no query attends to padding
                 self.dropout,
             )
             if attentions is None:

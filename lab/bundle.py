@@ -1,0 +1,46 @@
+"""`minbert lab bundle`: a zip file that Gradescope takes as an autograder.
+
+Gradescope unpacks it to /autograder/source, runs setup.sh once to make the container, and
+run_autograder for each submission, which it puts into /autograder/submission.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from lab.handout import ROOT, project_files
+
+SETUP = """#!/usr/bin/env bash
+# Makes the container: Python, and what the project needs.
+set -euo pipefail
+apt-get update
+apt-get install -y python3 python3-venv
+bash /autograder/source/project/setup.sh
+"""
+
+RUN = """#!/usr/bin/env bash
+# Grades one submission.
+set -euo pipefail
+cd /autograder/source/project
+bash setup.sh minbert lab grade /autograder/submission --out /autograder/graded{options}
+mkdir -p /autograder/results
+cp /autograder/graded/submission/results.json /autograder/results/results.json
+"""
+
+
+def bundle(path: Path, *, only: str | None = None) -> Path:
+    """Write the zip file; `only` names the part that was set."""
+    if path.exists():
+        raise ValueError(f"{path} is there already; choose another name")
+    options = f" --only {only}" if only else ""
+    lab = sorted((ROOT / "lab").rglob("*.py"))
+    files = dict.fromkeys([*project_files(), *lab, ROOT / "docs" / "assignment.md"])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
+            info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
+            info.external_attr = 0o100755 << 16  # a file that may be run
+            archive.writestr(info, text)
+        for file in files:
+            archive.write(file, f"project/{file.relative_to(ROOT).as_posix()}")
+    return path

@@ -1,0 +1,218 @@
+"""Checks of part 1, BERT. B = 2 sequences, S = 5 tokens, N = 3 heads of D = 4: H = 12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.harness import Draw, check, gradients, mark_dropouts, marked_dropout
+
+B, S, N, D, H = 2, 5, 3, 4, 12
+Cases = Iterator[tuple[str, Any]]
+TRAIN, EVAL = "in train mode: ", "in eval mode: "
+
+
+def tiny_config() -> Any:
+    from minbert.encoders.bert import BertConfig
+
+    return BertConfig(
+        vocab_size=11,
+        hidden_size=H,
+        num_layers=3,
+        num_heads=N,
+        intermediate_size=7,
+        max_positions=9,
+        type_vocab_size=2,
+        layer_norm_eps=0.1,
+    )
+
+
+def prepared(draw: Draw, module: nn.Module) -> nn.Module:
+    """A module with seeded values and marked dropouts."""
+    return mark_dropouts(draw.fill(module))
+
+
+def padding() -> Tensor:
+    """(B, S), False at the second sequence's last two tokens."""
+    return torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+
+
+def modes(module: nn.Module) -> Iterator[str]:
+    """Put a module in eval, then in train mode, and say so."""
+    for mode, training in ((EVAL, False), (TRAIN, True)):
+        module.train(training)
+        yield mode
+
+
+@check("embeddings")
+def embeddings(draw: Draw) -> Cases:
+    from minbert.encoders.bert import Embeddings
+
+    module = prepared(draw, Embeddings(tiny_config()))
+    ids, types = draw.integers(1, 11, B, S), draw.integers(0, 2, B, S)
+    ids[0, 1], types[0] = ids[0, 3], torch.tensor([0, 0, 1, 1, 1])  # one word in two places
+    positions = torch.arange(S).expand(B, S)
+    for mode in modes(module):
+        yield mode + "embeddings of a padded batch", module(ids, types, positions)
+    module.eval()
+    restarted = torch.tensor([0, 1, 2, 0, 1])
+    yield "embeddings of a packed batch", module(ids[0], types[0], restarted)
+
+
+@check("attention_mask")
+def attention_mask(draw: Draw) -> Cases:
+    from minbert.attention import key_mask
+
+    mask = draw.integers(0, 2, B, S).bool()
+    mask[:, 0] = True
+    mask[1, 1] = not mask[0, 1]
+    yield "the mask", key_mask(mask)
+    yield "scores that stay", key_mask(mask).expand(B, N, S, S)
+
+
+@check("attention")
+def attention(draw: Draw) -> Cases:
+    from minbert.attention import scaled_dot_product_attention
+
+    query, key, value = (draw.normal(B, N, S, D, grad=True) for _ in range(3))
+    mask = padding()[:, None, None, :]
+    dropout = marked_dropout()
+    for mode in modes(dropout):
+        context, probabilities = scaled_dot_product_attention(query, key, value, mask, dropout)
+        yield mode + "the context", context
+        yield mode + "the probabilities", probabilities
+    yield "gradients of query, key and value", gradients(context, query, key, value)
+    dropout.eval()
+    yield "without a mask", scaled_dot_product_attention(query, key, value, None, dropout)
+    triangle = torch.ones(S, S, dtype=torch.bool).tril()
+    yield "with a mask (S, S)", scaled_dot_product_attention(query, key, value, triangle, dropout)
+
+
+@check("heads")
+def heads(draw: Draw) -> Cases:
+    from minbert.attention import merge_heads, split_heads
+
+    x = draw.normal(B, S, H)
+    yield "split_heads", split_heads(x, N)
+    yield "split_heads of a transposed tensor's copy", split_heads(x.transpose(0, 1).clone(), N)
+    y = draw.normal(B, N, S, D)
+    yield "merge_heads", merge_heads(y)
+    y = draw.normal(B, S, N, D).transpose(1, 2)  # what split_heads gives: not contiguous
+    yield "merge_heads of what split_heads gives", merge_heads(y)
+
+
+@check("self_attention")
+def self_attention(draw: Draw) -> Cases:
+    from minbert.attention import Padded
+    from minbert.encoders.bert import SelfAttention
+    from minbert.quick import route_of
+
+    module = prepared(draw, SelfAttention(tiny_config()))
+    x, layout = draw.normal(B, S, H), Padded(padding())
+    with route_of("plain"), torch.no_grad():
+        for mode in modes(module):
+            yield mode + "the output", module(x, layout)
+        module.eval()
+        maps: list[Tensor] = []
+        yield "the output with maps", module(x, layout, maps)
+        yield "the maps", maps
+
+
+@check("add_norm")
+def add_norm(draw: Draw) -> Cases:
+    from minbert.encoders.bert import AddNorm
+
+    module = prepared(draw, AddNorm(tiny_config()))
+    residual, output = draw.normal(B, S, H, grad=True), draw.normal(B, S, H, grad=True)
+    for mode in modes(module):
+        found = module(residual, output)
+        yield mode + "the sum, normalised", found
+    yield TRAIN + "gradients of residual and output", gradients(found, residual, output)
+
+
+@check("feed_forward")
+def feed_forward(draw: Draw) -> Cases:
+    from minbert.encoders.bert import FeedForward
+
+    module = prepared(draw, FeedForward(tiny_config()))
+    for name in ("inner", "outer"):
+        getattr(module, name).weight.data *= 2  # far from where tanh and exact GELU meet
+    x = draw.normal(B, S, H, grad=True)
+    yield "the output", module(x)
+    yield "gradients of the input", gradients(module(x), x)
+
+
+@check("layer")
+def layer(draw: Draw) -> Cases:
+    from minbert.attention import Padded
+    from minbert.encoders.bert import BertLayer
+    from minbert.quick import route_of
+
+    module = prepared(draw, BertLayer(tiny_config()))
+    x, layout = draw.normal(B, S, H), Padded(padding())
+    with route_of("plain"), torch.no_grad():
+        for mode in modes(module):
+            yield mode + "the output", module(x, layout)
+        module.eval()
+        module.attention = _Attention()
+        maps: list[Tensor] = []
+        module(x, layout, maps)
+        yield "attention maps that arrived in the list", len(maps)
+
+
+class _Attention(nn.Module):
+    """Stands for the attention where only the list that it is given matters."""
+
+    def forward(self, x: Tensor, layout: Any, attentions: list[Tensor] | None = None) -> Tensor:
+        if attentions is not None:
+            attentions.append(x)
+        return x
+
+
+@check("encoder")
+def encoder(draw: Draw) -> Cases:
+    from minbert.attention import Padded
+    from minbert.encoders.bert import Bert
+    from minbert.quick import route_of
+
+    module = prepared(draw, Bert(tiny_config())).eval()
+    ids, types, layout = draw.integers(1, 11, B, S), draw.integers(0, 2, B, S), Padded(padding())
+    with route_of("plain"), torch.no_grad():
+        states = module.encode(ids, types, layout, None)
+        yield "how many states", len(states)
+        yield "the states, one by one", list(states)
+
+
+@check("pooler")
+def pooler(draw: Draw) -> Cases:
+    from minbert.attention import Packed, Padded
+    from minbert.encoders.bert import Bert
+
+    module = prepared(draw, Bert(tiny_config())).eval()
+    yield "Pooler.forward", module.pooler(draw.normal(B, H))
+    module.pooler = nn.Identity()
+    yield "what Bert.pool hands to the pooler", module.pool(draw.normal(B, S, H), Padded(padding()))
+    yield "the same of a packed batch", module.pool(draw.normal(8, H), Packed([5, 3]))
+
+
+@check("loading")
+def loading(draw: Draw) -> Cases:
+    from minbert.encoders.bert import Bert
+    from minbert.loading import _modern_name, hub_names
+
+    encoder = Bert(tiny_config())
+    yield "names of the encoder", hub_names(nn.ModuleDict({"encoder": encoder}))
+    model = nn.ModuleDict({"encoder": encoder, "mlm_head": encoder.make_mlm_head()})
+    yield "names with the masked-language-model head", hub_names(model)
+    for name in (
+        "pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "embeddings.LayerNorm.gamma",
+        "bert.embeddings.LayerNorm.beta",
+        "embeddings.bert.weight",
+        "embeddings.beta_layer.gamma_weight",
+    ):
+        yield f"_modern_name of {name}", _modern_name(name, "bert.")

@@ -1,0 +1,166 @@
+"""Checks of part 3: pooling, pairs, heads, losses, freezing, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.harness import Draw, check, gradients, mark_dropouts
+
+Cases = Iterator[tuple[str, Any]]
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "four", "five", "six")
+
+
+@check("pooling")
+def pooling(draw: Draw) -> Cases:
+    from minbert.attention import Padded
+
+    x = (draw.normal(2, 5, 4) - 2).requires_grad_()  # mostly negative, as real features may be
+    layout = Padded(torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]))
+    for name in ("mean", "max"):
+        pooled = getattr(layout, name)(x)
+        yield f"the {name}", pooled
+        yield f"gradients of the tokens through the {name}", gradients(pooled, x)
+
+
+@check("pair")
+def pair(draw: Draw) -> Cases:
+    from tokenizers import Tokenizer as Fast
+    from tokenizers.implementations import BertWordPieceTokenizer
+
+    from minbert.tokenization import Tokenizer
+
+    wordpiece = BertWordPieceTokenizer(vocab={word: n for n, word in enumerate(WORDS)})
+    tokenizer = Tokenizer(Fast.from_str(wordpiece.to_str()))
+
+    def text(length: int) -> str:
+        return " ".join(draw.random.choices(WORDS[5:], k=length))
+
+    firsts, seconds = [text(2), text(5)], [text(3), text(1)]
+    for name, options in (
+        ("texts", {}),
+        ("pairs", {"pairs": seconds}),
+        ("pairs, cut to 7 tokens", {"pairs": seconds, "max_length": 7}),
+        ("pairs, after a cut", {"pairs": seconds}),
+    ):
+        found = tokenizer.encode(firsts, **options)
+        yield f"{name}: input_ids", found.input_ids
+        yield f"{name}: token_type_ids", found.token_type_ids
+        yield f"{name}: truncated", found.truncated
+
+
+def tasks(*names: str) -> list[Any]:
+    from data.tasks import get_task
+
+    return [get_task(name) for name in names]
+
+
+@check("classifier")
+def classifier(draw: Draw) -> Cases:
+    from multitask.heads import Heads
+
+    heads = mark_dropouts(draw.fill(Heads(tasks("sst", "sts"), 4, pair="concat", head_size=6)))
+    single, double = draw.normal(3, 4), draw.normal(3, 12)
+    for mode, training in (("in eval mode: ", False), ("in train mode: ", True)):
+        heads.train(training)
+        yield mode + "five classes (sst)", heads(single, "sst")
+        yield mode + "a regression on pairs (sts)", heads(double, "sts")
+    heads = draw.fill(Heads(tasks("sst", "sts"), 4, pair="cosine")).eval()
+    yield "a cosine's output (sts)", heads(draw.normal(3, 1), "sts")
+
+
+@check("compare")
+def compare(draw: Draw) -> Cases:
+    from multitask.heads import compare_concat, compare_cosine
+
+    u, v = draw.normal(3, 4), draw.normal(3, 4)
+    yield "compare_concat", compare_concat(u, v)
+    yield "compare_cosine", compare_cosine(u, v)
+
+
+@check("losses")
+def losses(draw: Draw) -> Cases:
+    from multitask.heads import loss_sum
+
+    classes, binary, regression = tasks("sst", "para", "sts")
+    cases: list[tuple[str, Any, Tensor, Tensor]] = [
+        ("classes", classes, draw.normal(4, 5, grad=True), draw.integers(0, 5, 4).float()),
+        ("binary", binary, draw.normal(4, 1, grad=True), torch.tensor([0.0, 1.0, 1.0, 0.0])),
+        ("regression", regression, draw.normal(4, 1, grad=True), draw.normal(4)),
+    ]
+    for name, task, outputs, labels in cases:
+        loss = loss_sum(task, outputs, labels)
+        yield f"{name}: the loss", loss
+        gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else None
+        yield f"{name}: its gradient", gradient
+
+
+@check("answers")
+def answers(draw: Draw) -> Cases:
+    from multitask import heads
+
+    for name, task, width in zip(
+        ("classes", "binary", "regression"), tasks("sst", "para", "sts"), (5, 1, 1)
+    ):
+        outputs = draw.normal(4, width)
+        outputs[:2, 0] = torch.tensor([-0.7, 0.4])  # a no and a yes
+        found, probabilities = heads.answers(task, outputs)
+        yield f"{name}: the answers", found
+        yield f"{name}: the probabilities", probabilities
+
+
+@check("freezing")
+def freezing(draw: Draw) -> Cases:
+    from lab.checks.bert import tiny_config
+    from minbert.encoders.bert import Bert
+    from multitask.config import TrainConfig
+    from multitask.model import MultitaskModel
+
+    for name, settings in (
+        ("frozen", {"frozen": True}),
+        ("trained, dropout 0", {"encoder_dropout": 0.0, "gradient_checkpointing": True}),
+    ):
+        encoder = draw.fill(Bert(tiny_config()))
+        config = TrainConfig(
+            tasks=("sst", "para"), pooling="mean", pair="concat", head_size=3, head_dropout=0.25,
+            seed=draw.random.randrange(1000), **settings,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        model = MultitaskModel.from_config(config, encoder)
+        yield f"{name}: random numbers of others are left alone", torch.rand(())
+        trained = {n: p.requires_grad for n, p in model.named_parameters()}
+        yield f"{name}: which parameters train", trained
+        rates = {n: m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+        yield f"{name}: rates of dropout", rates
+        yield f"{name}: gradient checkpointing", model.encoder.gradient_checkpointing
+        yield f"{name}: the heads' first weights", [p.detach() for p in model.heads.parameters()]
+        pooled = model.pooling is not None and model.pooling.__qualname__
+        yield f"{name}: pooling and comparison", [pooled, model.compare is not None]
+
+
+@check("sampling")
+def sampling(draw: Draw) -> Cases:
+    from data.sampling import uniform_task
+
+    names, seed, steps = ("a", "b", "c"), draw.random.randrange(1000), 900
+
+    def draws(seed: int) -> list[str]:
+        return [uniform_task(names, seed=seed, step=step) for step in range(steps)]
+
+    first = draws(seed)
+    known = all(name in names for name in first)
+    yield "every draw is one of the tasks", known
+    yield "the same seed and step draw the same task", first == draws(seed)
+    shares = [first.count(name) / steps for name in names]
+    even = all(0.25 < share < 0.42 for share in shares)
+    yield "each of three tasks is drawn in a third of all steps", even or f"drawn in {shares}"
+    changes = sum(a != b for a, b in pairwise(first)) / steps
+    drawn_anew = 0.57 < changes < 0.77
+    yield "the next step's task does not follow from this one's", drawn_anew
+    differing = sum(a != b for a, b in zip(first, draws(seed + 1))) / steps
+    yield "another seed draws other tasks", 0.57 < differing < 0.77
+    yield "with one task there is no choice", uniform_task(("a",), seed=seed, step=3)

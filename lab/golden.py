@@ -1,0 +1,71 @@
+"""The expected numbers of each exercise, made from lab/answers: what is right, and what each
+catalogued mistake gives; and the calls of upstream functions, with which they are supplied.
+
+    FOLDER/expected/NAME.json    for the comparison
+    FOLDER/supplied/NAME.json    for the process that runs the student's code
+
+Imports torch, and is never in a handout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lab.answers import MISTAKES, RIGHT, Mistake, load_answers
+from lab.exercises import Exercise
+from lab.harness import Call, cases, planted, recorded
+from lab.runner import describe
+
+
+def outcome(exercise: Exercise, seed: int) -> dict[str, Any]:
+    """What the check of an exercise gives on the code as it is: its cases, and the exception."""
+    found: dict[str, Any] = {"cases": [], "error": None}
+    try:
+        for case in cases(exercise, seed):
+            found["cases"].append(case)
+    except Exception as error:
+        found["error"] = describe(error)
+    return found
+
+
+def expected(exercise: Exercise, seed: int) -> tuple[dict[str, Any], list[Call]]:
+    """Right outcome and mistakes' outcomes of an exercise, and the calls upstream."""
+    load_answers()
+    calls: list[Call] = []
+    with ExitStack() as stack:
+        for target, function in RIGHT.items():
+            stack.enter_context(planted(target, function))
+        with recorded(exercise, calls):
+            right = outcome(exercise, seed)
+            assert right["error"] is None, f"{exercise}: the answer raised {right['error']}"
+            mistakes = []
+            for mistake in mistakes_of(exercise):
+                with planted(mistake.target, mistake.function):
+                    wrong = outcome(exercise, seed)
+                mistakes.append({"says": mistake.says, **wrong})
+    return {"right": right, "mistakes": mistakes}, _once(calls)
+
+
+def mistakes_of(exercise: Exercise) -> list[Mistake]:
+    load_answers()
+    return [mistake for mistake in MISTAKES if mistake.exercise == exercise.name]
+
+
+def write(folder: Path, exercises: Iterable[Exercise], seed: int = 0) -> None:
+    """Write the expected numbers of exercises into a folder."""
+    for kind in ("expected", "supplied"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for exercise in exercises:
+        numbers, calls = expected(exercise, seed)
+        for kind, value in (("expected", numbers), ("supplied", calls)):
+            text = json.dumps(value, separators=(",", ":")) + "\n"
+            (folder / kind / f"{exercise.name}.json").write_text(text, encoding="utf-8")
+
+
+def _once(calls: list[Call]) -> list[Call]:
+    """Calls without repetitions."""
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(call) for call in calls)]

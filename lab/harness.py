@@ -1,0 +1,266 @@
+"""How a check calls the code under test: seeded inputs, supplied upstream, recorded results.
+
+A check is a generator of (case, value): what it did, and what came out.
+
+    @check("pooler")
+    def pooler(draw):
+        from minbert.encoders.bert import Bert
+        ...
+        yield "the pooled vectors", bert.pool(states, layout)
+
+Imports stand inside, so that a file that does not import fails its own exercises only. Inputs
+come from `draw`, a function of the seed, so that a check can be repeated on other numbers.
+
+Upstream: the functions of the exercises that this one `uses` are wrapped. A call with inputs that
+were seen when the expected numbers were made returns what was recorded then, so a mistake in an
+early exercise does not reach a later one. Nothing but numbers has to be known for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lab.exercises import BY_NAME, Exercise
+from lab.source import Target
+from lab.values import decode, encode, is_tensor, same
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Check = Callable[["Draw"], Iterator[tuple[str, Any]]]
+CHECKS: dict[str, Check] = {}
+FILES = ("bert", "optim", "heads")
+"""The files of lab/checks, and of lab/answers."""
+PACKAGES = ("minbert", "optim", "data", "multitask")
+"""Where the code under test is."""
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    """Decorator: this generator is the check of the exercise of this name."""
+
+    def add(function: Check) -> Check:
+        assert name in BY_NAME, f"no exercise is called {name!r}"
+        CHECKS[name] = function
+        return function
+
+    return add
+
+
+def load_checks() -> dict[str, Check]:
+    """All checks by the name of their exercise."""
+    for name in FILES:
+        importlib.import_module(f"lab.checks.{name}")
+    return CHECKS
+
+
+class Draw:
+    """Inputs that are a function of the seed, on every machine and with every version."""
+
+    def __init__(self, seed: int, name: str) -> None:
+        self.random = random.Random(f"{seed} {name}")
+
+    def normal(self, *shape: int, grad: bool = False) -> Tensor:
+        """Standard normal numbers, float32."""
+        import torch
+
+        count = functools.reduce(int.__mul__, shape, 1)
+        flat = [self.random.gauss(0, 1) for _ in range(count)]
+        return torch.tensor(flat).view(shape).requires_grad_(grad)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Integers from low to high - 1, int64."""
+        import torch
+
+        count = functools.reduce(int.__mul__, shape, 1)
+        return torch.tensor([self.random.randrange(low, high) for _ in range(count)]).view(shape)
+
+    def number(self, low: float, high: float) -> float:
+        return self.random.uniform(low, high)
+
+    def fill(self, module: nn.Module) -> nn.Module:
+        """The module with a value of its own for every parameter, none of them special."""
+        for name, parameter in module.named_parameters():
+            values = 0.5 * self.normal(*parameter.shape)
+            parameter.data = values + ("norm" in name and "weight" in name)
+        return module
+
+
+def marked_dropout() -> nn.Module:
+    """A dropout without chance: in train mode every third number goes, the others times 1.5.
+
+    Where it stands shows in the numbers, and nothing has to be drawn.
+    """
+    import torch
+    from torch import nn
+
+    class MarkedDropout(nn.Dropout):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training:
+                return x
+            kept = torch.arange(x.numel()).view(x.shape) % 3 != 0
+            return x * kept * 1.5
+
+    return MarkedDropout(0.33)
+
+
+def mark_dropouts(module: nn.Module) -> nn.Module:
+    """The module with a marked dropout for each of its own."""
+    from torch import nn
+
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(parent, name, marked_dropout())
+    return module
+
+
+def gradients(output: Tensor, *inputs: Tensor) -> Any:
+    """Gradients of a sum of the output, each number with a weight of its own.
+
+    A sentence takes their place where there are none.
+    """
+    import torch
+
+    if not output.requires_grad:
+        return "no gradient: the result is cut off from its inputs (detach, .data, no_grad?)"
+    weights = torch.linspace(-1, 1, output.numel()).view(output.shape)
+    return list(torch.autograd.grad((output * weights).sum(), inputs, allow_unused=True))
+
+
+# Functions replaced while a check runs
+
+
+def resolve(target: Target) -> tuple[Any, str, Any]:
+    """Owner, attribute and function of a target."""
+    owner: Any = importlib.import_module(target.module)
+    *outer, name = target.name.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    return owner, name, getattr(owner, name)
+
+
+@functools.lru_cache(maxsize=1)
+def project_modules(count: int) -> list[Any]:
+    """The modules with code under test, looked up anew when more modules have been imported."""
+    return [m for key, m in sys.modules.items() if key.partition(".")[0] in PACKAGES]
+
+
+@contextmanager
+def planted(target: Target, function: Callable[..., Any]) -> Iterator[None]:
+    """Put a function in a target's place, wherever it has been imported to."""
+    owner, name, original = resolve(target)
+    owners = [owner]
+    if "." in target.name:
+        original = vars(owner)[name]  # as it stands in the class: a method is not bound there
+        if isinstance(original, classmethod):
+            function = classmethod(function)
+    else:
+        modules = project_modules(len(sys.modules))
+        owners += [m for m in modules if m is not owner and vars(m).get(name) is original]
+    for each in owners:
+        setattr(each, name, function)
+    try:
+        yield
+    finally:
+        for each in owners:
+            setattr(each, name, original)
+
+
+Call = dict[str, Any]
+"""One recorded call: target, what went in, what came out, and the inputs afterwards."""
+
+
+def upstream(exercise: Exercise) -> list[Target]:
+    """The targets that are supplied when this exercise is checked."""
+    return [place for name in exercise.uses for place in BY_NAME[name].places]
+
+
+@contextmanager
+def recorded(exercise: Exercise, calls: list[Call]) -> Iterator[None]:
+    """Write down every call of the functions upstream."""
+
+    def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments = bound(signature, args, kwargs)
+            entry = {"target": str(target), "given": _fingerprints(arguments)}
+            entry["result"] = encode(function(*args, **kwargs))
+            if entry["result"] is None:
+                entry["after"] = _fingerprints(arguments)
+            calls.append(entry)
+            return decode(entry["result"])
+
+        return call
+
+    with ExitStack() as stack:
+        for target in upstream(exercise):
+            stack.enter_context(planted(target, wrap(target, resolve(target)[2])))
+        yield
+
+
+@contextmanager
+def supplied(exercise: Exercise, calls: Sequence[Call]) -> Iterator[None]:
+    """Answer known calls of the functions upstream from the record; others run as they are."""
+
+    def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:
+        known = [call for call in calls if call["target"] == str(target)]
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments = bound(signature, args, kwargs)
+            given = _fingerprints(arguments)
+            for entry in known:
+                if same(given, entry["given"]):
+                    for argument, left in zip(arguments, entry.get("after", ())):
+                        if is_tensor(left):  # changed in place
+                            argument.detach().copy_(decode(left))
+                    return decode(entry["result"])
+            return function(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for target in upstream(exercise):
+            stack.enter_context(planted(target, wrap(target, resolve(target)[2])))
+        yield
+
+
+def bound(signature: inspect.Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments of a call in the order of the signature, however they were passed."""
+    call = signature.bind(*args, **kwargs)
+    call.apply_defaults()
+    return list(call.arguments.values())
+
+
+def _fingerprints(arguments: list[Any]) -> list[Any]:
+    return [_fingerprint(value) for value in arguments]
+
+
+def _fingerprint(value: Any) -> Any:
+    """What an argument is, for recognising it: a module by two sums over each parameter."""
+    if hasattr(value, "named_parameters"):
+        sums = [
+            [p.double().sum().item(), p.double().abs().sum().item()] for p in value.parameters()
+        ]
+        return {"module": type(value).__name__, "training": value.training, "sums": sums}
+    if hasattr(value, "per_sequence"):  # a layout
+        return [encode(tensor) for tensor in vars(value).values() if hasattr(tensor, "detach")]
+    if isinstance(value, list):  # one that collects results
+        return "list"
+    return encode(value)
+
+
+def cases(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:
+    """The cases of an exercise's check, encoded, one by one until there is an exception."""
+    for case, value in load_checks()[exercise.name](Draw(seed, exercise.name)):
+        yield case, encode(value)

@@ -1,0 +1,121 @@
+"""What is said of a wrong answer that is in no catalogue."""
+
+import pytest
+import torch
+
+from lab.diagnose import Verdict, judge
+from lab.values import decode, encode, same
+
+X = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+
+
+def outcome(*values, titles=None, error=None):
+    titles = titles or [f"case {n}" for n in range(len(values))]
+    return {"cases": [[t, encode(v)] for t, v in zip(titles, values, strict=True)], "error": error}
+
+
+def message(found, right, titles=None):
+    expected = {"right": outcome(*right, titles=titles), "mistakes": []}
+    verdict = judge(outcome(*found, titles=titles), expected)
+    assert verdict.status == "wrong" and not verdict.named
+    return verdict.message
+
+
+def changed(index, by=0.5):
+    y = X.clone()
+    y[index] += by
+    return y
+
+
+@pytest.mark.parametrize(
+    "found, right, text",
+    [
+        (None, X, "case 0: the result is None; is there a return?"),
+        (3, X, "the result is 3; it should be a float32 tensor of shape (2, 5, 4)."),
+        (X[0], X, "the shape is (5, 4); it should be (2, 5, 4)."),
+        (X.transpose(1, 2), X, "The numbers are right and in another order"),
+        (X.flip(1), X, "The numbers are right and in another order: look at the transposes."),
+        (X.double(), X, "the dtype is float64; it should be float32."),
+        (changed((1, 0, 2)), X, " at [1, 0, 2], should be "),
+        (changed((1, 0, 2)), X, "; 1 of 40 numbers differ."),
+        (changed((1, slice(3, 5))), X, "8 of 40 numbers differ: only where there is padding."),
+        (2.5 * X, X, "all are off by the same factor, 2.5."),
+        (X * 0, X, "all of them are 0."),
+        (X / 0 * 0, X, "some are not a number (nan)"),
+        ([X], [X, X], "there are 1 results; there should be 2."),
+        ([X, -X], [X, X], "number 2 of 2: "),
+        ({"a": 1}, {"a": 1, "b": 2}, "missing: b."),
+        ({"a": 1, "b": 3}, {"a": 1, "b": 2}, "b: the result is 3; it should be 2."),
+        (False, True, "this is not so (False)."),
+        (True, False, "this is so, and should not be."),
+        ("x", 1.5, "the result is 'x'; it should be 1.5."),
+        (object(), 1.5, "an object of type object"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_said(found, right, text):
+    assert text in message([found], [right])
+
+
+def test_the_first_case_that_differs_is_the_one_described():
+    assert message([X, X + 1, X + 2], [X, X, X]).startswith("case 1: ")
+
+
+def test_right_in_eval_mode_and_wrong_in_train_mode_is_noticed():
+    titles = ["in eval mode: x", "in train mode: x"]
+    assert "In eval mode all is right" in message([X, X + 1], [X, X], titles)
+    assert "In eval mode" not in message([X + 1, X + 1], [X, X], titles)
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (("SystemExit", "0", "a.py:3"), "the code calls exit() at a.py:3;"),
+        (("SyntaxError", "invalid syntax", "a.py:3"), "a.py:3 is not Python: invalid syntax."),
+        (("KeyError", "'x'", "a.py:3"), "case 1: KeyError at a.py:3: 'x'."),
+        (("timeout", "no answer within 10 seconds", None), "no answer within 10 seconds."),
+    ],
+)
+def test_exceptions_are_described(error, text):
+    error = dict(zip(("type", "message", "where"), error, strict=True))
+    expected = {"right": outcome(X, X), "mistakes": []}
+    assert text in judge(outcome(X, error=error), expected).message
+
+
+def test_a_blank_of_another_kind_is_not_taken_for_a_blank():
+    expected = {"right": outcome(X), "mistakes": []}
+    for text, status in (("exercise 3: x", "not started"), ("not yet", "wrong")):
+        error = {"type": "NotImplementedError", "message": text, "where": None}
+        assert judge(outcome(error=error), expected).status == status
+
+
+def test_a_mistake_is_named_by_all_of_its_cases():
+    expected = {
+        "right": outcome(X, X),
+        "mistakes": [{"says": "twice as much", **outcome(2 * X, X)}],
+    }
+    assert judge(outcome(2 * X, X), expected) == Verdict("wrong", "twice as much.", named=True)
+    assert not judge(outcome(2 * X, 2 * X), expected).named
+    assert judge(outcome(X, X), expected) == Verdict("done")
+    extra = {"type": "KeyError", "message": "", "where": None}
+    assert judge(outcome(X, X, error=extra), expected).status == "wrong"
+
+
+@pytest.mark.parametrize(
+    "value", [X, X.double(), X > 0, torch.tensor(3), torch.tensor([-float("inf")]), [X, 1, None]]
+)
+def test_values_come_back_as_they_were(value):
+    assert same(encode(decode(encode(value))), encode(value))
+
+
+@pytest.mark.parametrize(
+    "a, b, equal",
+    [
+        (1.0, 1.0 + 1e-6, True), (1.0, 1.001, False), (1, 1.0, True), (1, True, False),
+        (float("nan"), float("nan"), True), (float("nan"), 1.0, False),
+        (float("inf"), float("inf"), True), (float("inf"), -float("inf"), False),
+        (float("inf"), 1e9, False), ("a", "a", True), (None, 0, False),
+        ([1.0], [1.0, 2.0], False), ({"a": 1}, {"b": 1}, False),
+    ],
+)  # fmt: skip
+def test_what_is_the_same(a, b, equal):
+    assert same(a, b) == same(b, a) == equal

@@ -1,0 +1,340 @@
+"""Grading: right and hostile submissions, in folders and zip files; results and predictions."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data.tasks import TASKS
+from lab import handout
+from lab.__main__ import lab
+from lab.exercises import BY_NAME, EXERCISES
+from lab.grade import Marking, grade_one, namespaces, write_class, write_results
+from lab.predictions import inspect, lint
+from lab.source import replace_body
+from lab.submission import LARGEST, open_submission
+
+ROOT = Path(__file__).parent.parent
+SET = ("embeddings", "attention", "heads", "add_norm", "feed_forward", "moments",
+       "bias_correction", "weight_decay", "no_decay", "warmup", "pooling", "sampling")  # fmt: skip
+"""Exercises of these tests; among them one in each file."""
+EXERCISES_SET = [BY_NAME[name] for name in SET]
+
+
+@pytest.fixture(scope="module")
+def marking(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("marking")
+    made = Marking.prepare(folder, EXERCISES_SET, seed=4321)
+    made.seconds = 3.0
+    return made
+
+
+@pytest.fixture
+def submission(tmp_path):
+    """What a student hands in who has done everything; only files with exercises."""
+    folder = tmp_path / "ada"
+    for exercise in EXERCISES_SET:
+        for place in exercise.places:
+            (folder / place.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / place.path, folder / place.path)
+    return folder
+
+
+def edit(folder, name, *lines, of=0):
+    place = BY_NAME[name].places[of]
+    path = folder / place.path
+    path.write_text(replace_body(path.read_text(), place.name, list(lines)))
+
+
+def graded(path, marking, tmp_path, **options):
+    return grade_one(path, marking, tmp_path, **options)
+
+
+def zipped(folder, path, inside=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, inside + file.relative_to(folder).as_posix())
+    return path
+
+
+def points(found):
+    return {name for name, verdict in found.verdicts.items() if verdict.status == "done"}
+
+
+def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, marking, tmp_path):
+    """Altered tests, lab and hooks are named, and change nothing; it comes as a zip file."""
+    for name in ("conftest.py", "sitecustomize.py", "lab/diagnose.py", "lab/check.py",
+                 "tests/exercises/test_exercises.py", "minbert/evil.pth"):  # fmt: skip
+        (submission / name).parent.mkdir(parents=True, exist_ok=True)
+        (submission / name).write_text("raise SystemExit('taken over')\n")
+    edit(submission, "moments", "return None  # wrong")
+    path = zipped(submission, tmp_path / "grace.zip", inside="my-work/")
+    found = graded(path, marking, tmp_path)
+    assert found.name == "grace"
+    assert points(found) == set(SET) - {"moments"}
+    assert found.score == sum(e.points for e in EXERCISES_SET) - BY_NAME["moments"].points
+    assert found.notes == [
+        "altered or added, without effect: conftest.py, lab/check.py, lab/diagnose.py, "
+        "minbert/evil.pth, sitecustomize.py, tests/exercises/test_exercises.py"
+    ]
+
+
+def test_blanks_get_no_points(marking, tmp_path):
+    found = graded(marking.clean, marking, tmp_path)
+    assert found.score == 0
+    assert {verdict.status for verdict in found.verdicts.values()} == {"not started"}
+
+
+def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, tmp_path):
+    outside = tmp_path / "outside"
+    numbers = marking.supplied.parent / "somewhere"
+    reference = ROOT / "minbert" / "attention.py"
+    edit(submission, "embeddings", "import os", "while True:", "    os.fork()")
+    edit(submission, "attention", "import subprocess", "subprocess.run(['true'])")
+    edit(submission, "heads", "import importlib.util as u",
+         f"spec = u.spec_from_file_location('theirs', {str(reference)!r})",
+         "module = u.module_from_spec(spec)", "spec.loader.exec_module(module)",
+         "return module.split_heads(x, num_heads)")  # fmt: skip
+    edit(submission, "add_norm", "import socket",
+         "socket.create_connection(('127.0.0.1', 9), timeout=1)")  # fmt: skip
+    edit(submission, "feed_forward", f"open({str(outside)!r}, 'w').write('mine')")
+    edit(submission, "weight_decay", "import os", "os.kill(os.getppid(), 9)")
+    edit(submission, "no_decay", f"import os; os.remove({str(reference)!r})")
+    edit(submission, "warmup", "print('x' * 5_000_000)", "raise SystemExit(0)")
+    edit(submission, "pooling", "import torch", "return torch.empty(10**12)")
+    edit(submission, "sampling", f"return open({str(numbers)!r}).read()")
+    found = graded(submission, marking, tmp_path)
+    assert points(found) == {"moments", "bias_correction"}
+    for name, reason in {
+        "embeddings": "starts another process",
+        "attention": "starts another process",
+        "heads": "reads the library's own solutions",
+        "add_norm": "uses the network",
+        "feed_forward": "writes files",
+        "weight_decay": "sends signals",
+        "no_decay": "writes files",
+        "warmup": "calls exit()",
+        "pooling": "memory",
+        "sampling": "No such file",
+    }.items():
+        assert reason in found.verdicts[name].message, name
+    notes = "\n".join(found.notes)
+    for tried in ("starts another process", "uses the network", "writes files", "sends signals",
+                  "reads the library's own solutions"):  # fmt: skip
+        assert f"tried: {tried}" in notes
+    assert "printed 5,000," in notes
+    assert not outside.exists() and reference.exists()
+
+
+def test_hanging_and_dying_cost_their_own_exercises_only(submission, marking, tmp_path):
+    edit(submission, "attention", "while True:", "    try: import time; time.sleep(9)",
+         "    except BaseException: pass")  # fmt: skip
+    edit(submission, "weight_decay", "import os", "os._exit(0)")
+    found = graded(submission, marking, tmp_path)
+    assert points(found) == set(SET) - {"attention", "weight_decay"}
+    assert "no answer within 3 seconds" in found.verdicts["attention"].message
+    assert "the process ended in the middle" in found.verdicts["weight_decay"].message
+
+
+def test_results_that_a_submission_writes_itself_earn_nothing(submission, marking, tmp_path):
+    lines = [
+        "[" * 100_000,
+        '["end", 5]',
+        '["end", null]',
+        '["begin", "heads"]',
+        "\\0 nonsense",
+        '["case", "split_heads", {"dtype": 1, "shape": 2, "data": 3}]',
+        '["end", null]',
+    ]
+    edit(submission, "attention", "import os, sys",
+         "path = sys.argv[sys.argv.index('--results') + 1]",
+         f"open(path, 'a').write({chr(10).join(['', *lines, ''])!r})", "os._exit(0)")  # fmt: skip
+    found = graded(submission, marking, tmp_path)
+    assert "attention" not in points(found) and "heads" not in points(found)
+    assert found.verdicts["heads"].message == "What came out of it cannot be read."
+
+
+def test_answers_that_were_learnt_by_heart_are_wrong_on_hidden_inputs(marking, tmp_path):
+    """A function that returns the expected numbers of the student's own copy."""
+    copy = handout.start(tmp_path / "copy", exercises=[BY_NAME["warmup"]])
+    numbers = json.loads((copy / "lab/golden/expected/warmup.json").read_text())
+    factors = [value for _, values in numbers["right"]["cases"][:3] for value in values]
+    edit(copy, "warmup", "check_schedule(step, total, warmup)",
+         "linear.calls = getattr(linear, 'calls', -1) + 1",
+         f"return {factors}[linear.calls]")  # fmt: skip
+    assert lab_check(copy) == "done"
+    found = graded(copy, marking, tmp_path)
+    assert found.verdicts["warmup"].status == "wrong"
+
+
+def lab_check(copy):
+    from lab.check import Output, verdicts
+
+    return next(verdicts(copy, [BY_NAME["warmup"]], Output()))[1].status
+
+
+# What is handed in
+
+
+def test_zip_files_that_reach_outside_are_refused(submission, marking, tmp_path):
+    for evil in ("../../evil.py", "/tmp/evil.py", "a/../../evil.py", "C:\\evil.py"):
+        path = zipped(submission, tmp_path / "evil.zip")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(evil, "x = 1")
+        found = graded(path, marking, tmp_path)
+        assert found.score == 0 and "names a file outside of itself" in found.notes[0]
+    assert not (tmp_path.parent / "evil.py").exists()
+
+
+def test_links_and_large_files_are_not_read(submission, tmp_path):
+    secret = tmp_path / "secret.py"
+    secret.write_text("password = 1")
+    (submission / "data" / "sampling.py").unlink()
+    os.symlink(secret, submission / "data" / "sampling.py")
+    (submission / "optim" / "adamw.py").write_bytes(b"#" * (LARGEST + 1))
+    (submission / "optim" / "groups.py").write_bytes(b"\xff\xfe\x00")
+    found = open_submission(submission, ["minbert/attention.py"])
+    assert found.read("data/sampling.py") is None
+    with pytest.raises(ValueError, match="larger than"):
+        found.read("optim/adamw.py")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        found.read("optim/groups.py")
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("minbert/attention.py", b"#" * 50_000_000)
+    assert path.stat().st_size < LARGEST
+    with pytest.raises(ValueError, match="larger than"):
+        open_submission(path, ["minbert/attention.py"]).read("minbert/attention.py")
+
+
+@pytest.mark.parametrize("content", [None, b"PK\x03\x04 broken", b"text"])
+def test_what_is_no_submission_gets_a_grade_of_zero(content, marking, tmp_path):
+    path = tmp_path / "nothing.zip"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    found = graded(path, marking, tmp_path)
+    assert found.score == 0 and len(found.notes) == 1
+    assert len(found.verdicts) == len(SET)
+
+
+# Results
+
+
+def test_notes_and_leaderboard_are_written(marking, tmp_path):
+    from lab.diagnose import Verdict
+    from lab.grade import Grade
+
+    found = Grade("x", {"warmup": Verdict("done")}, ["a note"], 1.0, {"sst dev": 0.51234})
+    write_results(tmp_path / "results.json", found, marking)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["leaderboard"] == [{"name": "sst dev", "value": 0.5123}]
+    assert results["tests"][-1]["visibility"] == "hidden"
+    assert results["tests"][-1]["output"] == "a note"
+    write_class(tmp_path / "class.csv", [found], EXERCISES_SET)
+    assert (tmp_path / "class.csv").read_text().splitlines()[1].startswith("x,3,")
+
+
+def test_namespaces_are_used_where_the_system_permits_them():
+    assert namespaces() == () or namespaces()[0] == "unshare"
+
+
+# Predictions
+
+GOOD = "id \t Predicted_Sentiment \na , 3 \nb , 0 \n"
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        (GOOD.replace("Predicted_Sentiment", "prediction"), "line 1 is"),
+        (GOOD.replace("a , 3 ", "a,3"), "line 2 is 'a,3'; it must be 'ID , ANSWER '"),
+        (GOOD.replace("3", "3.0"), "must be a whole number"),
+        (GOOD.replace("3", "5"), "5 is no class; they are 0 to 4"),
+        (GOOD.replace("3", "nan"), "nan is not finite"),
+        (GOOD.replace("3", "good"), "'good' is not a number"),
+        (GOOD.replace("b", "a"), "line 3: id a stands above already"),
+        (GOOD.replace("b", "c"), "line 3: id c is not one of this split"),
+        (GOOD.replace("b , 0 \n", ""), "1 ids have no answer, such as b"),
+        (GOOD.rstrip("\n"), "the last line does not end"),
+    ],
+)
+def test_problems_of_prediction_files(text, problem):
+    labels = {"a": 3.0, "b": 0.0}
+    assert lint(GOOD, TASKS["sst"], labels) == ([], {"a": 3.0, "b": 0.0})
+    problems, _ = lint(text, TASKS["sst"], labels)
+    assert len(problems) >= 1 and problem in problems[0]
+
+
+def test_predictions_that_the_library_writes_are_right_and_scored(tmp_path):
+    import numpy as np
+
+    from data.readers import SAMPLES, read_split
+    from multitask.evaluate import Evaluation, write_predictions
+
+    (tmp_path / "minbert").mkdir()
+    (tmp_path / "minbert" / "attention.py").touch()
+    for task in (TASKS["sst"], TASKS["sts"], TASKS["cola"]):
+        examples = read_split(task, "dev", SAMPLES).examples
+        labels = np.array([e.label for e in examples])
+        evaluation = Evaluation(
+            ids=tuple(e.id for e in examples), answers=labels, probabilities=None, labels=labels,
+            metrics={},
+        )  # fmt: skip
+        write_predictions(tmp_path / "predictions", task, "dev", evaluation)
+    submission = open_submission(tmp_path, ["minbert/attention.py"])
+    problems, scores = inspect(submission, SAMPLES)
+    assert problems == []
+    assert scores == pytest.approx({"sst dev": 1.0, "sts dev": 1.0, "cola dev": 1.0})
+
+
+# The autograder
+
+
+def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
+    """Unpacked, with its own copy of the project; setup.sh is stood for by this environment."""
+    edit(submission, "warmup", "return 1.0")
+    (submission / "data" / "sampling.py").unlink()
+    path, home = tmp_path / "autograder.zip", tmp_path / "autograder"
+    assert lab(["bundle", str(path), "--only", "optim"]) == 0
+    assert lab(["bundle", str(path)]) == 2  # there already
+    with zipfile.ZipFile(path) as archive:
+        executable = {i.filename: i.external_attr >> 16 & 0o111 for i in archive.infolist()}
+        archive.extractall(home / "source")
+    assert executable["run_autograder"] == executable["setup.sh"] == 0o111
+    for name in ("run_autograder", "setup.sh"):
+        subprocess.run(["bash", "-n", home / "source" / name], check=True)
+    shutil.copytree(submission, home / "submission")
+    (home / "source" / "project" / "setup.sh").write_text(
+        f'shift; exec {sys.executable} -B -m multitask "$@"\n'
+    )
+    script = (home / "source" / "run_autograder").read_text()
+    script = script.replace("/autograder/", f"{home}/")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    optim = [e for e in EXERCISES if e.part == "optim"]
+    total, right = sum(e.points for e in optim), sum(e.points for e in optim) - 3
+    assert f"submission: {right} of {total} points" in done.stdout
+    results = json.loads((home / "results" / "results.json").read_text())
+    assert set(results) == {"score", "execution_time", "output", "visibility", "stdout_visibility",
+                            "tests"}  # fmt: skip
+    assert results["score"] == right == sum(test["score"] for test in results["tests"])
+    assert results["visibility"] == "visible" and results["stdout_visibility"] == "hidden"
+    assert isinstance(results["execution_time"], int)
+    assert len(results["tests"]) == len(optim)
+    for test, exercise in zip(results["tests"], optim, strict=True):
+        assert set(test) == {"name", "number", "score", "max_score", "output", "visibility"}
+        assert test["max_score"] == exercise.points and test["name"] == exercise.heading
+    assert results["tests"][-1]["output"].startswith("wrong. ")
+    (row,) = csv.DictReader((home / "graded" / "class.csv").open())
+    assert row["name"] == "submission" and row["score"] == str(right) and row["of"] == str(total)
+    assert row["warmup"] == "0" and row["moments"] == "3"

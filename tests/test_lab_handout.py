@@ -1,0 +1,239 @@
+"""The student's copy: what it holds and what it does not, and the commands in it."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import handout, source
+from lab.__main__ import lab
+from lab.check import Launch, Output, assigned, outcomes
+from lab.exercises import EXERCISES, numbered, parse_numbers
+from lab.source import body_of, find, replace_body
+
+ROOT = Path(__file__).parent.parent
+POINTS = sum(exercise.points for exercise in EXERCISES)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A copy with all exercises blank."""
+    return handout.start(tmp_path_factory.mktemp("lab") / "my-work")
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "my-work")
+
+
+def in_copy(copy, *words):
+    """Call the copy's own code, as an installed `minbert` would."""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    code = (
+        f"import sys; sys.argv = ['minbert', *{list(words)}]; from lab.__main__ import main; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def edit(copy, path, name, lines):
+    file = copy / path
+    file.write_text(replace_body(file.read_text(), name, lines))
+
+
+def test_blanks_earn_nothing_and_the_librarys_bodies_all_points(copy):
+    done = in_copy(copy, "lab", "check")
+    assert done.stderr == "" and done.returncode == 1
+    assert f"0 of {len(EXERCISES)} done, 0 of {POINTS} points. Next is exercise 1:" in done.stdout
+    assert done.stdout.count("not started") == len(EXERCISES)
+    for exercise in EXERCISES:
+        handout.solve(copy, exercise)
+    for exercise in EXERCISES:
+        for place in exercise.places:  # what was taken out is back, word for word
+            assert body_of((copy / place.path).read_text(), place.name) == body_of(
+                (ROOT / place.path).read_text(), place.name
+            )
+    done = in_copy(copy, "lab", "check")
+    assert done.stderr == "" and done.returncode == 0
+    assert f"{POINTS} of {POINTS} points. Well done!" in done.stdout
+
+
+def test_a_copy_holds_no_solution(made):
+    files = [path for path in made.rglob("*") if path.is_file()]
+    assert len(files) > 60
+    names = {path.relative_to(made).as_posix() for path in files}
+    assert not [n for n in names if n.startswith((".git", "lab/answers", "tests/test_", "records"))]
+    assert not [n for n in names if n.endswith((".pyc", ".whl")) or "__pycache__" in n]
+    assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/guard.py"}
+    texts = {
+        n: (made / n).read_text() for n in names if n.endswith((".py", ".json", ".md", ".toml"))
+    }
+    for exercise in EXERCISES:
+        for place in exercise.places:
+            body = body_of((ROOT / place.path).read_text(), place.name)
+            solution = "\n".join(line.strip() for line in body)
+            # Short bodies, such as `return x`, may stand elsewhere by chance.
+            for name, text in texts.items():
+                if len(solution) > 60 or name == str(place.path):
+                    flat = "\n".join(line.strip() for line in text.splitlines())
+                    assert solution not in flat, f"{place} is in {name}"
+
+
+def test_signatures_and_docstrings_stay(made):
+    for exercise in EXERCISES:
+        for place in exercise.places:
+            ours = find(ast.parse((ROOT / place.path).read_text()), place.name)
+            theirs = find(ast.parse((made / place.path).read_text()), place.name)
+            assert ast.unparse(ours.args) == ast.unparse(theirs.args)
+            assert ast.get_docstring(ours) == ast.get_docstring(theirs)
+            assert ast.unparse(theirs.body[-1]) == f"raise NotImplementedError({str(exercise)!r})"
+            text = (made / place.path).read_text()
+            assert f"README.md#{exercise.name}" in text
+
+
+def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
+    for path, changes in handout.CHANGES.items():
+        text = (made / path).read_text()
+        assert all(new in text and old not in text for old, new in changes)
+    done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    first = next(e for e in EXERCISES if e.name == "loading")  # what a run needs first
+    assert f"error: {first} is still to be written" in done.stderr
+
+
+def test_every_exercise_has_a_page(made):
+    text = (made / "README.md").read_text()
+    for exercise in EXERCISES:
+        assert f'<a id="{exercise.name}"></a>' in text
+        assert f"{exercise.number}. {exercise.title[0].upper()}{exercise.title[1:]}" in text
+
+
+def test_a_part_alone_and_solutions_to_start_from(tmp_path):
+    optim = [e for e in EXERCISES if e.part == "optim"]
+    copy = handout.start(tmp_path / "copy", exercises=optim, solved=optim[:-1])
+    assert assigned(copy) == tuple(optim)
+    blank = [e for e in EXERCISES if f'"{e}"' in "".join(
+        (copy / place.path).read_text() for place in e.places)]  # fmt: skip
+    assert blank == [optim[-1]]
+
+
+def test_mistakes_are_named_where_to_look_is_said_and_the_check_stops(copy, capsys, monkeypatch):
+    edit(copy, "minbert/encoders/bert.py", "Embeddings.forward", [
+        "x = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)",
+        "return self.norm(self.dropout(x))",
+    ])  # fmt: skip
+    edit(copy, "minbert/attention.py", "key_mask", ["print('hello from key_mask')", "return 7"])
+    monkeypatch.chdir(copy)
+    assert lab(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "✗  1  embeddings" in out and "exercise 2" not in out
+    assert "dropout comes before LayerNorm; the paper has it after." in out
+    assert "minbert/encoders/bert.py: Embeddings.forward" in out
+    assert lab(["check", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "the result is 7; it should be a bool tensor of shape (2, 1, 1, 5)." in out
+    assert "Your code printed:\n  hello from key_mask" in out
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "pytest", "-q", "tests/exercises", "-k", "embeddings"],
+        cwd=copy, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "dropout comes before LayerNorm" in done.stdout
+
+
+def test_broken_code_fails_its_own_exercises_and_is_named(copy):
+    """A syntax error, an exit and an endless loop."""
+    (copy / "data" / "sampling.py").write_text("def uniform_task(:\n")
+    edit(copy, "optim/schedules.py", "linear", ["import sys", "sys.exit('bye')"])
+    edit(copy, "optim/groups.py", "is_bias_or_norm", ["while True:", "    pass"])
+    handout.solve(copy, numbered(13))
+    names = ("bias_correction", "no_decay", "warmup", "sampling")
+    exercises = [e for e in EXERCISES if e.name in names]
+    launch = Launch(copy, copy / "lab/golden/supplied", seconds=1.5)
+    errors = {e.name: found["error"] for e, found in outcomes(launch, exercises, Output())}
+    assert errors["bias_correction"] is None
+    assert "no answer within 2 seconds" in errors["no_decay"]["message"]
+    assert errors["warmup"]["type"] == "SystemExit"
+    assert errors["warmup"]["where"].startswith("optim/schedules.py:")
+    assert errors["sampling"]["type"] == "SyntaxError"
+    assert errors["sampling"]["where"] == "data/sampling.py:1"
+
+
+def test_the_check_works_where_no_package_imports(copy):
+    for name in ("minbert", "multitask", "optim", "data"):
+        (copy / name / "__init__.py").write_text("1 / 0\n")
+    done = in_copy(copy, "lab", "check", "3")
+    assert done.returncode == 1 and done.stderr == ""
+    assert "ZeroDivisionError at minbert/__init__.py:1: division by zero." in done.stdout
+
+
+def test_what_is_not_installed_is_said(made):
+    launch = Launch(made, made / "lab/golden/supplied", python=(sys.executable, "-S", "-B"))
+    with pytest.raises(ValueError, match=r"could not start: .*torch.*bash setup\.sh"):
+        next(outcomes(launch, EXERCISES, Output()))
+
+
+def test_hints_grow_stronger(capsys):
+    for level in (1, 2, 3):
+        assert lab(["hint", "3", str(level)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(f"Exercise 3: scaled dot-product attention, hint {level} of 3\n")
+        assert numbered(3).hints[level - 1] in out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["hint", "99"], "there is no exercise 99; they are 1 to"),
+        (["check"], "is in no student's copy; go into yours, or make one"),
+        (["start", "full"], "full is there already; choose a new folder"),
+        (["start", "new", "--with-solutions", "one"], "'one' is no list of exercises"),
+        (["start", "new", "--with-solutions", "4-1"], "names no exercise"),
+    ],
+)
+def test_mistakes_on_the_command_line(words, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert lab(words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_copy_makes_no_copies_and_grades_nobody(copy):
+    for words in (["start", "more"], ["grade", "."], ["bundle", "x.zip"]):
+        done = in_copy(copy, "lab", *words)
+        assert done.returncode == 2 and "this is a student's copy" in done.stderr
+
+
+def test_numbers_of_exercises():
+    assert [e.number for e in parse_numbers("1-3,7")] == [1, 2, 3, 7]
+
+
+def test_bodies_are_replaced_and_nothing_else():
+    text = 'class A:\n    @staticmethod\n    def f(x):\n        """Doc."""\n        # why\n        y = x\n\n        return y\n\n    def g(self): return 1\n'  # noqa: E501
+    assert body_of(text, "A.f") == ["y = x", "", "return y"]
+    blank = replace_body(text, "A.f", ["pass"])
+    assert blank == text.replace(
+        "        # why\n        y = x\n\n        return y\n", "        pass\n"
+    )
+    for wrong in ("B", "A.h"):
+        with pytest.raises(ValueError, match="there is no"):
+            source.find(ast.parse(text), wrong)
+
+
+def test_expected_numbers_are_small_and_plain(made):
+    folder = made / "lab" / "golden"
+    sizes = [path.stat().st_size for path in folder.rglob("*.json")]
+    assert len(sizes) == 2 * len(EXERCISES) and sum(sizes) < 2_000_000
+    numbers = json.loads((folder / "expected" / "heads.json").read_text())
+    assert set(numbers) == {"right", "mistakes"}
