@@ -315,8 +315,13 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
         pattern = re.sub(r"\.\d+\.", ".{n}.", module)
         if ours in table:
             names[ours] = table[ours]
-        else:
+        elif pattern in table:
             names[ours] = table[pattern].format(n=number and number[1]) + f".{leaf}"
+        else:
+            raise ValueError(
+                f"{ours} has no name in hub checkpoints; if it is of an adapter, call "
+                "merge_and_remove(encoder) first"
+            )
     return names
 
 

@@ -104,7 +104,8 @@ class OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        need_weight = ctx.needs_input_grad[1]  # without it, x need not be kept
+        ctx.save_for_backward(x if need_weight else None, weight)
         return _product(x, weight, bias)
 
     @staticmethod
@@ -112,10 +113,10 @@ class OneDnnLinear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
-        x, rows = x.flatten(0, -2), dy.flatten(0, -2)  # (T, in), (T, out)
+        rows = dy.flatten(0, -2)  # (T, out)
         return (
             _product(dy, weight.t(), None) if need_x else None,
-            _product(rows.t(), x.t(), None) if need_weight else None,
+            _product(rows.t(), x.flatten(0, -2).t(), None) if need_weight else None,
             rows.sum(dim=0) if need_bias else None,
         )
 

@@ -181,14 +181,22 @@ class Export:
     """Run folder."""
     folder: Positional[Path]
     """Folder to write."""
+    adapter: bool = False
+    """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
 
     def run(self) -> None:
-        from minbert.loading import save_pretrained
+        from minbert.adapters import save_adapter
+        from minbert.loading import PACKAGES, save_pretrained
         from multitask.predictor import Predictor
 
-        if (self.folder / "config.json").exists():
+        if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
             raise ValueError(f"{self.folder} holds a model or a run already; choose another folder")
         predictor = Predictor(self.run_folder)
+        if self.adapter:
+            base = predictor.config.backbone
+            hub_name = None if base in PACKAGES else base
+            print(save_adapter(self.folder, predictor.model.encoder, base=hub_name))
+            return
         for extension in predictor.config.extensions:
             extension.export(predictor.model)
         print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
@@ -202,12 +210,22 @@ class Info:
     """Run folder to describe."""
     data_dir: Path | None = None
     """Folder in which to look for the tasks' files; by default the project's small data."""
+    methods: bool = False
+    """Show how many parameters each method of fine-tuning trains."""
+    backbone: str = "minilm"
+    """Backbone to count them of."""
 
     def run(self) -> None:
         from multitask.info import describe_installation, describe_run
 
-        print(describe_run(self.run_folder) if self.run_folder else
-              describe_installation(self.data_dir or SAMPLES))  # fmt: skip
+        if self.methods:
+            from multitask.parameters import methods_table
+
+            print(methods_table(self.backbone))
+        elif self.run_folder:
+            print(describe_run(self.run_folder))
+        else:
+            print(describe_installation(self.data_dir or SAMPLES))
 
 
 @dataclass(frozen=True, kw_only=True)

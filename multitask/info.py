@@ -63,7 +63,11 @@ def describe_run(folder: Path) -> str:
     if run.record_path.exists():
         record = run.record()
         lines.append(scores_table(record["dev"], record["before"]))
-        lines.append(f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s")
+        trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
+        lines.append(
+            f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s, "
+            f"{trained:,} of {everything:,} parameters trained"
+        )
     else:
         epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
         lines.append(f"not finished: {len(epochs)} epochs scored; minbert train --resume {folder}")

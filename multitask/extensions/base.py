@@ -105,4 +105,4 @@ def extension_from_dict(values: Mapping[str, Any]) -> Extension:
     name, known = settings.pop("name", None), load_extensions()
     if name not in known:
         raise ValueError(f"no extension is called {name!r}; known are {sorted(known)}")
-    return known[name](**settings)
+    return known[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

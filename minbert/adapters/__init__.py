@@ -1,0 +1,47 @@
+"""Parameter-efficient fine-tuning of any encoder: few parameters beside a frozen backbone.
+
+    add_lora(encoder, LoRASettings(rank=8, targets=("query", "value")), name="first")
+    ...                                         # train what requires a gradient
+    save_adapter(folder, encoder, name="first")          # in the files of peft
+    load_adapter(other_folder, encoder, name="second")   # those of peft too
+    use_adapter(encoder, "first")               # or None: the backbone alone
+    merge(encoder), unmerge(encoder), merge_and_remove(encoder)
+
+layers.py has the formulas, apply.py puts them where an encoder's ROLES say, files.py writes and
+reads them.
+"""
+
+from minbert.adapters.apply import (
+    IA3Settings,
+    LoRASettings,
+    adapter_names,
+    add_ia3,
+    add_lora,
+    merge,
+    merge_and_remove,
+    train_biases,
+    unmerge,
+    use_adapter,
+)
+from minbert.adapters.files import load_adapter, save_adapter
+from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
+
+__all__ = [
+    "IA3",
+    "Adapted",
+    "IA3Settings",
+    "LoRAEmbedding",
+    "LoRALinear",
+    "LoRASettings",
+    "Whole",
+    "adapter_names",
+    "add_ia3",
+    "add_lora",
+    "load_adapter",
+    "merge",
+    "merge_and_remove",
+    "save_adapter",
+    "train_biases",
+    "unmerge",
+    "use_adapter",
+]

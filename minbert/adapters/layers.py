@@ -1,0 +1,211 @@
+"""What an adapter adds to one module: LoRA, DoRA, IA3, or the whole module trained in its place.
+
+    LoRA   y = W x + b + s B A drop(x)     A (r, in), B (out, r), s = alpha / r
+    DoRA   y = g (W + s B A) x + b         g = m / ‖W + s B A‖, a gain for each output
+    IA3    y = l (W x + b) or W (l x) + b  l, a factor for each output or input
+    Whole  y = W' x + b'                   W', b' begin as W, b
+
+LoRA: Hu et al. (2021), arXiv:2106.09685; rank-stabilised, s = alpha / √r: Kalajdzievski (2023),
+arXiv:2312.03732. DoRA: Liu et al. (2024), arXiv:2402.09353. IA3: Liu et al. (2022),
+arXiv:2205.05638.
+
+The module itself, `base`, computes what it did before, by its own quick route. It is frozen, so
+that the backward pass makes no gradient for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert.quick import Dropout
+
+
+class Adapted(nn.Module):
+    """A module with adapters beside it, by name; at most one of them takes part."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.adapters = nn.ModuleDict()
+        self.active: str | None = None
+        self._originals: dict[str, Tensor] = {}
+
+    @property
+    def adapter(self) -> nn.Module | None:
+        """The adapter that takes part."""
+        if self.active not in self.adapters:
+            return None
+        return self.adapters[self.active]
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the base holds the adapter's changes in its own weights."""
+        return bool(self._originals)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight with the adapter's changes, for a module that is tied to this one."""
+        if self.adapter is None or self.is_merged:
+            return self.base.weight
+        return self.adapter.merged(self.base)["weight"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_merged and self.training:
+            raise ValueError("a merged adapter does not train; unmerge it, or call .eval()")
+        if self.adapter is None or self.is_merged:
+            return self.base(x)
+        return self.adapter(self.base, x)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Put the adapter's changes into the base's weights; does nothing where they are."""
+        if self.adapter is None or self.is_merged:
+            return
+        for name, value in self.adapter.merged(self.base).items():
+            parameter = self.base.get_parameter(name)
+            self._originals[name] = parameter.clone()  # to undo it without a rounding error
+            parameter.copy_(value)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put the base's own weights back, bit for bit; does nothing where they are."""
+        for name, value in self._originals.items():
+            self.base.get_parameter(name).copy_(value)
+        self._originals = {}
+
+
+class LoRA(nn.Module):
+    """A change s B A of rank r to a matrix, which at first is zero; see the head of this file.
+
+    Args:
+        matrix: W of the base, (out, in).
+        rank: r, of at least 1.
+        alpha: the strength of the change.
+        dropout: on the input of A.
+        rank_stabilised: take s = alpha / √r.
+        dora: train the length of each row of the matrix too.
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        rank: int,
+        *,
+        alpha: float,
+        dropout: float = 0.0,
+        rank_stabilised: bool = False,
+        dora: bool = False,
+    ) -> None:
+        super().__init__()
+        self.rank, self.alpha, self.rank_stabilised = rank, alpha, rank_stabilised
+        self.scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
+        self.dropout = Dropout(dropout)
+        self.A = nn.Parameter(matrix.new_zeros(rank, matrix.size(1)))
+        self.B = nn.Parameter(matrix.new_zeros(matrix.size(0), rank))
+        self.magnitude = nn.Parameter(matrix.detach().norm(dim=1)) if dora else None
+
+    def changed(self, matrix: Tensor) -> Tensor:
+        """W + s B A, (out, in)."""
+        return matrix + self.scale * (self.B @ self.A)
+
+    def gain(self, matrix: Tensor) -> Tensor:
+        """g = m / ‖W + s B A‖, (out,), of DoRA; the norm counts as a constant in the gradient."""
+        with torch.no_grad():
+            norm = self.changed(matrix).norm(dim=1)
+        return self.magnitude / norm
+
+    def merged_matrix(self, matrix: Tensor) -> Tensor:
+        """g (W + s B A), (out, in)."""
+        changed = self.changed(matrix)
+        return changed if self.magnitude is None else self.gain(matrix).unsqueeze(-1) * changed
+
+
+class LoRALinear(LoRA):
+    """LoRA or DoRA of a linear map."""
+
+    def __init__(self, base: nn.Linear, rank: int, **settings: float | bool) -> None:
+        super().__init__(base.weight, rank, **settings)
+
+    def initialise(self, generator: torch.Generator | None) -> None:
+        """A as nn.Linear begins, B zeros."""
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5), generator=generator)
+
+    def forward(self, base: nn.Linear, x: Tensor) -> Tensor:
+        y = base(x)  # (..., out)
+        dropped = self.dropout(x)
+        change = F.linear(F.linear(dropped, self.A) * self.scale, self.B)
+        if self.magnitude is None:
+            return y + change
+        # Without dropout this is g (W x + change) + b. Dropout is on what is added to y alone: the
+        # base itself never sees it.
+        if self.training and self.dropout.p > 0:
+            mapped = F.linear(dropped, base.weight)
+        else:
+            mapped = y if base.bias is None else y - base.bias
+        gain = self.gain(base.weight)
+        return y + (gain - 1) * mapped + gain * change
+
+    def merged(self, base: nn.Linear) -> dict[str, Tensor]:
+        """The base's parameters that do the same alone."""
+        return {"weight": self.merged_matrix(base.weight)}
+
+
+class LoRAEmbedding(LoRA):
+    """LoRA or DoRA of an embedding table, the linear map of one-hot vectors: W is the table's
+    transpose, (H, V). Dropout has no place on token ids."""
+
+    def __init__(self, base: nn.Embedding, rank: int, **settings: float | bool) -> None:
+        super().__init__(base.weight.t(), rank, **settings)
+
+    def initialise(self, generator: torch.Generator | None) -> None:
+        """A zeros, B normal: what is seldom looked up is the one that moves from zero."""
+        nn.init.normal_(self.B, generator=generator)
+
+    def forward(self, base: nn.Embedding, ids: Tensor) -> Tensor:
+        y = base(ids)  # (..., H)
+        low = F.embedding(ids, self.A.t(), base.padding_idx)  # (..., r)
+        changed = y + F.linear(low * self.scale, self.B)
+        return changed if self.magnitude is None else self.gain(base.weight.t()) * changed
+
+    def merged(self, base: nn.Embedding) -> dict[str, Tensor]:
+        """The base's parameters that do the same alone."""
+        return {"weight": self.merged_matrix(base.weight.t()).t()}
+
+
+class IA3(nn.Module):
+    """A factor for each output of a linear map, or with `on_input` for each of its inputs."""
+
+    def __init__(self, base: nn.Linear, *, on_input: bool = False) -> None:
+        super().__init__()
+        self.on_input = on_input
+        self.scale = nn.Parameter(base.weight.new_ones(base.weight.size(1 if on_input else 0)))
+
+    def forward(self, base: nn.Linear, x: Tensor) -> Tensor:
+        return base(x * self.scale) if self.on_input else base(x) * self.scale
+
+    def merged(self, base: nn.Linear) -> dict[str, Tensor]:
+        """The base's parameters that do the same alone."""
+        if self.on_input:
+            return {"weight": base.weight * self.scale}
+        merged = {"weight": base.weight * self.scale.unsqueeze(-1)}
+        return merged if base.bias is None else {**merged, "bias": base.bias * self.scale}
+
+
+class Whole(nn.Module):
+    """A copy of the module, trained and saved whole in its place."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(base).requires_grad_(True)
+
+    def forward(self, base: nn.Module, x: Tensor) -> Tensor:
+        return self.module(x)
+
+    def merged(self, base: nn.Module) -> dict[str, Tensor]:
+        """The base's parameters that do the same alone."""
+        return dict(self.module.named_parameters())

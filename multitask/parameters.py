@@ -1,0 +1,64 @@
+"""How many parameters train: of a model, and of each method of fine-tuning."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from torch import nn
+
+from minbert.loading import empty_encoder, find_backbone
+from multitask.config import TrainConfig
+from multitask.console import table
+from multitask.extensions.base import Extension
+from multitask.extensions.bitfit import BitFit
+from multitask.extensions.ia3 import IA3
+from multitask.extensions.lora import LoRA
+from multitask.model import MultitaskModel
+
+METHODS: dict[str, tuple[Extension, ...]] = {
+    "": (),
+    "--lora.targets all": (LoRA(targets=("all",)),),
+    "--use lora": (LoRA(),),
+    "--lora.dora": (LoRA(dora=True),),
+    "--lora.rank 4": (LoRA(rank=4),),
+    "--lora.rank 1": (LoRA(rank=1),),
+    "--lora.targets query value": (LoRA(targets=("query", "value")),),
+    "--use bitfit": (BitFit(),),
+    "--bitfit.roles query feed_forward_inner": (BitFit(roles=("query", "feed_forward_inner")),),
+    "--use ia3": (IA3(),),
+    "--frozen": (),
+}
+"""Flags of minbert train -> the extensions that they use."""
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, int]:
+    """Part of a model or encoder -> its trainable parameters: embeddings, layers, ..., heads."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part = name.removeprefix("encoder.").partition(".")[0]
+        counts[part] += parameter.numel() if parameter.requires_grad else 0
+    return dict(counts)
+
+
+def methods_table(backbone: str) -> str:
+    """What each method trains of a backbone, and how large that is in a file of float32."""
+    folder = find_backbone(backbone)
+    whole = sum(parameter.numel() for parameter in empty_encoder(folder).parameters())
+    parts = list(trainable_parameters(empty_encoder(folder)))
+    rows, notes = [], []
+    for flags, extensions in METHODS.items():
+        encoder = empty_encoder(folder)
+        encoder.requires_grad_(flags != "--frozen")
+        config = TrainConfig(tasks=("sst",), extensions=extensions)
+        try:
+            model = MultitaskModel.from_config(config, encoder)
+        except ValueError as error:  # such as BitFit of an encoder without biases
+            notes.append(f"{flags}: {error}")
+            continue
+        counts = trainable_parameters(model.encoder)
+        total = sum(counts.values())
+        cells = [*(counts[part] for part in parts), total]
+        rows.append([flags or "(no flag)", *(f"{count:,}" for count in cells),
+                     f"{100 * total / whole:.2f} %", f"{4 * total / 1e6:.2f}"])  # fmt: skip
+    header = ["flags of minbert train", *parts, "in all", "of the encoder", "MB"]
+    return "\n".join([table(header, rows), "and the heads", *notes])
