@@ -56,7 +56,7 @@ class Rows:
 
 def has_split(task: Task, split: Split, data_dir: Path) -> bool:
     """Whether a task's file for this split is there."""
-    return bool(_places(task.tables[split], data_dir))
+    return split in task.tables and bool(_places(task.tables[split], data_dir))
 
 
 def read_split(
@@ -65,8 +65,12 @@ def read_split(
     """Read a task's rows of one split.
 
     Raises:
-        ValueError: no file, two files, or a bad row and on_bad_row is "stop".
+        ValueError: no such split, no file, two files, or a bad row and on_bad_row is "stop".
     """
+    if split not in task.tables:
+        raise ValueError(
+            f"task {task.name!r} has no {split} split; it has {', '.join(task.tables)}"
+        )
     table = task.tables[split]
     places = _places(table, data_dir)
     if len(places) != 1:
@@ -158,11 +162,16 @@ def _example(fields: dict[str, str], table: Table, task: Task, number: int) -> E
     row_id = fields[table.id].strip() if table.id else str(number)
     if not row_id:
         raise ValueError(f"column {table.id!r} is empty")
-    label = None if table.label is None else _label(fields[table.label].strip(), table.label, task)
+    label = None if table.label is None else _label(fields[table.label].strip(), table, task)
     return Example(row_id, texts, label)
 
 
-def _label(text: str, column: str, task: Task) -> float:
+def _label(text: str, table: Table, task: Task) -> float:
+    column, names = table.label, table.label_names
+    if names:
+        if text not in names:
+            raise ValueError(f"column {column!r} is {text!r}, and not one of {', '.join(names)}")
+        return float(names.index(text))
     if task.kind == "regression":
         low, high = task.label_range
         rule = f"a number from {low:g} to {high:g}"

@@ -1,76 +1,14 @@
 """The tasks, one `Task` record each. To add a task, add a record to TASKS: all else follows.
 
-A task says where its rows are, what to read of them, which head and loss it trains, how it is
-scored and how its predictions are written.
+The course's tasks are here, GLUE's in glue.py, and what a record says in schema.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from data.glue import GLUE
+from data.schema import SPLITS, PredictionFile, Split, Table, Task
 
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A tab-separated file with one row a line."""
-
-    path: str
-    """Under the data directory, or under one of its folders."""
-    texts: tuple[str, ...]
-    """Columns of the text, or of the two texts of a pair."""
-    id: str | None = None
-    """Column of the row's id; without one, rows count from 0."""
-    label: str | None = None
-    """Column of the label; None where the labels are not published."""
-    header: tuple[str, ...] | None = None
-    """Names of the columns of a file that has no header line."""
-    quoted: bool = False
-    """Fields are quoted as in CSV; otherwise a quote is a character like any other."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionFile:
-    """How the course's graders want predictions: `{stem}-{split}-output.csv`."""
-
-    stem: str
-    column: str
-    number: type[int] | type[float]
-    """Whether a prediction is written 3 or 1.0."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task of the multitask model."""
-
-    name: str
-    title: str
-    kind: Literal["classes", "binary", "regression"]
-    """classes: K outputs, cross-entropy; binary: 1 output, binary cross-entropy on its sigmoid;
-    regression: 1 output, mean squared error."""
-    classes: tuple[str, ...] = ()
-    """What labels 0, 1, ... mean; none for regression."""
-    label_range: tuple[float, float] = (0.0, 0.0)
-    """Smallest and largest label of a regression."""
-    tables: Mapping[Split, Table]
-    metrics: tuple[str, ...]
-    """Names in multitask.metrics; the first one is the task's score."""
-    predictions: PredictionFile
-    licence: str
-    """Where the data comes from, and under which terms."""
-
-    @property
-    def num_outputs(self) -> int:
-        """K, outputs of the head."""
-        return len(self.classes) if self.kind == "classes" else 1
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether a row has two texts."""
-        return len(self.tables["train"].texts) == 2
+__all__ = ["SPLITS", "TASKS", "PredictionFile", "Split", "Table", "Task", "get_task"]
 
 
 def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]:
@@ -87,7 +25,7 @@ def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]
 _COURSE = "CS224N default final project"
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
-_ALL = (
+_COURSE_TASKS = (
     Task(
         name="sst",
         title="sentiment of a sentence, five degrees (Stanford Sentiment Treebank)",
@@ -148,7 +86,7 @@ _ALL = (
     ),
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+TASKS: dict[str, Task] = {task.name: task for task in (*_COURSE_TASKS, *GLUE)}
 
 
 def get_task(name: str) -> Task:

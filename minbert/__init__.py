@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from minbert.base import Encoder, EncoderOutput
     from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
+    from minbert.encoders.convbert import ConvBert, ConvBertConfig
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
 
@@ -24,6 +25,8 @@ _HOMES = {
     "embed": "embedding",
     "Bert": "encoders.bert",
     "BertConfig": "encoders.bert",
+    "ConvBert": "encoders.convbert",
+    "ConvBertConfig": "encoders.convbert",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",
@@ -35,6 +38,8 @@ __all__ = [
     "Backbone",
     "Bert",
     "BertConfig",
+    "ConvBert",
+    "ConvBertConfig",
     "Encoder",
     "EncoderOutput",
     "Packed",

@@ -86,14 +86,19 @@ def onednn_is_quicker() -> bool:
 # Linear maps
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b."""
+    quick = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if quick and current_route() == "onednn" and not torch.is_autocast_enabled("cpu"):
+        return OneDnnLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
 class Linear(nn.Linear):
     """x Wᵀ + b."""
 
     def forward(self, x: Tensor) -> Tensor:
-        quick = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        if quick and current_route() == "onednn" and not torch.is_autocast_enabled("cpu"):
-            return OneDnnLinear.apply(x, self.weight, self.bias)
-        return super().forward(x)
+        return linear(x, self.weight, self.bias)
 
 
 class OneDnnLinear(torch.autograd.Function):

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
 
 from data.readers import SAMPLES
 from data.sources import COURSE
-from data.tasks import SPLITS, TASKS
+from data.tasks import TASKS, Split
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension, load_extensions
 
@@ -85,8 +85,9 @@ class Evaluate:
 
     run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
     """Run folder; by default the newest under runs/."""
-    split: Literal["train", "dev", "test"] = "dev"
-    """Rows to answer; test rows have no labels, so they are answered and not scored."""
+    split: Split = "dev"
+    """Rows to answer; test rows have no labels, so they are answered and not scored. MNLI has
+    dev_mismatched and test_mismatched too."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the one that the run was trained on."""
     out: Path | None = None
@@ -235,7 +236,7 @@ class Fetch:
     target: Path = Path("real-data")
     """Folder to put them in; give it to train as --data-dir."""
     names: tuple[str, ...] = COURSE
-    """Data sets to fetch: those of the five tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
+    """Data sets to fetch: those of the course's tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
     mnli, ax of GLUE."""
 
     def run(self) -> None:
@@ -257,10 +258,11 @@ class Check:
         from multitask.console import table
 
         data_dir = self.data_dir or SAMPLES
+        splits = get_args(Split)
         rows, bad = [], []
         for task in TASKS.values():
             counts = []
-            for split in SPLITS:
+            for split in splits:
                 if not has_split(task, split, data_dir):
                     counts.append("-")
                     continue
@@ -268,7 +270,7 @@ class Check:
                 counts.append(f"{len(read.examples)}")
                 bad += read.skipped
             rows.append([task.name, *counts])
-        print(table(["task", *SPLITS], rows))
+        print(table(["task", *splits], rows))
         for row in bad:
             print(row)
         print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"

@@ -20,7 +20,8 @@ class TrainConfig:
     """Fine-tune one shared encoder with a head for each task."""
 
     tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
-    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb."""
+    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
+    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     backbone: str = "minilm"
@@ -33,8 +34,8 @@ class TrainConfig:
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
-    """What stands for a sequence: BERT's pooler on [CLS], [CLS] itself, or the tokens' mean or
-    maximum."""
+    """What stands for a sequence: BERT's pooler on [CLS] (other encoders have none), [CLS] itself,
+    or the tokens' mean or maximum."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
     head_size: int = 256
@@ -56,7 +57,8 @@ class TrainConfig:
     batches: Literal["random", "bucketed"] = "random"
     """Random rows in a batch, or rows of similar length."""
     layout: Literal["packed", "padded"] = "packed"
-    """Tokens without padding, or padded to the longest row; the numbers are the same."""
+    """Tokens without padding, or padded to the longest row; the numbers are the same, but for
+    ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
     max_length: int | None = None
     """Longest row in tokens; by default what the encoder has positions for."""
 

@@ -57,7 +57,7 @@ def load_data(
         task = get_task(name)
         data = TaskData(task, {}, [], {})
         for split in splits:
-            if split == "test" and not has_split(task, split, data_dir):
+            if split not in ("train", "dev") and not has_split(task, split, data_dir):
                 continue
             rows = read_split(task, split, data_dir, on_bad_row=config.on_bad_row)
             limit = config.limit if split == "train" else None

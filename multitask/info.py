@@ -7,7 +7,7 @@ from pathlib import Path
 
 import minbert
 from data.readers import has_split
-from data.tasks import SPLITS, TASKS
+from data.tasks import TASKS
 from minbert.loading import PACKAGES, find_backbone
 from multitask.config import TrainConfig
 from multitask.console import scores_table, table
@@ -31,7 +31,7 @@ def describe_installation(data_dir: Path) -> str:
             task.name,
             "pairs" if task.is_pair else "texts",
             task.metrics[0],
-            " ".join(split for split in SPLITS if has_split(task, split, data_dir)) or "-",
+            " ".join(split for split in task.tables if has_split(task, split, data_dir)) or "-",
         ]
         for task in TASKS.values()
     ]

@@ -31,8 +31,16 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Matthews correlation of two classes: (TP TN - FP FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))."""
-    return pearson(labels, predictions)  # on 0 and 1 the two formulas are equal
+    """Matthews correlation: cov(X, Y) / √(cov(X, X) cov(Y, Y)) of one-hot classes X and Y.
+
+    With two classes it is (TP TN - FP FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN)); with more it is R_K of
+    Gorodkin (2004).
+    """
+    classes = np.union1d(labels, predictions)
+    x, y = (np.equal.outer(values, classes) - 0.0 for values in (labels, predictions))  # (rows, K)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    spread = np.sqrt(np.sum(x * x) * np.sum(y * y))
+    return float(np.sum(x * y) / spread) if spread else 0.0
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:

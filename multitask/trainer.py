@@ -80,7 +80,8 @@ class Trainer:
         if config.shard:
             distributed.shard(model, [part for _, part in model.encoder.depths()])
             return model
-        all_used = len(config.tasks) == 1 and (config.frozen or config.pooling == "pooler")
+        pooler_used = config.pooling == "pooler" or "pooler" not in dict(model.encoder.depths())
+        all_used = len(config.tasks) == 1 and (config.frozen or pooler_used)
         return distributed.data_parallel(model, all_used=all_used)
 
     def _make_optimizer(self) -> AdamW:

@@ -7,7 +7,7 @@ import random
 
 import torch
 
-from minbert import Bert, BertConfig, Tokenizer, load_backbone, save_pretrained
+from minbert import Bert, Tokenizer, load_backbone, save_pretrained
 from multitask import MultitaskModel, TrainConfig
 from multitask.dataset import cache_features, load_data
 from multitask.run import Run
@@ -27,14 +27,14 @@ NUMBERS = itertools.count()
 ROWS = {"train": 22, "dev": 15, "test": 7}
 
 
-def write_backbone(folder, *, hidden_size=16, seed=0):
-    """A BERT of two layers with random weights, as a folder that `load_backbone` loads."""
+def write_backbone(folder, *, encoder=Bert, hidden_size=16, seed=0, **sizes):
+    """An encoder of two layers with random weights, as a folder that `load_backbone` loads."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS]
     words += [sign for signs in SIGNS.values() for sign in signs]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(seed)
-    config = BertConfig(
+    config = encoder.Config(
         vocab_size=len(words),
         hidden_size=hidden_size,
         num_layers=2,
@@ -42,8 +42,9 @@ def write_backbone(folder, *, hidden_size=16, seed=0):
         intermediate_size=24,
         max_positions=32,
         initializer_range=0.3,  # far from linear, so that no mistake hides in small numbers
+        **sizes,
     )
-    return save_pretrained(folder, Bert(config), Tokenizer.from_vocab(folder / "vocab.txt"))
+    return save_pretrained(folder, encoder(config), Tokenizer.from_vocab(folder / "vocab.txt"))
 
 
 def write_table(path, rows, *, quoted=True):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import config, tiny, without_seconds
+from helpers import config, tiny, without_seconds, write_backbone
 from torch import nn
 
+from minbert import ConvBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
@@ -199,6 +200,18 @@ def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     assert codes == [0] * count, said
     assert Run(out).record()["processes"] == count
     assert_same_training(out, alone[kind])
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_an_encoder_without_a_pooler_trains_as_one(folder, monkeypatch, shard):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+    write_backbone(folder / "convbert", encoder=ConvBert, embedding_size=12, num_groups=2)
+    changes = {"backbone": str(folder / "convbert"), "pooling": "cls", "epochs": 1}
+    expected = train(settings_of(folder, "single", **changes), progress=False).folder
+    out = folder / f"convbert-{shard}"
+    codes, said = run_processes(2, folder, "single", {**changes, "out": out, "shard": shard})
+    assert codes == [0, 0], said
+    assert_same_training(out, expected)
 
 
 @pytest.mark.parametrize("shard", [False, True])

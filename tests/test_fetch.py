@@ -423,7 +423,8 @@ def test_sources_are_sound():
 
 def test_sources_serve_the_tasks():
     """Each file of a task is fetched to where the reader looks: a folder of the target."""
-    files = [file.path for name in COURSE for file in SOURCES[name].files.values()]
+    files = [file.path for source in SOURCES.values() for file in source.files.values()]
+    files += [file.path for source in SOURCES.values() for file in (source.derived or {}).values()]
     wanted = [table.path for task in TASKS.values() for table in task.tables.values()]
     assert wanted
     for path in wanted:

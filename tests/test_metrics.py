@@ -39,7 +39,7 @@ REFERENCES = {
     "accuracy": (sklearn.metrics.accuracy_score, BINARY | CLASSES),
     "f1": (lambda x, y: sklearn.metrics.f1_score(x, y, zero_division=0), BINARY),
     "macro_f1": (lambda x, y: sklearn.metrics.f1_score(x, y, average="macro"), BINARY | CLASSES),
-    "matthews": (sklearn.metrics.matthews_corrcoef, BINARY),
+    "matthews": (sklearn.metrics.matthews_corrcoef, BINARY | CLASSES),
     "pearson": (lambda x, y: scipy.stats.pearsonr(x, y)[0], NUMBERS),
     "spearman": (lambda x, y: scipy.stats.spearmanr(x, y)[0], NUMBERS),
 }

@@ -1,9 +1,9 @@
 """One file an encoder; importing this package registers them all."""
 
 from minbert.base import ENCODERS, Encoder
-from minbert.encoders import bert
+from minbert.encoders import bert, convbert
 
-__all__ = ["bert", "encoder_class"]
+__all__ = ["bert", "convbert", "encoder_class"]
 
 
 def encoder_class(name: str) -> type[Encoder]:

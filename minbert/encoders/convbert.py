@@ -1,0 +1,458 @@
+"""ConvBERT: BERT in which half of the attention is a span-based dynamic convolution.
+
+Jiang et al. (2020), arXiv:2008.02496. Many heads of a BERT only look at neighbours, which a
+convolution does for less. What differs from BERT:
+
+- Mixed attention: N / head_ratio heads, each half as wide as the hidden size would allow, and
+  beside them as many heads of dynamic convolution, which fill the other half.
+- Span-based dynamic convolution: each head averages the K tokens around a token, with weights made
+  for that place: softmax(W (query * span key)), where the span key is a separable convolution of
+  the hidden states. So the weights depend on the words around, not on the token alone.
+- Grouped linear maps in the feed-forward block (medium-small), and word embeddings that may be
+  narrower than the hidden states (small, medium-small), with a projection between.
+- No pooler. The masked-language-model head is called the generator, as in ELECTRA.
+
+The reference classifies [CLS] through dropout, dense, GELU, dropout, linear: `Heads` with
+`--pooling cls --head-size H`.
+
+**Padding.** The published model convolves over padding as over any other token, so a token near the
+end of its sequence comes out differently in a batch with longer ones. A padded batch does just so
+here, to give the reference's numbers. A packed batch has no padding to convolve over: each sequence
+comes out as the reference has it alone in a batch of one. That is what a training run computes,
+unless it asks for `layout="padded"`. With `batch_invariant` in the config, padded batches compute
+the same as packed ones: the convolutions see zeros beyond each sequence.
+
+B batch, S sequence, N heads, D head size, A = N * D attention size, H = 2 A hidden size, K kernel
+size, E embedding size, I intermediate size, V vocabulary, G groups.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert.attention import (
+    Layout,
+    Packed,
+    merge_heads,
+    scaled_dot_product_attention,
+    split_heads,
+)
+from minbert.base import Encoder, EncoderConfig, register
+from minbert.quick import Dropout, Linear, attention, linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvBertConfig(EncoderConfig):
+    """Sizes and rates of a ConvBERT; the defaults are conv-bert-base.
+
+    `ConvBertConfig(**ConvBertConfig.SIZES["small"])` is another of the published sizes.
+    """
+
+    vocab_size: int = 30522
+    """V, tokens in the vocabulary."""
+    hidden_size: int = 768
+    """H, features of a token."""
+    num_layers: int = 12
+    """Transformer layers."""
+    num_heads: int = 12
+    """Heads of a BERT of this size; `mixed_heads` are left of them."""
+    intermediate_size: int = 3072
+    """I, inner features of the feed-forward block."""
+    embedding_size: int = 768
+    """E, features of an embedding; projected to hidden_size where the two differ."""
+    head_ratio: int = 2
+    """How many heads of a BERT one head here stands for."""
+    conv_kernel_size: int = 9
+    """K, tokens that a convolution sees: an odd number, half of them on each side."""
+    num_groups: int = 1
+    """G, parts of the features that the feed-forward block's linear maps keep apart."""
+    max_positions: int = 512
+    """The longest sequence that has position embeddings."""
+    type_vocab_size: int = 2
+    """Segments: 0 for the first text, 1 for the second of a pair."""
+    pad_token_id: int | None = 0
+    """The token whose embedding is not trained. The vocabularies have [PAD] at 0, though
+    transformers' config says 1 unless told otherwise."""
+    layer_norm_eps: float = 1e-12
+    """Added to the variance in LayerNorm."""
+    hidden_dropout: float = 0.1
+    """Dropout on the embeddings and on each block's output."""
+    attention_dropout: float = 0.1
+    """Dropout on the attention probabilities."""
+    batch_invariant: bool = False
+    """Convolve over zeros in place of padding: a sequence then comes out the same in any batch."""
+
+    HUB_NAMES: ClassVar = {
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "max_positions": "max_position_embeddings",
+        "hidden_dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+    }
+    HUB_FIXED: ClassVar = {
+        "hidden_act": "gelu",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    }
+    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "base": {},
+        "medium-small": {
+            "hidden_size": 384,
+            "num_heads": 8,
+            "intermediate_size": 1536,
+            "embedding_size": 128,
+            "num_groups": 2,
+        },
+        "small": {
+            "hidden_size": 256,
+            "num_heads": 4,
+            "intermediate_size": 1024,
+            "embedding_size": 128,
+        },
+    }
+    """The published sizes: what differs from base."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+            "embedding_size", "head_ratio", "conv_kernel_size", "num_groups",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.hidden_size % (2 * self.mixed_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by 2 x {self.mixed_heads}: half "
+                f"of it is for attention, half for convolution, each with num_heads "
+                f"{self.num_heads} // head_ratio {self.head_ratio} heads; choose a multiple"
+            )
+        for name in ("hidden_size", "intermediate_size"):
+            if getattr(self, name) % self.num_groups:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is not divisible by num_groups "
+                    f"{self.num_groups}; choose a divisor"
+                )
+        if self.conv_kernel_size % 2 == 0:
+            raise ValueError(
+                f"conv_kernel_size must be odd, it is {self.conv_kernel_size}: a token sees as "
+                "many on its left as on its right"
+            )
+        for name in ("hidden_dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
+
+    @property
+    def mixed_heads(self) -> int:
+        """N, heads of attention, and as many of convolution."""
+        return max(1, self.num_heads // self.head_ratio)
+
+
+class Embeddings(nn.Module):
+    """LayerNorm(word + position + segment), then dropout, then a projection where E is not H."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
+        self.position = nn.Embedding(config.max_positions, config.embedding_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.embedding_size)
+        self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout)
+        self.projection: nn.Module = nn.Identity()
+        if config.embedding_size != config.hidden_size:
+            self.projection = Linear(config.embedding_size, config.hidden_size)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
+        x = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
+        return self.projection(self.dropout(self.norm(x)))  # (..., E) -> (..., H)
+
+
+class SpanKey(nn.Module):
+    """A separable convolution: over K tokens in each feature alone, then over features."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        hidden, size = config.hidden_size, config.conv_kernel_size
+        self.depthwise = nn.Conv1d(
+            hidden, hidden, size, padding=size // 2, groups=hidden, bias=False
+        )
+        self.pointwise = nn.Conv1d(hidden, hidden // 2, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(hidden // 2, 1))  # a column, as in checkpoints
+
+    def forward(self, x: Tensor, layout: Layout, zero_padding: bool) -> Tensor:
+        def convolve(x: Tensor, mask: Tensor) -> Tensor:
+            if zero_padding:
+                x = x.masked_fill(~mask.unsqueeze(-1), 0)
+            return self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # (B, S, H)
+
+        x = layout.per_sequence(convolve, x)
+        return linear(x, self.pointwise.weight.squeeze(2), self.bias.squeeze(1))  # (..., A)
+
+
+def dynamic_convolution(value: Tensor, kernel: Tensor) -> Tensor:
+    """y[s, n] = Σ_k kernel[s, n, k] value[s + k - K // 2, n], with zeros beyond both ends.
+
+    It is attention with weights on a band of K diagonals only, and computed as such: the matrix of
+    N S² weights is smaller than the N S D K numbers of the windows, up to S = D K.
+
+    Args:
+        value: (B, S, A).
+        kernel: (B, S, N, K), each head's weights at each place.
+
+    Returns:
+        (B, S, A).
+    """
+    length, size = kernel.size(1), kernel.size(3)
+    value = F.pad(value, (0, 0, size // 2, size // 2))  # (B, S + K - 1, A)
+    # Rows of K weights and S zeros, read as rows of one number less: each starts one further right.
+    band = F.pad(kernel.transpose(1, 2), (0, length)).flatten(2)  # (B, N, S * (K + S))
+    band = band[..., :-length].unflatten(2, (length, -1))  # (B, N, S, S + K - 1)
+    return merge_heads(band @ split_heads(value, kernel.size(2)))
+
+
+class MixedAttention(nn.Module):
+    """Heads of self-attention and heads of span-based dynamic convolution, side by side."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        hidden, size = config.hidden_size, config.hidden_size // 2
+        self.num_heads = config.mixed_heads
+        self.query = Linear(hidden, size)
+        self.key = Linear(hidden, size)
+        self.value = Linear(hidden, size)
+        self.dropout = Dropout(config.attention_dropout)
+        self.span_key = SpanKey(config)
+        self.convolution_kernel = Linear(size, self.num_heads * config.conv_kernel_size)
+        self.convolution_value = Linear(hidden, size)
+        self.output = Linear(hidden, hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        zero_padding: bool,
+        attentions: list[Tensor] | None = None,
+    ) -> Tensor:
+        query = self.query(x)  # (..., A)
+        kernel = self.convolution_kernel(query * self.span_key(x, layout, zero_padding))
+        kernel = kernel.unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)  # (..., N, K)
+
+        def attend(
+            query: Tensor, key: Tensor, value: Tensor, near: Tensor, kernel: Tensor, mask: Tensor
+        ) -> Tensor:
+            inputs = (
+                split_heads(query, self.num_heads),  # (B, N, S, D)
+                split_heads(key, self.num_heads),
+                split_heads(value, self.num_heads),
+                mask[:, None, None, :],  # (B, 1, 1, S): no query attends to padding
+                self.dropout,
+            )
+            if attentions is None:
+                context = attention(*inputs)  # the same, quicker, and no map to look at
+            else:
+                context, probabilities = scaled_dot_product_attention(*inputs)
+                attentions.append(probabilities)
+            if zero_padding:
+                near = near.masked_fill(~mask.unsqueeze(-1), 0)
+            convolved = dynamic_convolution(near, kernel)  # (B, S, A)
+            return torch.cat([merge_heads(context), convolved], dim=-1)  # (B, S, H)
+
+        context = layout.per_sequence(
+            attend, query, self.key(x), self.value(x), self.convolution_value(x), kernel
+        )
+        return self.output(context)  # (..., H)
+
+
+class GroupedLinear(nn.Module):
+    """A linear map of each of G parts of the features: a G-th of the weights of a whole one."""
+
+    def __init__(self, in_features: int, out_features: int, groups: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.empty(groups, in_features // groups, out_features // groups)
+        )
+        self.bias = nn.Parameter(torch.empty(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (self.weight.size(0), -1))  # (..., G, in / G)
+        return torch.einsum("...gi,gio->...go", x, self.weight).flatten(-2) + self.bias
+
+
+class FeedForward(nn.Module):
+    """Two linear maps, grouped where G is above 1, with a GELU between them."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        hidden, inner, groups = config.hidden_size, config.intermediate_size, config.num_groups
+        if groups == 1:
+            self.inner, self.outer = Linear(hidden, inner), Linear(inner, hidden)
+        else:
+            self.inner = GroupedLinear(hidden, inner, groups)
+            self.outer = GroupedLinear(inner, hidden, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(F.gelu(self.inner(x)))  # (..., I) -> (..., H)
+
+
+class AddNorm(nn.Module):
+    """LayerNorm(residual + Dropout(block's output)): post-norm, dropout before the sum."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        self.dropout = Dropout(config.hidden_dropout)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, residual: Tensor, output: Tensor) -> Tensor:
+        return self.norm(residual + self.dropout(output))  # (..., H)
+
+
+class ConvBertLayer(nn.Module):
+    """Mixed attention and feed-forward, each followed by add & norm."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        self.attention = MixedAttention(config)
+        self.attention_norm = AddNorm(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = AddNorm(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        zero_padding: bool,
+        attentions: list[Tensor] | None = None,
+    ) -> Tensor:
+        x = self.attention_norm(x, self.attention(x, layout, zero_padding, attentions))
+        return self.feed_forward_norm(x, self.feed_forward(x))  # (..., H)
+
+
+class GeneratorHead(nn.Module):
+    """Scores over the vocabulary for each token; the decoder's matrix is the word embedding."""
+
+    def __init__(self, config: ConvBertConfig, word_embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.embedding_size)
+        self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+        self.word = word_embedding  # tied: the encoder's own module
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(F.gelu(self.dense(x)))  # (..., E)
+        return F.linear(x, self.word.weight, self.bias)  # (..., V)
+
+
+@register("convbert")
+class ConvBert(Encoder):
+    """ConvBERT's encoder. Called as `convbert(input_ids, attention_mask, token_type_ids)`."""
+
+    Config = ConvBertConfig
+    HUB_CLASSES = ("ConvBertModel", "ConvBertForMaskedLM")
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_layers))
+        self.apply(self.initialise)
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        layout: Layout,
+        attentions: list[Tensor] | None,
+    ) -> list[Tensor]:
+        # What a packed batch has for padding is made up by the layout: never to be seen.
+        zero_padding = self.config.batch_invariant or isinstance(layout, Packed)
+        states = [self.embeddings(input_ids, token_type_ids, layout.positions)]
+        for layer in self.layers:
+            states.append(self.run(layer, states[-1], layout, zero_padding, attentions))
+        return states
+
+    def pool(self, last_hidden_state: Tensor, layout: Layout) -> None:
+        return None
+
+    def make_mlm_head(self) -> GeneratorHead:
+        head = GeneratorHead(self.config, self.embeddings.word)
+        self.initialise(head.dense)
+        return head
+
+    def depths(self) -> list[tuple[str, nn.Module]]:
+        layers = [(f"layer {n}", layer) for n, layer in enumerate(self.layers, start=1)]
+        return [("embeddings", self.embeddings), *layers]
+
+    def initialise(self, module: nn.Module) -> None:
+        """Normal(0, initializer_range) for matrices, zeros for biases, LayerNorm the identity."""
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.Linear | GroupedLinear | nn.Conv1d | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear | GroupedLinear | SpanKey | nn.LayerNorm):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+
+    ROLES: ClassVar = {
+        "embeddings.word": "word_embeddings",
+        "embeddings.position": "position_embeddings",
+        "embeddings.token_type": "token_type_embeddings",
+        "embeddings.projection": "embedding_projection",
+        "layers.{n}.attention.query": "query",
+        "layers.{n}.attention.key": "key",
+        "layers.{n}.attention.value": "value",
+        "layers.{n}.attention.convolution_kernel": "convolution_kernel",
+        "layers.{n}.attention.convolution_value": "convolution_value",
+        "layers.{n}.attention.output": "attention_output",
+        "layers.{n}.feed_forward.inner": "feed_forward_inner",
+        "layers.{n}.feed_forward.outer": "feed_forward_outer",
+    }
+
+    PREFIX = "convbert."
+    KEYS: ClassVar = {
+        "embeddings.word": "embeddings.word_embeddings",
+        "embeddings.position": "embeddings.position_embeddings",
+        "embeddings.token_type": "embeddings.token_type_embeddings",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "embeddings.projection": "embeddings_project",
+        "layers.{n}.attention.query": "encoder.layer.{n}.attention.self.query",
+        "layers.{n}.attention.key": "encoder.layer.{n}.attention.self.key",
+        "layers.{n}.attention.value": "encoder.layer.{n}.attention.self.value",
+        "layers.{n}.attention.span_key": "encoder.layer.{n}.attention.self.key_conv_attn_layer",
+        "layers.{n}.attention.span_key.depthwise": (
+            "encoder.layer.{n}.attention.self.key_conv_attn_layer.depthwise"
+        ),
+        "layers.{n}.attention.span_key.pointwise": (
+            "encoder.layer.{n}.attention.self.key_conv_attn_layer.pointwise"
+        ),
+        "layers.{n}.attention.convolution_kernel": (
+            "encoder.layer.{n}.attention.self.conv_kernel_layer"
+        ),
+        "layers.{n}.attention.convolution_value": (
+            "encoder.layer.{n}.attention.self.conv_out_layer"
+        ),
+        "layers.{n}.attention.output": "encoder.layer.{n}.attention.output.dense",
+        "layers.{n}.attention_norm.norm": "encoder.layer.{n}.attention.output.LayerNorm",
+        "layers.{n}.feed_forward.inner": "encoder.layer.{n}.intermediate.dense",
+        "layers.{n}.feed_forward.outer": "encoder.layer.{n}.output.dense",
+        "layers.{n}.feed_forward_norm.norm": "encoder.layer.{n}.output.LayerNorm",
+    }
+    MLM_KEYS: ClassVar = {
+        "dense": "generator_predictions.dense",
+        "norm": "generator_predictions.LayerNorm",
+        "bias": "generator_lm_head.bias",
+    }
+    TIED: ClassVar = {"generator_lm_head.weight": "embeddings.word_embeddings.weight"}
+    DROPPED: ClassVar = {
+        "embeddings.position_ids": "positions are counted, not stored",
+        "generator_lm_head.weight": "tied to the word embeddings",
+        "generator_lm_head": "the masked-language-model head, which was not asked for",
+        "generator_predictions": "the masked-language-model head, which was not asked for",
+        "classifier": "the head of another task",
+        "qa_outputs": "the head of another task",
+    }

@@ -1,0 +1,159 @@
+"""GLUE's own files: their columns, labels and oddities, written small and read back."""
+
+import csv
+
+import pytest
+from helpers import config, write_backbone
+
+from data.glue import GLUE
+from data.readers import has_split, read_split
+from data.tasks import TASKS, get_task
+from multitask import Predictor, train, training
+
+PAIR = "sentence1 sentence2"
+STSB = "index genre filename year old_index source1 source2 sentence1 sentence2"
+MNLI = (
+    "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse "
+    "sentence2_parse sentence1 sentence2"
+)
+MRPC = "Quality,#1 ID,#2 ID,#1 String,#2 String"
+DEV_LABELS = "label1 label2 label3 label4 label5 gold_label"
+HEADERS = {
+    "sst2": {"train": "sentence label", "dev": "sentence label", "test": "index sentence"},
+    "mrpc": {"train": MRPC, "dev": MRPC, "test": MRPC.replace("Quality", "index")},
+    "stsb": {"train": f"{STSB} score", "dev": f"{STSB} score", "test": STSB},
+    "qqp": {
+        "train": "id qid1 qid2 question1 question2 is_duplicate",
+        "dev": "id qid1 qid2 question1 question2 is_duplicate",
+        "test": "id question1 question2",
+    },
+    "mnli": {
+        "train": f"{MNLI} label1 gold_label",
+        "dev": f"{MNLI} {DEV_LABELS}",
+        "dev_mismatched": f"{MNLI} {DEV_LABELS}",
+        "test": MNLI,
+        "test_mismatched": MNLI,
+    },
+    "qnli": {
+        "train": "index question sentence label",
+        "dev": "index question sentence label",
+        "test": "index question sentence",
+    },
+    "rte": {"train": f"index {PAIR} label", "dev": f"index {PAIR} label", "test": f"index {PAIR}"},
+    "wnli": {"train": f"index {PAIR} label", "dev": f"index {PAIR} label", "test": f"index {PAIR}"},
+    "ax": {"test": f"index {PAIR}"},
+}
+"""First lines of the real files."""
+TEXTS = {"sentence", "sentence1", "sentence2", "question", "question1", "question2", "#1 String",
+         "#2 String"}  # fmt: skip
+GOLD = {"label", "Quality", "score", "is_duplicate", "gold_label"}
+WORDS = {
+    "mnli": ["entailment", "neutral", "contradiction"],
+    "qnli": ["entailment", "not_entailment"],
+    "rte": ["entailment", "not_entailment"],
+    "stsb": ["0.000", "3.250", "5.000"],
+}
+"""What stands for labels, in the order of their numbers; elsewhere 0 and 1."""
+PATHS = {
+    ("mrpc", "dev"): "MRPC/dev.tsv",
+    ("mnli", "dev"): "MNLI/dev_matched.tsv",
+    ("mnli", "test_mismatched"): "MNLI/test_mismatched.tsv",
+    ("sst2", "test"): "SST-2/test.tsv",
+    ("stsb", "train"): "STS-B/train.tsv",
+    ("ax", "test"): "diagnostic/diagnostic.tsv",
+}
+ODD = ['" unbalanced', 'a "b" c', '"', "it 's `` so '' ", "naïve 東京", "a\u2028b", "a, b"]
+CASES = [(name, split) for name, splits in HEADERS.items() for split in splits]
+
+
+def write(folder, name, split, count=7):
+    """A file as GLUE has it: UTF-8 with its byte order mark in MRPC, no quoting."""
+    path = folder / get_task(name).tables[split].path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = HEADERS[name][split]
+    columns = header.split("," if "," in header else None)
+    words = WORDS.get(name, ["0", "1"])
+    lines = ["\t".join(columns)]
+    for number in range(count):
+        row = []
+        for column in columns:
+            if column in TEXTS:
+                row.append(f"{column} {ODD[(number + len(row)) % len(ODD)]}")
+            elif column in GOLD:
+                row.append(words[number % len(words)])
+            elif column in ("index", "id"):
+                row.append(str(number + 10))
+            else:
+                row.append(f"{column}-{number % 2}")
+        lines.append("\t".join(row))
+    mark = "\ufeff" if name == "mrpc" and split != "test" else ""
+    path.write_bytes((mark + "\n".join(lines) + "\n").encode())
+    return path
+
+
+def test_every_task_of_glue_is_here():
+    assert {task.name for task in GLUE} == HEADERS.keys()
+    assert {*HEADERS, "cola"} <= TASKS.keys()
+    for task in GLUE:
+        assert task.tables.keys() == HEADERS[task.name].keys()
+    for (name, split), path in PATHS.items():
+        assert get_task(name).tables[split].path == path
+
+
+@pytest.mark.parametrize("name, split", CASES)
+def test_rows_are_those_of_the_file(tmp_path, name, split):
+    path = write(tmp_path / "glue", name, split)  # in a folder of the data directory, as fetched
+    task = get_task(name)
+    assert has_split(task, split, tmp_path)
+    found = read_split(task, split, tmp_path)
+    assert found.path == path and not found.skipped
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert len(found.examples) == len(rows) == 7
+    for number, (example, row) in enumerate(zip(found.examples, rows, strict=True)):
+        assert example.texts == tuple(v.strip() for k, v in row.items() if k in TEXTS)
+        assert len(example.texts) == 1 + task.is_pair
+        assert example.id == row.get("index", row.get("id", str(number)))
+        gold = [v for k, v in row.items() if k in GOLD]
+        if split.startswith("test"):
+            assert example.label is None and not gold
+        elif name == "stsb":
+            assert example.label == float(gold[0])
+        else:
+            assert WORDS.get(name, ["0", "1"])[int(example.label)] == gold[0]
+            assert name not in WORDS or task.classes[int(example.label)] == gold[0]
+
+
+@pytest.mark.parametrize("label", ["-", "0", "Entailment", ""])
+def test_a_word_that_is_no_label_is_a_bad_row(tmp_path, label):
+    """As - is in MNLI's original files, where the five raters did not agree."""
+    path = write(tmp_path, "mnli", "dev")
+    path.write_text(path.read_text().replace("label5-0\tentailment", f"label5-0\t{label}", 1))
+    message = rf"dev_matched.tsv:2: column 'gold_label' is '{label}', and not one of entailment, n"
+    with pytest.raises(ValueError, match=message):
+        read_split(get_task("mnli"), "dev", tmp_path)
+    found = read_split(get_task("mnli"), "dev", tmp_path, on_bad_row="skip")
+    assert len(found.examples) == 6 and len(found.skipped) == 1
+
+
+def test_a_split_that_a_task_does_not_have():
+    with pytest.raises(ValueError, match="task 'ax' has no train split; it has test"):
+        read_split(get_task("ax"), "train")
+    assert not has_split(get_task("sst2"), "dev_mismatched", None)
+
+
+def test_mnli_is_scored_on_both_of_its_development_sets(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+    for name in ("mnli", "rte"):
+        for split in HEADERS[name]:
+            write(tmp_path / "data", name, split, count=9 if split == "dev_mismatched" else 7)
+    write_backbone(tmp_path / "backbone")
+    run = train(config(tmp_path, tasks=("mnli", "rte"), epochs=1), progress=False)
+    assert run.record()["dev"].keys() == {"mnli", "rte"}
+    predictor = Predictor(run.folder)
+    matched = predictor.evaluate("dev")["mnli"]
+    assert matched.metrics["accuracy"] == run.record()["dev"]["mnli"]["accuracy"]
+    mismatched = predictor.evaluate("dev_mismatched")
+    assert mismatched.keys() == {"mnli"}
+    assert len(mismatched["mnli"].answers) == 9 and "accuracy" in mismatched["mnli"].metrics
+    assert predictor.evaluate("test_mismatched")["mnli"].metrics == {}
