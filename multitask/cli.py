@@ -22,6 +22,7 @@ from data.sources import COURSE
 from data.tasks import TASKS, Split
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension, load_extensions
+from multitask.glue.commands import Glue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +294,7 @@ OtherCommand = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[Glue, subcommand("glue")]
 )
 
 
