@@ -104,7 +104,6 @@ def lora(task: str) -> TrainConfig:
         pooling="cls",
         epochs=epochs,
         batch_size=batch_size,
-        max_length=512,
         lr=lr,
         warmup=0.06,
         weight_decay=0.1,
