@@ -1,18 +1,22 @@
 """GLUE's runs on tiny data: done once, gone on with, passed over; recipes; pairs in both orders."""
 
+import re
+from statistics import median
+
 import pytest
 from helpers import config, make_trainer, write_backbone, write_data
 from test_glue import HEADERS, write
 
 from data.readers import read_split
 from data.tasks import TASKS
+from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.glue import recipes, runner
-from multitask.glue.commands import RunGlue
+from multitask.glue import peft, recipes, runner
+from multitask.glue.commands import ComparePeft, RunGlue
 from multitask.glue.recipes import RECIPES, method_of, recipe_config
 from multitask.glue.runner import read_runs
 from multitask.run import Run
@@ -220,3 +224,59 @@ def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
     (example, *_) = read_split(TASKS["mrpc"], "train", tmp_path).examples
     one, other = both_orders(example)
     assert one is example and other.texts == example.texts[::-1] and other.label == example.label
+
+
+# The comparison of methods
+
+
+def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys, monkeypatch):
+    rates = {"full": (1e-2,), "LoRA": (1e-3, 1e-1), "BitFit": (1e-9, 1e-1)}
+    rates["LoRA, rank-stabilised"] = (1e-2,)
+    monkeypatch.setattr(peft, "RATES", rates)
+    write_data(tmp_path / "course")
+    settings = {"data_dir": tmp_path / "course", "backbone": str(folder / "backbone")}
+    compare = ComparePeft(
+        **settings, out=tmp_path / "out", tasks=("cola",), ranks=(1, 8), seeds=2, epochs=1, limit=8,
+        batch_size=4, device="cpu",
+    )  # fmt: skip
+    compare.run()
+    printed = capsys.readouterr().out
+    points = read_json(tmp_path / "out" / "peft.json")
+    assert len({point["run"] for point in points}) == len(points)
+    runs = {str(run.run.folder): run for run in read_runs(tmp_path / "out" / "cola")}
+    assert runs.keys() == {point["run"] for point in points}
+    for point in points:
+        record = runs[point["run"]].record
+        assert point["score"] == record["dev"]["cola"]["matthews"]
+        assert point["trained"] == record["parameters"]["trained"]
+        assert (point["lr"], point["seed"]) == (record["config"]["lr"], record["config"]["seed"])
+    for method, tried in rates.items():
+        own = [point for point in points if point["method"] == method]
+        sweep = [p for p in own if p["seed"] == 11711 and p["rank"] in (None, 8)]
+        assert [p["lr"] for p in sweep] == list(tried)
+        best = max(sweep, key=lambda p: p["score"])["lr"]
+        ranks = [None] if sweep[0]["rank"] is None else [1, 8]
+        wanted = {(rank, seed, best) for rank in ranks for seed in (11711, 11712)}
+        assert {(p["rank"], p["seed"], p["lr"]) for p in own} == wanted | {
+            (p["rank"], 11711, p["lr"]) for p in sweep
+        }
+        for rank in ranks:
+            chosen = [p for p in own if (p["rank"], p["lr"]) == (rank, best)]
+            cells = [method, *([str(rank)] if rank else []), f"{best:g}"]
+            cells += [f"{chosen[0]['trained']:,}", f"{median(p['score'] for p in chosen):.3f}", "2"]
+            assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
+    for name in ("parameters", "rates"):
+        assert (tmp_path / "out" / f"{name}.svg").read_text().count("<path") > 10
+    monkeypatch.setattr(runner, "train", lambda *a, **k: pytest.fail("trained again"))
+    compare.run()
+    assert read_json(tmp_path / "out" / "peft.json") == points
+
+
+def test_strength_of_lora_over_ranks():
+    for rank in peft.RANKS:
+        (constant,) = peft.extensions_of("LoRA", rank)
+        (stabilised,) = peft.extensions_of("LoRA, rank-stabilised", rank)
+        assert constant.rank == stabilised.rank == rank and stabilised.rank_stabilised
+        assert constant.alpha / rank == 2 and not constant.rank_stabilised
+        scale = stabilised.alpha / rank**0.5
+        assert scale == pytest.approx(2 * (8 / rank) ** 0.5)

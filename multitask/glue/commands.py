@@ -1,4 +1,4 @@
-"""`minbert glue`: run, score, submit, check, peft. Nothing here imports torch before it runs."""
+"""`minbert glue`: run, peft, score, submit, check. Nothing here imports torch before it runs."""
 
 from __future__ import annotations
 
@@ -13,51 +13,90 @@ from tyro.conf import Positional, arg, subcommand
 if TYPE_CHECKING:
     from multitask.config import TrainConfig
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Method = Literal["full", "lora", "bitfit"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunGlue:
-    """Fine-tune on GLUE's tasks, a run folder for each task and seed.
-
-    Call it again to go on: what is done is passed over, what was cut short is resumed.
-    """
+class Settings:
+    """What runs of GLUE have in common."""
 
     data_dir: Path
     """Folder with GLUE's files, such as MRPC/train.tsv, or with folders of them."""
     out: Path
     """Folder of the run folders."""
-    tasks: tuple[str, ...] = ("all",)
-    """all, or some of cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli."""
     backbone: str = "minilm"
     """minilm, a folder, or a hub name such as bert-base-cased."""
-    method: Literal["full", "lora", "bitfit"] = "full"
-    """Train all parameters, LoRA of rank 8, or the biases alone."""
     recipe: str | None = None
     """Settings of each task: bert, convbert, modernbert, modernbert_short, lora, bitfit, minilm,
     minilm_lora, minilm_bitfit; by default what fits the method and the backbone."""
     seeds: int = 1
-    """Runs of each task, which differ in their seeds."""
+    """Runs that differ in their seeds alone."""
     seed: int = 11711
     """The first seed; the others follow it."""
-    start_from: Path | None = None
-    """Run of MNLI whose encoder RTE, MRPC and STS-B start from."""
     both_orders: bool = False
     """Train on symmetric pairs in both orders, whatever the recipe says."""
     epochs: int | None = None
     """Passes over the data, in place of the recipe's."""
-    lr: float | None = None
-    """Learning rate, in place of the recipe's."""
     batch_size: int | None = None
     """Rows that go through the model at once, in place of the recipe's."""
     accumulate: int = 1
     """Batches whose gradients make one optimizer step."""
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     limit: int | None = None
     """Use the first so many training rows of each task, for a try."""
+
+    def names(self, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        """The tasks that are asked for, checked."""
+        from multitask.glue.recipes import TASKS
+
+        unknown = [name for name in tasks if name not in TASKS]
+        if unknown and tasks != ("all",):
+            known = ", ".join(TASKS)
+            raise ValueError(f"{unknown[0]!r} is no task of GLUE; known are all, {known}")
+        return TASKS if unknown else tasks
+
+    def all_seeds(self) -> range:
+        """The seeds, checked."""
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, it is {self.seeds}")
+        return range(self.seed, self.seed + self.seeds)
+
+    def config(self, task: str, method: Method = "full") -> TrainConfig:
+        """The recipe's config for a task, with what the command line changes."""
+        from multitask.glue.recipes import recipe_config
+
+        config = recipe_config(self.recipe, method, self.backbone, task)
+        return replace(
+            config,
+            data_dir=self.data_dir,
+            both_orders=self.both_orders or config.both_orders,
+            epochs=self.epochs or config.epochs,
+            batch_size=self.batch_size or config.batch_size,
+            accumulate=self.accumulate,
+            precision=self.precision,
+            device=self.device,
+            limit=self.limit,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunGlue(Settings):
+    """Fine-tune on GLUE's tasks, a run folder for each task and seed.
+
+    Call it again to go on: what is done is passed over, what was cut short is resumed.
+    """
+
+    tasks: tuple[str, ...] = ("all",)
+    """all, or some of cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli."""
+    method: Method = "full"
+    """Train all parameters, LoRA of rank 8, or the biases alone."""
+    lr: float | None = None
+    """Learning rate, in place of the recipe's."""
+    start_from: Path | None = None
+    """Run of MNLI whose encoder RTE, MRPC and STS-B start from."""
 
     def run(self) -> None:
         from multitask.glue.runner import run_all
@@ -69,41 +108,45 @@ class RunGlue:
 
     def configs(self) -> list[TrainConfig]:
         """A config for each task and seed."""
-        from multitask.glue.recipes import FROM_MNLI, TASKS, recipe_config
+        from multitask.glue.recipes import FROM_MNLI
         from multitask.run import Run
 
-        names = TASKS if self.tasks == ("all",) else self.tasks
-        unknown = [name for name in names if name not in TASKS]
-        if unknown:
-            raise ValueError(
-                f"{unknown[0]!r} is no task of GLUE; known are all, {', '.join(TASKS)}"
-            )
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, it is {self.seeds}")
         if self.start_from is not None and "mnli" not in Run.open(self.start_from).config().tasks:
             raise ValueError(f"{self.start_from} was not trained on mnli; name a run of MNLI")
-        changes = {
-            name: getattr(self, name)
-            for name in ("epochs", "lr", "batch_size", "limit")
-            if getattr(self, name) is not None
-        }
         configs = []
-        for name in names:
-            config = recipe_config(self.recipe, self.method, self.backbone, name)
-            config = replace(
-                config,
-                data_dir=self.data_dir,
-                both_orders=self.both_orders or config.both_orders,
-                accumulate=self.accumulate,
-                precision=self.precision,
-                device=self.device,
-                **changes,
-            )
+        for name in self.names(self.tasks):
+            config = self.config(name, self.method)
+            if self.lr is not None:
+                config = replace(config, lr=self.lr)
             if self.start_from is not None and name in FROM_MNLI:
                 config = replace(config, backbone=str(self.start_from))
-            for seed in range(self.seed, self.seed + self.seeds):
+            for seed in self.all_seeds():
                 configs.append(replace(config, seed=seed, out=self.out / f"{name}-{seed}"))
         return configs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparePeft(Settings):
+    """Compare BitFit, LoRA over ranks and full fine-tuning, each at the best of four rates.
+
+    Call it again to go on, as with glue run. Many runs: 16 of the sweep, and 10 over the ranks.
+    """
+
+    tasks: tuple[str, ...] = ("cola", "mrpc")
+    """Tasks to compare on."""
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Ranks of LoRA."""
+
+    def run(self) -> None:
+        from multitask.glue.peft import compare_methods, comparison_table, write_comparison
+
+        points = []
+        for name in self.names(self.tasks):
+            config, folder = self.config(name), self.out / name
+            points += compare_methods(config, folder, ranks=self.ranks, seeds=self.all_seeds())
+        print(comparison_table(points))
+        for path in write_comparison(points, self.out):
+            print(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +218,11 @@ class CheckGlue:
 
 @dataclass(frozen=True, kw_only=True)
 class Glue:
-    """Run GLUE, score it, and write or check the leaderboard's file."""
+    """Run GLUE, compare methods on it, score it, and write or check the leaderboard's file."""
 
     do: (
         Annotated[RunGlue, subcommand("run")]
+        | Annotated[ComparePeft, subcommand("peft")]
         | Annotated[ScoreGlue, subcommand("score")]
         | Annotated[SubmitGlue, subcommand("submit")]
         | Annotated[CheckGlue, subcommand("check")]
