@@ -279,10 +279,30 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Fetch or check data sets."""
+class Convert:
+    """Write the hub's parquet files of GLUE as GLUE's own tables; needs minbert[parquet]."""
 
-    do: Annotated[Fetch, subcommand("fetch")] | Annotated[Check, subcommand("check")]
+    source: Positional[Path]
+    """Folder with mrpc/train-00000-of-00001.parquet and the like."""
+    target: Path = Path("real-data/glue")
+    """Folder of the tables."""
+
+    def run(self) -> None:
+        from data.hub import convert
+
+        for path in convert(self.source, self.target):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Fetch, check or convert data sets."""
+
+    do: (
+        Annotated[Fetch, subcommand("fetch")]
+        | Annotated[Check, subcommand("check")]
+        | Annotated[Convert, subcommand("convert")]
+    )
 
     def run(self) -> None:
         self.do.run()

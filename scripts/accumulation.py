@@ -3,8 +3,8 @@
     python scripts/accumulation.py --data-dir real-data
     python scripts/accumulation.py --data-dir real-data --task rte --batch-sizes 64 16 4 --rows 64
 
-Every row takes optimizer steps of as many rows, split into batches of another size. Each is a run in
-a process of its own, for the most memory that a process took is known for the whole of it alone.
+Every line takes optimizer steps of as many rows, split into batches of another size. Each is a run
+in a process of its own, for the most memory that a process took is known for the whole of it alone.
 Runs that are done are not repeated.
 """
 
@@ -77,7 +77,7 @@ def main(
 def train(*words: object) -> None:
     """`minbert train` in a process of its own."""
     command = [sys.executable, "-m", "multitask", "train", *map(str, words)]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(done.returncode)
 
