@@ -111,7 +111,7 @@ def _tsv(rows: list[dict[str, Any]], task: Task, table: Table, source: Path) -> 
 
 
 def _written(label: float, task: Task, table: Table) -> str:
-    """A label as GLUE's table has it; one that is not the task's stays, for the reader to refuse."""
+    """A label as GLUE's table has it; one that the task does not know stays, to be refused."""
     if task.kind == "regression":
         return f"{label:.3f}"
     known = range(len(table.label_names))
