@@ -1,6 +1,7 @@
 """GLUE's runs on tiny data: done once, gone on with, passed over; recipes; pairs in both orders."""
 
 import re
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -11,11 +12,12 @@ from data.readers import read_split
 from data.tasks import TASKS
 from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
+from multitask.cli import parse
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.glue import peft, recipes, runner
+from multitask.glue import peft, recipes, runner, score
 from multitask.glue.commands import ComparePeft, RunGlue
 from multitask.glue.recipes import RECIPES, method_of, recipe_config
 from multitask.glue.runner import read_runs
@@ -280,3 +282,19 @@ def test_strength_of_lora_over_ranks():
         assert constant.alpha / rank == 2 and not constant.rank_stabilised
         scale = stabilised.alpha / rank**0.5
         assert scale == pytest.approx(2 * (8 / rank) ** 0.5)
+
+
+def test_commands_and_python_of_the_page_about_glue():
+    text = (Path(__file__).parent.parent / "docs" / "glue.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^minbert (.+)$", text, flags=re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        assert parse(command.split())
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    assert names["config"].lr == 8e-5 and names["config"].epochs == 2
+    for name in RECIPES:
+        assert f"`{name}`" in text
+    for convention in score.CONVENTIONS:
+        assert f"| {convention.name} |" in text
