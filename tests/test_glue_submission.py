@@ -2,6 +2,7 @@
 
 import re
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -166,10 +167,14 @@ def test_many_problems_are_counted(made, data):
 
 def test_a_file_that_unpacks_to_too_much_is_not_read(made, data, monkeypatch):
     monkeypatch.setattr(submission, "MOST_BYTES", 1 << 20)
-    rewrite(made, {"RTE.tsv": "0" * ((1 << 20) + 1)})
-    assert made.stat().st_size < 1 << 14
+    rewrite(made, {"RTE.tsv": "0" * (64 << 20)})
+    assert made.stat().st_size < 1 << 18
+    tracemalloc.start()
     problems = check_submission(made, data_dir=data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert [str(p) for p in problems] == ["RTE.tsv: is larger than 1 MB unpacked"]
+    assert most < 8 << 20
 
 
 def test_files_that_are_no_zip_or_a_damaged_one(tmp_path, made, data):
