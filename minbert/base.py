@@ -149,6 +149,11 @@ class Encoder(nn.Module, ABC):
             attentions=None if attentions is None else tuple(attentions),
         )
 
+    @property
+    def has_pooler(self) -> bool:
+        """Whether this encoder gives a `pooler_output`."""
+        return "pooler" in dict(self.depths())
+
     def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
         """A layer's output, with gradient checkpointing where that is on."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():

@@ -140,9 +140,14 @@ class Run:
 
 def backbone_of(config: TrainConfig) -> Backbone:
     """The backbone that a config names; its pooler may be missing where it is not used."""
-    return load_backbone(
+    backbone = load_backbone(
         config.backbone,
         revision=config.revision,
         offline=config.offline,
         fresh=() if config.pooling == "pooler" else ("pooler",),
     )
+    if config.pooling == "pooler" and not backbone.encoder.has_pooler:
+        raise ValueError(
+            f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"
+        )
+    return backbone

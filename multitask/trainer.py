@@ -80,7 +80,7 @@ class Trainer:
         if config.shard:
             distributed.shard(model, [part for _, part in model.encoder.depths()])
             return model
-        pooler_used = config.pooling == "pooler" or "pooler" not in dict(model.encoder.depths())
+        pooler_used = config.pooling == "pooler" or not model.encoder.has_pooler
         all_used = len(config.tasks) == 1 and (config.frozen or pooler_used)
         return distributed.data_parallel(model, all_used=all_used)
 

@@ -566,9 +566,17 @@ def test_training_resumes_evaluates_and_exports(data, tmp_path, kind, monkeypatc
     assert_same({"last": got}, {"last": want}, 1e-4)
 
 
-def test_it_has_no_pooler(data):
+def test_it_has_no_pooler(data, tmp_path):
+    """Which is said before a run folder is made."""
+    settings = config(data, pooling="pooler", out=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"backbone '.*' has no pooler; choose pooling cls, mean"):
+        train(settings, progress=False)
+    assert not settings.out.exists()
+    model = MultitaskModel(load_backbone(data / "backbone").encoder, [get_task("sst")])
+    batch = Batch(ids=("0",), labels=None, input_ids=torch.tensor([[2, 7, 3]]),
+                  layout=Padded(torch.ones(1, 3, dtype=torch.long)))  # fmt: skip
     with pytest.raises(ValueError, match="this encoder has no pooler; choose pooling cls, mean"):
-        train(config(data, pooling="pooler"), progress=False)
+        model(batch, "sst")
 
 
 def test_only_the_separable_convolutions_column_is_a_bias_of_two_dimensions(data):

@@ -178,9 +178,7 @@ class SpanKey(nn.Module):
     def __init__(self, config: ConvBertConfig) -> None:
         super().__init__()
         hidden, size = config.hidden_size, config.conv_kernel_size
-        self.depthwise = nn.Conv1d(
-            hidden, hidden, size, padding=size // 2, groups=hidden, bias=False
-        )
+        self.depthwise = nn.Conv1d(hidden, hidden, size, groups=hidden, bias=False)
         self.pointwise = nn.Conv1d(hidden, hidden // 2, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(hidden // 2, 1))  # a column, as in checkpoints
 
@@ -188,7 +186,12 @@ class SpanKey(nn.Module):
         def convolve(x: Tensor, mask: Tensor) -> Tensor:
             if zero_padding:
                 x = x.masked_fill(~mask.unsqueeze(-1), 0)
-            return self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # (B, S, H)
+            # As an image of height 1 it needs no copy with the features outermost, as conv1d does.
+            image = x.transpose(1, 2).unsqueeze(2)  # (B, H, 1, S)
+            weight = self.depthwise.weight.unsqueeze(2)  # (H, 1, 1, K)
+            around = (0, weight.size(3) // 2)
+            image = F.conv2d(image, weight, padding=around, groups=x.size(2))
+            return image.squeeze(2).transpose(1, 2)  # (B, S, H)
 
         x = layout.per_sequence(convolve, x)
         return linear(x, self.pointwise.weight.squeeze(2), self.bias.squeeze(1))  # (..., A)
