@@ -35,6 +35,7 @@ def test_the_defaults_are_the_course_setting():
 CHANGED = {
     "tasks": ("sts", "cfimdb"), "data_dir": Path("a b"), "out": Path("c/d"), "frozen": True,
     "backbone": "bert-base-uncased", "overwrite": True, "pooling": "max", "pair": "concat",
+    "both_orders": True,
     "head_size": 3, "head_dropout": 0.3, "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
     "steps_per_epoch": 5, "batch_size": 6, "batches": "bucketed", "layout": "padded",
     "max_length": 7, "lr": 1e-3, "schedule": "cosine", "warmup": 0.0, "weight_decay": 0.5,

@@ -133,6 +133,7 @@ def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
         ({"tasks": ("sst",)}, "'sst' is no task of GLUE; known are all, cola, sst2"),
         ({"tasks": ("ax",)}, "'ax' is no task of GLUE"),
         ({"seeds": 0}, "seeds must be at least 1, it is 0"),
+        ({"epochs": 0}, "epochs must be at least 1, it is 0"),
         ({"recipe": "none"}, "no recipe is called 'none'; known are bert, convbert"),
     ],
 )

@@ -69,16 +69,16 @@ class Settings:
         from multitask.glue.recipes import recipe_config
 
         config = recipe_config(self.recipe, method, self.backbone, task)
+        changed = {"epochs": self.epochs, "batch_size": self.batch_size}
         return replace(
             config,
             data_dir=self.data_dir,
             both_orders=self.both_orders or config.both_orders,
-            epochs=self.epochs or config.epochs,
-            batch_size=self.batch_size or config.batch_size,
             accumulate=self.accumulate,
             precision=self.precision,
             device=self.device,
             limit=self.limit,
+            **{name: value for name, value in changed.items() if value is not None},
         )
 
 
