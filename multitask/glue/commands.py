@@ -99,11 +99,11 @@ class RunGlue(Settings):
     """Run of MNLI whose encoder RTE, MRPC and STS-B start from."""
 
     def run(self) -> None:
-        from multitask.glue.runner import run_all
+        from multitask.glue.runner import finish
         from multitask.glue.score import describe, read_system
 
-        for _ in run_all(self.configs()):
-            pass
+        for config in self.configs():
+            finish(config)
         print(describe(read_system(self.out)))
 
     def configs(self) -> list[TrainConfig]:

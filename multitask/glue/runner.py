@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ class GlueRun:
         tasks = record["config"]["tasks"]
         if len(tasks) != 1:
             raise ValueError(f"{run.folder} trained on {tasks}; a run of GLUE has one task")
-        scores, second = record["dev"], run.folder / f"{MISMATCHED}.json"
+        scores, second = record["dev"], _mismatched(run)
         if second.exists() and (found := read_json(second)):
             scores = scores | {MISMATCHED: found}
         return cls(run, tasks[0], record, scores)
@@ -54,12 +53,6 @@ class GlueRun:
     def score(self) -> float:
         """The first metric of the run's task."""
         return self.scores[self.task][TASKS[self.task].metrics[0]]
-
-
-def run_all(configs: Iterable[TrainConfig], *, progress: bool = True) -> Iterator[GlueRun]:
-    """Train each config that is not done yet, and give its run."""
-    for config in configs:
-        yield finish(config, progress=progress)
 
 
 def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
@@ -78,6 +71,8 @@ def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
                 f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
                 "remove that folder"
             )
+    if not run.record_path.exists():
+        _mismatched(run).unlink(missing_ok=True)  # of an earlier model
     if run.record_path.exists():
         state = "done"
     elif run.last.exists():
@@ -93,6 +88,11 @@ def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
     return done
 
 
+def _mismatched(run: Run) -> Path:
+    """Where a run of MNLI keeps its scores on the second development set."""
+    return run.folder / f"{MISMATCHED}.json"
+
+
 def _as_written(config: TrainConfig) -> dict[str, Any]:
     """A config as config.json has it, but for whether it may replace an earlier run."""
     return json.loads(json.dumps(replace(config, overwrite=False).to_dict()))
@@ -100,7 +100,7 @@ def _as_written(config: TrainConfig) -> dict[str, Any]:
 
 def _answer_other_sets(run: Run, config: TrainConfig, *, progress: bool) -> None:
     """Answer MNLI's mismatched sets and the diagnostic set; the scores are written last."""
-    scores = run.folder / f"{MISMATCHED}.json"
+    scores = _mismatched(run)
     if scores.exists():
         return
     data_dir, mnli, ax = config.data_dir or SAMPLES, TASKS["mnli"], TASKS["ax"]
