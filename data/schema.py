@@ -58,6 +58,8 @@ class Task:
     label_range: tuple[float, float] = (0.0, 0.0)
     """Smallest and largest label of a regression."""
     tables: Mapping[Split, Table]
+    symmetric: bool = False
+    """Whether the two texts of a pair may change places."""
     metrics: tuple[str, ...]
     """Names in multitask.metrics; the first one is the task's score."""
     predictions: PredictionFile | None

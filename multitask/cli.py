@@ -23,6 +23,7 @@ from data.tasks import TASKS, Split
 from lab.__main__ import lab
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
+from multitask.glue.commands import Glue
 
 if TYPE_CHECKING:
     from multitask.run import Run
@@ -319,10 +320,30 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Fetch or check data sets."""
+class Convert:
+    """Write the hub's parquet files of GLUE as GLUE's own tables; needs minbert[parquet]."""
 
-    do: Annotated[Fetch, subcommand("fetch")] | Annotated[Check, subcommand("check")]
+    source: Positional[Path]
+    """Folder with mrpc/train-00000-of-00001.parquet and the like."""
+    target: Path = Path("real-data/glue")
+    """Folder of the tables."""
+
+    def run(self) -> None:
+        from data.hub import convert
+
+        for path in convert(self.source, self.target):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Fetch, check or convert data sets."""
+
+    do: (
+        Annotated[Fetch, subcommand("fetch")]
+        | Annotated[Check, subcommand("check")]
+        | Annotated[Convert, subcommand("convert")]
+    )
 
     def run(self) -> None:
         self.do.run()
@@ -342,6 +363,7 @@ OtherCommand = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[Glue, subcommand("glue")]
     | Annotated[Lab, subcommand("lab")]
 )
 

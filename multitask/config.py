@@ -193,6 +193,8 @@ class TrainConfig(RunConfig):
     itself, or the tokens' mean or maximum."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
+    both_orders: bool = False
+    """Train on each pair in both orders, where the order means nothing."""
     head_size: int = 256
     """Features of the layer that the heads share."""
     head_dropout: float = 0.1

@@ -73,7 +73,7 @@ def _next_commands(run: Run) -> list[str]:
         "sts": '"A dog runs on the beach." "A dog is running along the sea."',
         "cola": '"The book was written by she."',
     }
-    text = texts.get(name, '"a text"')
+    text = texts.get(name, '"a text" "another text"' if get_task(name).is_pair else '"a text"')
     return [
         f"minbert predict {text} --task {name} --run {run.folder}",
         f"minbert evaluate {run.folder} --split dev",

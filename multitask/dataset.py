@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from data.batching import BatchSource, EncodedRows, FeatureRows
-from data.readers import SAMPLES, BadRow, has_split, read_split
+from data.readers import SAMPLES, BadRow, Example, has_split, read_split
 from data.tasks import Split, Task, get_task
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
@@ -66,9 +66,13 @@ def load_data(
             if split not in ("train", "dev") and not has_split(task, split, data_dir):
                 continue
             rows = read_split(task, split, data_dir, on_bad_row=config.on_bad_row)
-            limit = config.limit if split == "train" else None
+            examples = rows.examples
+            if split == "train":
+                examples = examples[: config.limit]
+                if config.both_orders and task.symmetric:
+                    examples = [order for example in examples for order in both_orders(example)]
             encoded = EncodedRows(
-                rows.examples[:limit],
+                examples,
                 tokenizer,
                 pair=config.pair,
                 max_length=max_length,
@@ -79,6 +83,12 @@ def load_data(
             data.truncated[split] = encoded.truncated
         loaded[name] = data
     return loaded
+
+
+def both_orders(example: Example) -> tuple[Example, Example]:
+    """A pair, and the same pair with its texts in the other order."""
+    turned = replace(example, id=f"{example.id} turned", texts=example.texts[::-1])
+    return example, turned
 
 
 @torch.inference_mode()

@@ -8,11 +8,12 @@ predictor.predict("para", [("How old are you?", "What is your age?")])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.batching import EncodedRows
-from data.readers import Example
+from data.readers import Example, read_split
+from data.tasks import Task
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import load_data
@@ -110,6 +111,13 @@ class Predictor:
             for name, task_data in data.items()
             if split in task_data.sources
         }
+
+    def answer_with(self, head: str, task: Task, data_dir: Path, *, progress: bool) -> Evaluation:
+        """Answer the test rows of a task that has no training rows with the head of another."""
+        examples = read_split(task, "test", data_dir, on_bad_row=self.config.on_bad_row).examples
+        named = replace(task, name=head)  # the model finds its head by the name
+        source = self._encode(examples)
+        return evaluate(self.model, named, source, precision=self.precision, progress=progress)
 
     def _encode(self, examples: list[Example]) -> EncodedRows:
         return EncodedRows(

@@ -42,9 +42,8 @@ def write_backbone(folder, *, encoder=Bert, hidden_size=16, seed=0, **sizes):
         num_layers=2,
         num_heads=2,
         intermediate_size=24,
-        max_positions=32,
         initializer_range=0.3,  # far from linear, so that no mistake hides in small numbers
-        **sizes,
+        **{"max_positions": 32, **sizes},
     )
     return save_pretrained(folder, encoder(config), Tokenizer.from_vocab(folder / "vocab.txt"))
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from helpers import config, contents, tiny, write_table
@@ -19,6 +19,12 @@ from multitask.run import Run
 COMMANDS = {"demo": cli.Demo, "train": cli.Train, "pretrain": cli.Pretrain} | {
     get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.OtherCommand)
 }
+GROUPS = {
+    name: {get_args(each)[1].name: get_args(each)[0] for each in get_args(hints["do"])}
+    for name, hints in ((n, get_type_hints(c, include_extras=True)) for n, c in COMMANDS.items())
+    if "do" in hints
+}
+"""Command -> the commands in it."""
 PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
 ROOT = Path(__file__).parent.parent
 
@@ -87,8 +93,14 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
     assert (code, err) == (0, "")
     flat = " ".join(out.replace("│", " ").split())
     assert " ".join(command.__doc__.split("\n\n")[0].split())[:60] in flat
-    if name == "data":
-        assert "fetch" in out and "check" in out
+    if name in GROUPS:
+        for part, nested in GROUPS[name].items():
+            assert f" {part} " in out
+            code, help_of_part, err = minbert(name, part, "--help")
+            assert (code, err) == (0, "")
+            for field in dataclasses.fields(nested):
+                if "Positional" not in field.type:
+                    assert f"--{field.name.replace('_', '-')}" in help_of_part
         return
     for field in dataclasses.fields(command):
         if field.name != "extensions" and "Positional" not in field.type:
@@ -369,7 +381,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("info nowhere", "nowhere holds no run"),
         ("info --data-dir nowhere", "data directory nowhere does not exist"),
         ("data check --data-dir nowhere", "data directory nowhere does not exist"),
-        ("data", "Expected one of {{fetch, check}}"),
+        ("data", "Expected one of {{fetch, check, convert}}"),
         ("export {run}", "required"),
         ("predict bat --run {run}", "name a task with --task: sst, para, sts, cola"),
         ("predict bat --run {run} --task cfimdb", "was not trained on task 'cfimdb'; it knows sst"),

@@ -59,7 +59,7 @@ def test_the_arrows_between_packages_hold(package):
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_third_parties_are_dependencies(package):
-    known = dependencies("dependencies", "tensorboard") | sys.stdlib_module_names
+    known = dependencies("dependencies", "tensorboard", "parquet") | sys.stdlib_module_names
     assert {"torch", "numpy", "sklearn", "tensorboard", "json"} <= known
     assert "transformers" not in known
     found = set()

@@ -1,0 +1,1 @@
+"""The GLUE benchmark: recipes, runs, scores and the leaderboard's file."""

@@ -1,0 +1,211 @@
+"""BitFit, LoRA over ranks, and full fine-tuning, each at a learning rate of its own.
+
+Every method is first trained at a few rates, LoRA at rank 8, and the rate with the best development
+score is taken for all of its ranks. LoRA's strength is held constant, s = alpha / r = 2, or falls
+with the root of the rank, s = alpha / √r, equal at rank 8 (Kalajdzievski, 2023, arXiv:2312.03732).
+The sweep shows as well why BitFit wants a larger rate: few parameters must do all the moving.
+
+OUT/mrpc/lora-8-0.001-11711/ ...    a run folder each, done once
+OUT/peft.json                       the points that figures are drawn from
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from data.tasks import TASKS
+from minbert.files import replacing, write_json
+from multitask.config import TrainConfig
+from multitask.console import table
+from multitask.extensions.base import Extension
+from multitask.extensions.bitfit import BitFit
+from multitask.extensions.lora import LoRA
+from multitask.figures import COLOURS
+from multitask.glue.runner import finish
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RANKS = (1, 2, 4, 8, 16, 32)
+SWEPT_RANK = 8
+STRENGTH = 2.0
+"""s of LoRA at rank 8, and at every rank where it is held constant."""
+RATES = {
+    "full": (2e-5, 5e-5, 1e-4, 2e-4),
+    "LoRA": (2e-4, 5e-4, 1e-3, 2e-3),
+    "LoRA, rank-stabilised": (2e-4, 5e-4, 1e-3, 2e-3),
+    "BitFit": (5e-4, 1e-3, 2e-3, 4e-3),
+}
+"""Method -> the learning rates that are tried."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run of the comparison."""
+
+    task: str
+    method: str
+    rank: int | None
+    lr: float
+    seed: int
+    score: float
+    """The task's first metric on the development set."""
+    trained: int
+    """Parameters that train, heads included."""
+    seconds: float
+    run: str
+    """Its folder."""
+
+
+def extensions_of(method: str, rank: int | None) -> tuple[Extension, ...]:
+    """What a method adds to a config."""
+    if method == "full":
+        return ()
+    if method == "BitFit":
+        return (BitFit(),)
+    assert rank is not None, f"{method} has a rank"
+    if method == "LoRA":
+        return (LoRA(rank=rank, alpha=STRENGTH * rank),)
+    return (LoRA(rank=rank, alpha=STRENGTH * math.sqrt(SWEPT_RANK), rank_stabilised=True),)
+
+
+def compare_methods(
+    base: TrainConfig, out: Path, *, ranks: Sequence[int] = RANKS, seeds: Sequence[int]
+) -> list[Point]:
+    """Train one task by every method, at the rates of the sweep and then over ranks and seeds.
+
+    Args:
+        base: the config of full fine-tuning; its rate and seed are set here.
+        out: folder of the runs.
+        ranks: of LoRA.
+        seeds: the first is the sweep's; the chosen rates run with all.
+    """
+
+    def trained(method: str, rank: int | None, lr: float, seed: int) -> Point:
+        name = method.lower().replace(", ", "-") + (f"-{rank}" if rank else "")
+        config = replace(
+            base,
+            lr=lr,
+            seed=seed,
+            extensions=(*base.extensions, *extensions_of(method, rank)),
+            out=out / f"{name}-{lr:g}-{seed}",
+        )
+        done = finish(config)
+        return Point(
+            task=done.task,
+            method=method,
+            rank=rank,
+            lr=lr,
+            seed=seed,
+            score=done.score,
+            trained=done.record["parameters"]["trained"],
+            seconds=done.record["seconds"],
+            run=str(config.out),
+        )
+
+    points = {}
+    for method, rates in RATES.items():
+        rank = SWEPT_RANK if method.startswith("LoRA") else None
+        sweep = [trained(method, rank, lr, seeds[0]) for lr in rates]
+        best = max(sweep, key=lambda point: point.score).lr
+        chosen = [
+            trained(method, r, best, seed) for r in (ranks if rank else [None]) for seed in seeds
+        ]
+        points |= {point.run: point for point in (*sweep, *chosen)}
+    return list(points.values())
+
+
+def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
+    """Write the points and the two figures of every task."""
+    write_json(out / "peft.json", [asdict(point) for point in points])
+    paths = [out / "peft.json"]
+    for draw, name in ((draw_sizes, "parameters"), (draw_rates, "rates")):
+        path = out / f"{name}.svg"
+        _save(path, points, draw)
+        paths.append(path)
+    return paths
+
+
+def at_best_rate(points: Sequence[Point]) -> Iterator[tuple[str, str, int | None, list[Point]]]:
+    """Task, method and rank, with the runs at the method's best rate for the task."""
+    for task, method in dict.fromkeys((p.task, p.method) for p in points):
+        own = [p for p in points if (p.task, p.method) == (task, method)]
+        swept = [p for p in own if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed]
+        best = max(swept, key=lambda point: point.score).lr
+        for rank in sorted({p.rank for p in own}, key=lambda rank: rank or 0):
+            runs = [p for p in own if p.rank == rank and p.lr == best]
+            if runs:
+                yield task, method, rank, runs
+
+
+def comparison_table(points: Sequence[Point]) -> str:
+    """A row for each task, method and rank, at the method's best rate: median over seeds."""
+    rows = [
+        [
+            f"{task} {TASKS[task].metrics[0]}",
+            method,
+            "" if rank is None else str(rank),
+            f"{runs[0].lr:g}",
+            f"{runs[0].trained:,}",
+            f"{median(run.score for run in runs):.3f}",
+            f"{len(runs)}",
+            f"{median(run.seconds for run in runs):.0f}",
+        ]
+        for task, method, rank, runs in at_best_rate(points)
+    ]
+    header = ["task", "method", "rank", "rate", "trained", "score", "seeds", "seconds"]
+    return table(header, rows)
+
+
+def draw_sizes(figure: Figure, points: Sequence[Point]) -> None:
+    """Score against trainable parameters, each method at its best rate."""
+    for axes, task in _axes(figure, points):
+        for method, colour in zip(RATES, COLOURS):
+            found = [runs for t, m, _, runs in at_best_rate(points) if (t, m) == (task, method)]
+            if found:
+                x = [runs[0].trained for runs in found]
+                y = [median(run.score for run in runs) for runs in found]
+                axes.plot(x, y, "o-", color=colour, label=method)
+        axes.set(xscale="log", xlabel="trainable parameters", title=task)
+        axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
+
+
+def draw_rates(figure: Figure, points: Sequence[Point]) -> None:
+    """Score against learning rate, each method with the first seed, LoRA at rank 8."""
+    for axes, task in _axes(figure, points):
+        for method, colour in zip(RATES, COLOURS):
+            own = [p for p in points if (p.task, p.method) == (task, method)]
+            swept = {p.lr: p.score for p in own
+                     if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed}  # fmt: skip
+            if swept:
+                axes.plot(*zip(*sorted(swept.items())), "o-", color=colour, label=method)
+        axes.set(xscale="log", xlabel="learning rate", title=task)
+        axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
+
+
+def _axes(figure: Figure, points: Sequence[Point]) -> Iterator[tuple]:
+    tasks = list(dict.fromkeys(point.task for point in points))
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        yield axes, task
+        axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _save(
+    path: Path, points: Sequence[Point], draw: Callable[[Figure, Sequence[Point]], None]
+) -> None:
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    width = 4.5 * len({point.task for point in points}) + 2
+    with rc_context({"svg.hashsalt": "minbert"}), replacing(path) as temporary:
+        figure = Figure(figsize=(width, 4), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure, points)
+        figure.savefig(temporary, format="svg", metadata={"Date": None})

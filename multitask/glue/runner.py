@@ -1,0 +1,130 @@
+"""Runs GLUE: a run folder for each task and seed, under one folder.
+
+OUT/mrpc-11711/, OUT/mrpc-11712/, OUT/mnli-11711/, ...
+
+A folder with a finished run is passed over, and one that was cut short goes on, so that one command
+is repeated until all is done. A run of MNLI answers its mismatched sets and the diagnostic set too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data.readers import SAMPLES, has_split
+from data.tasks import TASKS
+from minbert.files import read_json, write_json
+from multitask.config import TrainConfig
+from multitask.evaluate import write_predictions
+from multitask.predictor import Predictor
+from multitask.run import Run
+from multitask.training import resume, train
+
+MISMATCHED = "mnli-mm"
+"""MNLI's second development set, of other genres, as a set with scores of its own."""
+
+
+@dataclass(frozen=True)
+class GlueRun:
+    """A finished run of one task."""
+
+    run: Run
+    task: str
+    record: dict[str, Any]
+    scores: dict[str, dict[str, float]]
+    """Set -> metric -> development score; MNLI's run has two sets."""
+
+    @classmethod
+    def read(cls, run: Run) -> GlueRun:
+        """The run in a folder; it has one task."""
+        record = run.record()
+        tasks = record["config"]["tasks"]
+        if len(tasks) != 1:
+            raise ValueError(f"{run.folder} trained on {tasks}; a run of GLUE has one task")
+        scores, second = record["dev"], _mismatched(run)
+        if second.exists() and (found := read_json(second)):
+            scores = scores | {MISMATCHED: found}
+        return cls(run, tasks[0], record, scores)
+
+    @property
+    def score(self) -> float:
+        """The first metric of the run's task."""
+        return self.scores[self.task][TASKS[self.task].metrics[0]]
+
+
+def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
+    """The run of a config in its `out`: trained, gone on with, or as it was found.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    assert config.out is not None, "a run of GLUE is found again by its folder"
+    run = Run(config.out)
+    if run.config_path.exists():
+        found, wanted = (_as_written(c) for c in (run.config(), config))
+        changed = [f"{k} {found[k]!r} (not {wanted[k]!r})" for k in wanted if found[k] != wanted[k]]
+        if changed:
+            raise ValueError(
+                f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
+                "remove that folder"
+            )
+    if not run.record_path.exists():
+        _mismatched(run).unlink(missing_ok=True)  # of an earlier model
+    if run.record_path.exists():
+        state = "done"
+    elif run.last.exists():
+        state = "goes on"
+        resume(run.folder, progress=progress)
+    else:
+        state = "starts"
+        train(replace(config, overwrite=run.config_path.exists()), progress=progress)
+    if config.tasks == ("mnli",):
+        _answer_other_sets(run, config, progress=progress)
+    done = GlueRun.read(run)
+    print(f"{run.folder}: {state}; {TASKS[done.task].metrics[0]} {done.score:.3f}", file=sys.stderr)
+    return done
+
+
+def _mismatched(run: Run) -> Path:
+    """Where a run of MNLI keeps its scores on the second development set."""
+    return run.folder / f"{MISMATCHED}.json"
+
+
+def _as_written(config: TrainConfig) -> dict[str, Any]:
+    """A config as config.json has it, but for whether it may replace an earlier run."""
+    return json.loads(json.dumps(replace(config, overwrite=False).to_dict()))
+
+
+def _answer_other_sets(run: Run, config: TrainConfig, *, progress: bool) -> None:
+    """Answer MNLI's mismatched sets and the diagnostic set; the scores are written last."""
+    scores = _mismatched(run)
+    if scores.exists():
+        return
+    data_dir, mnli, ax = config.data_dir or SAMPLES, TASKS["mnli"], TASKS["ax"]
+    predictor = Predictor(run.folder, device=config.device, precision=config.precision)
+    if has_split(ax, "test", data_dir):
+        evaluation = predictor.answer_with("mnli", ax, data_dir, progress=progress)
+        write_predictions(run.predictions, ax, "test", evaluation)
+    found = {}
+    for split in ("test_mismatched", "dev_mismatched"):
+        for evaluation in predictor.evaluate(split).values():
+            write_predictions(run.predictions, mnli, split, evaluation)
+            found = evaluation.metrics
+    write_json(scores, found)
+
+
+def read_runs(folder: Path) -> list[GlueRun]:
+    """The finished runs in a folder, in the order of GLUE's tasks and of their seeds.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folders = [folder] if (folder / "record.json").exists() else sorted(folder.glob("*"))
+    runs = [GlueRun.read(Run(f)) for f in folders if (f / "record.json").exists()]
+    if not runs:
+        raise ValueError(f"{folder} holds no finished run; make some: minbert glue run --out DIR")
+    order = list(TASKS)
+    return sorted(runs, key=lambda run: (order.index(run.task), run.record["config"]["seed"]))

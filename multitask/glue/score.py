@@ -1,0 +1,265 @@
+"""GLUE's scores: each task's metrics, and the overall score in each of its conventions.
+
+Papers mean different things by "GLUE score". A convention is a list of columns, each the mean of
+one or two metrics; the score is the mean of the columns. It is taken over the columns that were
+run, and says which are missing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from multitask.console import table
+from multitask.glue.runner import MISMATCHED, read_runs
+
+Metric = tuple[str, str]
+"""Set and metric, such as ("mrpc", "f1")."""
+Scores = Mapping[Metric, float]
+
+_COLA = (("cola", "matthews"),)
+_SST2 = (("sst2", "accuracy"),)
+_MATCHED, _MISMATCHED = ("mnli", "accuracy"), (MISMATCHED, "accuracy")
+_QNLI, _RTE, _WNLI = (((task, "accuracy"),) for task in ("qnli", "rte", "wnli"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """A way to make one number of many."""
+
+    name: str
+    source: str
+    columns: Mapping[str, tuple[Metric, ...]]
+    """Column -> the metrics whose mean it is."""
+
+    def covered(self, scores: Scores) -> list[str]:
+        """Columns all of whose metrics are known."""
+        return [c for c, metrics in self.columns.items() if all(m in scores for m in metrics)]
+
+    def overall(self, scores: Scores, columns: Iterable[str] | None = None) -> float | None:
+        """Mean of the columns' means, over the columns that are named, or those that are covered.
+
+        None where one that is named is not covered, or none is.
+        """
+        covered = self.covered(scores)
+        wanted = covered if columns is None else list(columns)
+        if not wanted or not set(wanted) <= set(covered):
+            return None
+        return mean(mean(scores[m] for m in self.columns[column]) for column in wanted)
+
+
+CONVENTIONS = (
+    Convention(
+        name="GLUE",
+        source="the leaderboard: nine tasks, each the mean of its metrics, MNLI m and mm together",
+        columns={
+            "CoLA": _COLA,
+            "SST-2": _SST2,
+            "MRPC": (("mrpc", "f1"), ("mrpc", "accuracy")),
+            "STS-B": (("stsb", "pearson"), ("stsb", "spearman")),
+            "QQP": (("qqp", "f1"), ("qqp", "accuracy")),
+            "MNLI": (_MATCHED, _MISMATCHED),
+            "QNLI": _QNLI,
+            "RTE": _RTE,
+            "WNLI": _WNLI,
+        },
+    ),
+    Convention(
+        name="BERT",
+        source="BERT's table: MNLI m and mm as columns, F1 of QQP and MRPC, Spearman, no WNLI",
+        columns={
+            "MNLI-m": (_MATCHED,),
+            "MNLI-mm": (_MISMATCHED,),
+            "QQP": (("qqp", "f1"),),
+            "QNLI": _QNLI,
+            "SST-2": _SST2,
+            "CoLA": _COLA,
+            "STS-B": (("stsb", "spearman"),),
+            "MRPC": (("mrpc", "f1"),),
+            "RTE": _RTE,
+        },
+    ),
+    Convention(
+        name="LoRA",
+        source="LoRA's table: eight tasks with one metric each, accuracy but for CoLA (Matthews) "
+        "and STS-B (Pearson), MNLI m and mm together",
+        columns={
+            "MNLI": (_MATCHED, _MISMATCHED),
+            "SST-2": _SST2,
+            "MRPC": (("mrpc", "accuracy"),),
+            "CoLA": _COLA,
+            "QNLI": _QNLI,
+            "QQP": (("qqp", "accuracy"),),
+            "RTE": _RTE,
+            "STS-B": (("stsb", "pearson"),),
+        },
+    ),
+    Convention(
+        name="ELECTRA",
+        source="ELECTRA's and ConvBERT's: eight tasks, accuracy but for CoLA (Matthews) and STS-B "
+        "(Spearman), MNLI m alone",
+        columns={
+            "CoLA": _COLA,
+            "SST-2": _SST2,
+            "MRPC": (("mrpc", "accuracy"),),
+            "STS-B": (("stsb", "spearman"),),
+            "QQP": (("qqp", "accuracy"),),
+            "MNLI": (_MATCHED,),
+            "QNLI": _QNLI,
+            "RTE": _RTE,
+        },
+    ),
+)
+
+METRICS: tuple[Metric, ...] = tuple(
+    dict.fromkeys(m for c in CONVENTIONS for metrics in c.columns.values() for m in metrics)
+)
+"""Every metric that some convention takes."""
+
+
+def _row(percents: str) -> dict[Metric, float]:
+    """A published row, written as "cola matthews 56.5, sst2 accuracy 92.3"."""
+    cells = (cell.split() for cell in percents.split(","))
+    return {(name, metric): float(percent) / 100 for name, metric, percent in cells}
+
+
+PUBLISHED: dict[str, dict[Metric, float]] = {
+    "BERT-base-cased, transformers' run_glue, dev": _row(
+        "cola matthews 56.5, sst2 accuracy 92.3, mrpc f1 88.9, mrpc accuracy 84.1, "
+        "stsb pearson 88.6, stsb spearman 88.5, qqp f1 87.5, qqp accuracy 90.7, "
+        "mnli accuracy 83.9, mnli-mm accuracy 84.1, qnli accuracy 90.7, rte accuracy 65.7, "
+        "wnli accuracy 56.3"
+    ),
+    "RoBERTa-base, LoRA's table, dev": _row(
+        "cola matthews 63.6, sst2 accuracy 94.8, mrpc accuracy 90.2, stsb pearson 91.2, "
+        "qqp accuracy 91.9, mnli accuracy 87.6, mnli-mm accuracy 87.6, qnli accuracy 92.8, "
+        "rte accuracy 78.7"
+    ),
+    "RoBERTa-base with LoRA of rank 8, LoRA's table, dev": _row(
+        "cola matthews 63.4, sst2 accuracy 95.1, mrpc accuracy 89.7, stsb pearson 91.5, "
+        "qqp accuracy 90.8, mnli accuracy 87.5, mnli-mm accuracy 87.5, qnli accuracy 93.3, "
+        "rte accuracy 86.6"
+    ),
+    "ConvBERT-base, its paper, test": _row(
+        "cola matthews 67.8, sst2 accuracy 95.7, mrpc accuracy 88.3, stsb spearman 89.7, "
+        "qqp accuracy 90.0, mnli accuracy 88.3, qnli accuracy 93.2, rte accuracy 77.9"
+    ),
+    "ModernBERT-base, its paper, dev": _row(
+        "cola matthews 65.1, sst2 accuracy 96.0, mrpc accuracy 92.2, stsb spearman 91.8, "
+        "qqp accuracy 92.1, mnli accuracy 89.1, qnli accuracy 93.9, rte accuracy 87.4"
+    ),
+}
+"""System -> its scores. LoRA's table has one figure for MNLI m and mm together."""
+
+PASS_MARKS: Mapping[Metric, float] = {
+    ("cola", "matthews"): 0.6,
+    ("sst2", "accuracy"): 0.88,
+    ("mrpc", "f1"): 0.8,
+    ("stsb", "pearson"): 0.8,
+    ("qqp", "f1"): 0.8,
+    ("qqp", "accuracy"): 0.8,
+    ("mnli", "accuracy"): 0.8,
+    (MISMATCHED, "accuracy"): 0.8,
+    ("qnli", "accuracy"): 0.85,
+    ("rte", "accuracy"): 0.7,
+    ("wnli", "accuracy"): 0.8,
+}
+"""What a course asks of runs that train few parameters, on the development sets."""
+
+
+@dataclass(frozen=True)
+class System:
+    """The runs of one folder: scores over seeds."""
+
+    name: str
+    seeds: Mapping[Metric, list[float]]
+    seconds: float
+    """Of all runs."""
+
+    @property
+    def medians(self) -> dict[Metric, float]:
+        return {metric: median(values) for metric, values in self.seeds.items()}
+
+
+def read_system(folder: Path) -> System:
+    """Development scores of the finished runs in a folder, under the folder's name."""
+    seeds: dict[Metric, list[float]] = defaultdict(list)
+    seconds = 0.0
+    for run in read_runs(folder):
+        seconds += run.record["seconds"]
+        for name, metric in METRICS:
+            if metric in run.scores.get(name, {}):
+                seeds[name, metric].append(run.scores[name][metric])
+    return System(folder.resolve().name, dict(seeds), seconds)
+
+
+def tasks_table(found: System) -> str:
+    """A row for each metric: median and range over seeds, and whether it passes the mark."""
+    rows = []
+    for metric in METRICS:
+        if metric not in found.seeds:
+            continue
+        values, mark = found.seeds[metric], PASS_MARKS.get(metric)
+        middle = median(values)
+        spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
+        tick = "" if mark is None else f"{'✓' if middle >= mark else '✗'} {mark:.2f}"
+        rows.append([metric[0], metric[1], f"{middle:.3f}", spread, f"{len(values)}", tick])
+    return table(["set", "metric", "median", "range", "seeds", "pass mark"], rows)
+
+
+def overall_rows(found: System) -> list[dict[str, Any]]:
+    """The overall score in each convention, with the published scores over the same columns."""
+    rows = []
+    for convention in CONVENTIONS:
+        covered = convention.covered(found.medians)
+        missing = [column for column in convention.columns if column not in covered]
+        published = {
+            name: value
+            for name, scores in PUBLISHED.items()
+            if covered and (value := convention.overall(scores, covered)) is not None
+        }
+        rows.append(
+            {
+                "convention": convention.name,
+                "source": convention.source,
+                "score": convention.overall(found.medians),
+                "columns": covered,
+                "missing": missing,
+                "published": published,
+            }
+        )
+    return rows
+
+
+def describe(found: System) -> str:
+    """Scores of a system as text."""
+    lines = [found.name, "", tasks_table(found), ""]
+    for row in overall_rows(found):
+        count = len(row["columns"])
+        total = count + len(row["missing"])
+        over = f"over all {total} columns"
+        if row["missing"]:
+            over = f"over {count} of {total} columns, without {', '.join(row['missing'])}"
+        score = "-" if row["score"] is None else f"{100 * row['score']:.1f}"
+        lines += [f"{row['convention']} score: {score} {over}", f"    {row['source']}"]
+        lines += [f"    {100 * value:5.1f}  {name}" for name, value in row["published"].items()]
+    lines.append("Published rows are over the same columns, where they have them all.")
+    return "\n".join(lines)
+
+
+def as_json(found: System) -> dict[str, Any]:
+    """Scores of a system as JSON values."""
+    return {
+        "name": found.name,
+        "metrics": [
+            {"set": name, "metric": metric, "median": median(values), "seeds": values,
+             "pass_mark": PASS_MARKS.get((name, metric))}
+            for (name, metric), values in found.seeds.items()
+        ],
+        "overall": overall_rows(found),
+        "seconds": found.seconds,
+    }  # fmt: skip

@@ -1,0 +1,86 @@
+"""What gradient accumulation and mixed precision cost and save, on one task, as a table.
+
+    python scripts/accumulation.py --data-dir real-data
+    python scripts/accumulation.py --data-dir real-data --task rte --batch-sizes 64 16 4 --rows 64
+
+Every line takes optimizer steps of as many rows, split into batches of another size. Each is a run
+in a process of its own, for the most memory that a process took is known for the whole of it alone.
+Runs that are done are not repeated.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import tyro
+
+from data.tasks import get_task
+from minbert.files import write_text
+from multitask.console import table
+from multitask.run import Run
+
+
+def main(
+    data_dir: Path,
+    task: str = "mrpc",
+    backbone: str = "minilm",
+    rows: int = 32,
+    batch_sizes: tuple[int, ...] = (32, 16, 8),
+    precisions: tuple[str, ...] = ("fp32", "bf16"),
+    epochs: int = 1,
+    lr: float = 1e-4,
+    limit: int | None = None,
+    device: str = "auto",
+    out: Path = Path("runs/accumulation"),
+) -> None:
+    """Train a task with steps of the same rows in several ways, and print what each took.
+
+    Args:
+        data_dir: folder with the task's files.
+        task: any task.
+        backbone: minilm, a folder, or a hub name.
+        rows: of an optimizer step.
+        batch_sizes: rows that go through the model at once; each must divide `rows`.
+        precisions: fp32, bf16, fp16.
+        epochs: passes over the data.
+        lr: learning rate.
+        limit: use the first so many training rows.
+        device: auto, cpu, cuda, ...
+        out: folder of the runs, and of table.txt.
+    """
+    uneven = [size for size in batch_sizes if size < 1 or rows % size]
+    if uneven:
+        sys.exit(f"batches of {uneven[0]} do not make steps of {rows} rows; choose divisors")
+    lines = []
+    for precision in precisions:
+        for size in batch_sizes:
+            run = Run(out / f"{task}-{size}-{precision}")
+            if not run.record_path.exists():
+                train(
+                    "--tasks", task, "--data-dir", data_dir, "--backbone", backbone,
+                    "--pooling", "mean", "--max-length", 128, "--epochs", epochs, "--lr", lr,
+                    "--batch-size", size, "--accumulate", rows // size, "--precision", precision,
+                    "--device", device, "--out", run.folder, "--overwrite",
+                    *([] if limit is None else ["--limit", limit]),
+                )  # fmt: skip
+            record = run.record()
+            cells = [size, rows // size, precision, round(record["seconds"])]
+            cells += [round(record["peak_memory_mb"])]
+            metric = get_task(task).metrics[0]
+            lines.append([*map(str, cells), f"{record['dev'][task][metric]:.3f}"])
+    header = ["batch", "accumulate", "precision", "seconds", "process memory, MB", metric]
+    text = table(header, lines)
+    write_text(out / "table.txt", f"{text}\n")
+    print(text)
+
+
+def train(*words: object) -> None:
+    """`minbert train` in a process of its own."""
+    command = [sys.executable, "-m", "multitask", "train", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

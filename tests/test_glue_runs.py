@@ -1,0 +1,302 @@
+"""GLUE's runs on tiny data: done once, gone on with, passed over; recipes; pairs in both orders."""
+
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+from helpers import config, make_trainer, write_backbone, write_data
+from test_glue import HEADERS, write
+
+from data.readers import read_split
+from data.tasks import TASKS
+from minbert.files import read_json
+from multitask import Predictor, TrainConfig, train, training
+from multitask.cli import parse
+from multitask.dataset import both_orders
+from multitask.evaluate import prediction_path
+from multitask.extensions.bitfit import BitFit
+from multitask.extensions.lora import LoRA
+from multitask.glue import peft, recipes, runner, score
+from multitask.glue.commands import ComparePeft, RunGlue
+from multitask.glue.recipes import RECIPES, method_of, recipe_config
+from multitask.glue.runner import read_runs
+from multitask.run import Run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A backbone, and data of all tasks."""
+    folder = tmp_path_factory.mktemp("glue")
+    write_backbone(folder / "backbone", max_positions=128)
+    for name, splits in HEADERS.items():
+        for split in splits:
+            write(folder / "data", name, split, count={"dev_mismatched": 9}.get(split, 7))
+    write(folder / "data", "ax", "test", count=5)
+    write_data(folder / "course")
+    (folder / "course" / "CoLA").rename(folder / "data" / "CoLA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+
+
+def command(folder, out, **settings):
+    return RunGlue(
+        data_dir=folder / "data", backbone=str(folder / "backbone"), out=out, device="cpu",
+        **{"epochs": 1, **settings},
+    )  # fmt: skip
+
+
+def without_times(record):
+    return {k: v for k, v in record.items() if k not in ("seconds", "peak_memory_mb", "config")}
+
+
+# Runs
+
+
+def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
+    command(folder, tmp_path).run()
+    assert {path.name for path in tmp_path.iterdir()} == {f"{t}-11711" for t in recipes.TASKS}
+    assert len(recipes.TASKS) == 9
+    out = capsys.readouterr().out
+    for name in ("GLUE", "BERT", "LoRA", "ELECTRA"):
+        assert f"{name} score: " in out
+    assert out.count("over all") == 4 and "without" not in out
+
+
+def test_mnli_answers_its_second_set_and_the_diagnostic_set(folder, tmp_path):
+    command(folder, tmp_path, tasks=("mnli",)).run()
+    (run,) = read_runs(tmp_path)
+    assert run.scores.keys() == {"mnli", "mnli-mm"}
+    predictor = Predictor(run.run.folder)
+    second = predictor.evaluate("dev_mismatched")["mnli"]
+    assert len(second.ids) == 9 and second.metrics == run.scores["mnli-mm"]
+    answers = prediction_path(run.run.predictions, TASKS["ax"], "test").read_text().splitlines()
+    pairs = [example.texts for example in read_split(TASKS["ax"], "test", folder / "data").examples]
+    wanted = [int(p.value) for p in predictor.predict("mnli", pairs)]
+    assert [int(line.split(" , ")[1]) for line in answers[1:]] == wanted and len(wanted) == 5
+    for split in ("test", "test_mismatched"):
+        assert prediction_path(run.run.predictions, TASKS["mnli"], split).exists()
+
+
+def test_what_is_done_is_passed_over_and_what_was_cut_short_goes_on(folder, tmp_path, monkeypatch):
+    again = command(folder, tmp_path, tasks=("rte", "wnli"), seeds=2, epochs=2)
+    again.run()
+    names = ["rte-11711", "rte-11712", "wnli-11711", "wnli-11712"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    records = [run.record for run in read_runs(tmp_path)]
+    assert records[0]["config"]["seed"] != records[1]["config"]["seed"]
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    calls = []
+    go_on = runner.resume
+    monkeypatch.setattr(runner, "train", refuse)
+    monkeypatch.setattr(runner, "resume", lambda f, **k: calls.append(f.name) or go_on(f, **k))
+    again.run()
+    assert calls == []
+    (tmp_path / "rte-11712" / "record.json").unlink()
+    again.run()
+    assert calls == ["rte-11712"]
+    found = [without_times(run.record) for run in read_runs(tmp_path)]
+    assert found == [without_times(record) for record in records]
+
+
+def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
+    again = command(folder, tmp_path, tasks=("wnli",))
+    again.run()
+    run = Run(tmp_path / "wnli-11711")
+    record = run.record()
+    run.record_path.unlink()
+    run.last.unlink()
+    again.run()
+    assert without_times(run.record()) == without_times(record)
+    again.run()  # that it had to be replaced is no change of its settings
+
+
+def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
+    command(folder, tmp_path, tasks=("wnli",), method="lora").run()
+    command(folder, tmp_path, tasks=("wnli",), method="lora").run()  # lists come back from JSON
+    with pytest.raises(ValueError, match=r"holds a run with epochs 1 \(not 2\); choose another"):
+        command(folder, tmp_path, tasks=("wnli",), method="lora", epochs=2).run()
+    with pytest.raises(ValueError, match=r"lr 0.0005 \(not 2e-05\).*extensions"):
+        command(folder, tmp_path, tasks=("wnli",)).run()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"tasks": ("sst",)}, "'sst' is no task of GLUE; known are all, cola, sst2"),
+        ({"tasks": ("ax",)}, "'ax' is no task of GLUE"),
+        ({"seeds": 0}, "seeds must be at least 1, it is 0"),
+        ({"epochs": 0}, "epochs must be at least 1, it is 0"),
+        ({"recipe": "none"}, "no recipe is called 'none'; known are bert, convbert"),
+    ],
+)
+def test_mistakes_in_a_command(folder, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        command(folder, tmp_path, **settings).run()
+    assert not list(tmp_path.iterdir())
+
+
+def test_tasks_that_gain_from_mnli_start_from_it(folder, tmp_path):
+    settings = {"tasks": ("mnli",), "data_dir": folder / "data"}
+    run = train(config(folder, **settings, epochs=1), progress=False)
+    found = command(folder, tmp_path, start_from=run.folder).configs()
+    starts = {c.tasks[0] for c in found if c.backbone == str(run.folder)}
+    assert starts == {"rte", "mrpc", "stsb"} and len(found) == 9
+    assert {c.backbone for c in found} == {str(run.folder), str(folder / "backbone")}
+    other = train(config(folder, tasks=("wnli",), data_dir=folder / "data", epochs=1))
+    with pytest.raises(ValueError, match="was not trained on mnli; name a run of MNLI"):
+        command(folder, tmp_path, start_from=other.folder).configs()
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("task", recipes.TASKS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_every_task(name, task):
+    if name == "convbert":
+        pytest.importorskip("multitask.extensions.layer_lr")
+    found = RECIPES[name](task)
+    assert found.tasks == (task,) and found.out is None
+    assert RECIPES[name].__doc__
+    assert TrainConfig.from_dict(found.to_dict()).lr == found.lr
+
+
+def test_published_settings():
+    mrpc = RECIPES["modernbert_short"]("mrpc")
+    assert (mrpc.epochs, mrpc.lr, mrpc.batch_size, mrpc.warmup, mrpc.schedule) == (
+        2, 8e-5, 32, 0, "linear",
+    )  # fmt: skip
+    sst = RECIPES["modernbert"]("sst2")
+    assert (sst.epochs, sst.lr, sst.batch_size, sst.weight_decay) == (3, 3e-5, 16, 3e-6)
+    assert (sst.beta1, sst.beta2, sst.eps) == (0.9, 0.98, 1e-6)
+    for task in recipes.TASKS:
+        found = RECIPES["lora"](task)
+        (lora,) = found.extensions
+        assert 4e-4 <= found.lr <= 5e-4 and found.weight_decay == 0.1
+        assert (lora.rank, lora.alpha, lora.targets) == (8, 16, ("query", "value"))
+    assert RECIPES["bitfit"]("cola").lr == 1e-3
+
+
+@pytest.mark.parametrize("backbone", ["minilm", "bert-base-cased"])
+@pytest.mark.parametrize("method", ["full", "lora", "bitfit"])
+def test_a_method_gives_its_adapters_to_any_recipe(method, backbone):
+    kinds = {"full": (), "lora": (LoRA,), "bitfit": (BitFit,)}
+    for name in (None, "bert", "lora", "bitfit", "minilm"):
+        found = recipe_config(name, method, backbone, "rte")
+        assert tuple(type(e) for e in found.extensions) == kinds[method]
+        assert method_of(found) == method and found.backbone == backbone
+    published = {"full": "bert", "lora": "lora", "bitfit": "bitfit"}[method]
+    own = recipe_config(None, method, "bert-base-cased", "rte")
+    assert own.lr == RECIPES[published]("rte").lr
+
+
+# Pairs in both orders
+
+
+def test_symmetric_pairs_train_in_both_orders(folder, tmp_path):
+    write_data(tmp_path / "data")
+    settings = {"tasks": ("para", "sst"), "data_dir": tmp_path / "data", "limit": 10}
+    once = make_trainer(config(folder, **settings))
+    twice = make_trainer(config(folder, **settings, both_orders=True))
+    for split in ("dev", "test"):
+        for name in settings["tasks"]:
+            wanted = once.data[name].sources[split].ids
+            assert twice.data[name].sources[split].ids == wanted
+    assert twice.data["sst"].train.ids == once.data["sst"].train.ids
+    one, both = once.data["para"].train, twice.data["para"].train
+    assert len(one.ids) == 10 and len(set(both.ids)) == 20
+    first, second, third = (both.batch([n]).input_ids.tolist() for n in (0, 1, 2))
+    sep = 3
+    assert first == one.batch([0]).input_ids.tolist() and third == one.batch([1]).input_ids.tolist()
+    cut = first.index(sep)
+    assert second == [first[0], *first[cut + 1 : -1], sep, *first[1:cut], sep]
+    assert both.labels.tolist() == [label for label in one.labels.tolist() for _ in "ab"]
+
+
+def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
+    assert {t.name for t in TASKS.values() if t.symmetric} == {"para", "sts", "mrpc", "stsb", "qqp"}
+    assert all(task.is_pair for task in TASKS.values() if task.symmetric)
+    write(tmp_path, "mrpc", "train")
+    (example, *_) = read_split(TASKS["mrpc"], "train", tmp_path).examples
+    one, other = both_orders(example)
+    assert one is example and other.texts == example.texts[::-1] and other.label == example.label
+
+
+# The comparison of methods
+
+
+def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys, monkeypatch):
+    rates = {"full": (1e-2,), "LoRA": (1e-3, 1e-1), "BitFit": (1e-9, 1e-1)}
+    rates["LoRA, rank-stabilised"] = (1e-2,)
+    monkeypatch.setattr(peft, "RATES", rates)
+    write_data(tmp_path / "course")
+    settings = {"data_dir": tmp_path / "course", "backbone": str(folder / "backbone")}
+    compare = ComparePeft(
+        **settings, out=tmp_path / "out", tasks=("cola",), ranks=(1, 8), seeds=2, epochs=1, limit=8,
+        batch_size=4, device="cpu",
+    )  # fmt: skip
+    compare.run()
+    printed = capsys.readouterr().out
+    points = read_json(tmp_path / "out" / "peft.json")
+    assert len({point["run"] for point in points}) == len(points)
+    runs = {str(run.run.folder): run for run in read_runs(tmp_path / "out" / "cola")}
+    assert runs.keys() == {point["run"] for point in points}
+    for point in points:
+        record = runs[point["run"]].record
+        assert point["score"] == record["dev"]["cola"]["matthews"]
+        assert point["trained"] == record["parameters"]["trained"]
+        assert (point["lr"], point["seed"]) == (record["config"]["lr"], record["config"]["seed"])
+    for method, tried in rates.items():
+        own = [point for point in points if point["method"] == method]
+        sweep = [p for p in own if p["seed"] == 11711 and p["rank"] in (None, 8)]
+        assert [p["lr"] for p in sweep] == list(tried)
+        best = max(sweep, key=lambda p: p["score"])["lr"]
+        ranks = [None] if sweep[0]["rank"] is None else [1, 8]
+        wanted = {(rank, seed, best) for rank in ranks for seed in (11711, 11712)}
+        assert {(p["rank"], p["seed"], p["lr"]) for p in own} == wanted | {
+            (p["rank"], 11711, p["lr"]) for p in sweep
+        }
+        for rank in ranks:
+            chosen = [p for p in own if (p["rank"], p["lr"]) == (rank, best)]
+            cells = [method, *([str(rank)] if rank else []), f"{best:g}"]
+            cells += [f"{chosen[0]['trained']:,}", f"{median(p['score'] for p in chosen):.3f}", "2"]
+            assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
+    for name in ("parameters", "rates"):
+        assert (tmp_path / "out" / f"{name}.svg").read_text().count("<path") > 10
+    monkeypatch.setattr(runner, "train", lambda *a, **k: pytest.fail("trained again"))
+    compare.run()
+    assert read_json(tmp_path / "out" / "peft.json") == points
+
+
+def test_strength_of_lora_over_ranks():
+    for rank in peft.RANKS:
+        (constant,) = peft.extensions_of("LoRA", rank)
+        (stabilised,) = peft.extensions_of("LoRA, rank-stabilised", rank)
+        assert constant.rank == stabilised.rank == rank and stabilised.rank_stabilised
+        assert constant.alpha / rank == 2 and not constant.rank_stabilised
+        scale = stabilised.alpha / rank**0.5
+        assert scale == pytest.approx(2 * (8 / rank) ** 0.5)
+
+
+def test_commands_and_python_of_the_page_about_glue():
+    text = (Path(__file__).parent.parent / "docs" / "glue.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^minbert (.+)$", text, flags=re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        assert parse(command.split())
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    assert names["config"].lr == 8e-5 and names["config"].epochs == 2
+    for name in RECIPES:
+        assert f"`{name}`" in text
+    for convention in score.CONVENTIONS:
+        assert f"| {convention.name} |" in text
