@@ -22,6 +22,7 @@ from data.sources import COURSE
 from data.tasks import SPLITS, TASKS
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
+from multitask.study.commands import Report, StudyCommand
 
 if TYPE_CHECKING:
     from multitask.run import Run
@@ -329,6 +330,8 @@ OtherCommand = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[StudyCommand, subcommand("study")]
+    | Annotated[Report, subcommand("report")]
 )
 
 

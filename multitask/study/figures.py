@@ -274,8 +274,8 @@ def errors(study: Study, row: str | None, path: Path) -> Path | None:
             if task in last:
                 _calibration(calibration, last[task], LABELS[task], colour)
         calibration.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        calibration.set(title="Calibration", xlabel="mean probability of the answer",
-                        ylabel="share answered right", xlim=(0.2, 1.02), ylim=(0, 1.02))  # fmt: skip
+        calibration.set(title="Calibration", xlim=(0.2, 1.02), ylim=(0, 1.02))
+        calibration.set(xlabel="mean probability of the answer", ylabel="share answered right")
         calibration.legend(loc="upper left")
 
     return save(path, (11, 6.6), draw)

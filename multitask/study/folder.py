@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ class StudyFolder:
 
     def config_of(self, stage: Stage, **places: Any) -> RunConfig:
         """A stage's config with all that says where it runs."""
-        settings: Mapping[str, Any] = {
+        settings: dict[str, Any] = {
             "out": self.run_of(stage.name).folder,
             "data_dir": self.data_dir,
             "backbone": self.backbone,
@@ -101,4 +100,9 @@ class StudyFolder:
             "save_every": 500,
             **places,
         }
-        return replace(stage.config, **settings, **self._start_of(stage))
+        if stage.start is not None:
+            settings["backbone"] = str(self.run_of(stage.start.name).folder)
+            # What was trained on the task goes on with its heads, which MLM does not have.
+            if stage.start.kind == "multitask":
+                settings["keep_heads"] = True
+        return replace(stage.config, **settings)

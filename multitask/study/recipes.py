@@ -242,7 +242,7 @@ class Row:
 
 def lora(rank: int) -> FineTune:
     """LoRA on every linear map; alpha = rank, so that the change's scale is 1 at every rank."""
-    return FineTune((LAYERS, LoRA(rank=rank, alpha=rank)), rate="adapter_lr")
+    return FineTune((LAYERS, LoRA(rank=rank, alpha=float(rank))), rate="adapter_lr")
 
 
 MAIN = (

@@ -14,17 +14,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from minbert.files import write_json, write_text
-from multitask.config import RunConfig
 from multitask.study.claims import claim, clear, held, owner
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
+from multitask.training import resume, train
 
 KeepWeights = Literal["all", "starts", "none"]
 POLL = 2.0
@@ -120,7 +120,9 @@ class Runner:
                     self._remove_weights(other)
 
     def _remove_weights(self, stage: Stage) -> None:
-        self.study.run_of(stage.name).best.unlink(missing_ok=True)
+        run = self.study.run_of(stage.name)
+        for path in (run.best, run.backbone / "model.safetensors"):
+            path.unlink(missing_ok=True)
 
 
 def work(study: StudyFolder, stage: Stage, device: str) -> None:
@@ -145,9 +147,6 @@ def work(study: StudyFolder, stage: Stage, device: str) -> None:
 
 def run_stage(study: StudyFolder, stage: Stage, device: str = "auto") -> None:
     """Train a stage, or go on where a killed process left it."""
-    from multitask.pretraining import pretrain
-    from multitask.training import resume, train
-
     run = study.run_of(stage.name)
     write_json(
         run.folder / "stage.json",
@@ -155,10 +154,10 @@ def run_stage(study: StudyFolder, stage: Stage, device: str = "auto") -> None:
     )
     if run.config_path.exists() and not run.record_path.exists():
         resume(run.folder)
-        return
-    config = study.config_of(stage, device=device)
-    start: Callable[[RunConfig], object] = pretrain if stage.kind == "mlm" else train
-    start(config)
+    else:
+        train(study.config_of(stage, device=device))
+    for path in run.text.glob("*"):  # the tokens that pre-training has read
+        path.unlink()
 
 
 def describe(study: StudyFolder, stage: Stage) -> str:
@@ -177,7 +176,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["multitask.study.runner", "multitask.training"])
+    context.set_forkserver_preload(["multitask.study.runner", "matplotlib.backends.backend_agg"])
     return context
 
 

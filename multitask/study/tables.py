@@ -25,7 +25,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "table-4": ("mt", "mt-together", "mt-surgery", "mlm15-task+mt", "mlm15-all+mt",
                 "mlm30-task+mt"),
 }  # fmt: skip
-TEST_PUBLISHED = ("test, published", 0.557, 0.892, 0.871, 0.795)
+TEST_PUBLISHED = (0.557, 0.892, 0.871, 0.795)
 BY_ID: Mapping[str, Row] = {row.id: row for row in (*MAIN, *METHODS)}
 
 
@@ -64,13 +64,12 @@ def best_table(study: Study, variant: str = "corrected") -> str:
     if all(total is None for *_, total in rows):
         return NOTHING
     rows.sort(key=lambda row: (row[2] is None, -(row[2] or row[1])))
-    name, *test = TEST_PUBLISHED
     lines = [[f"`{row_id}`", _number(published), _number(ours)] for row_id, published, ours in rows]
     note = (
         "Overall is mean(SST, PARA, (1 + STS) / 2) on the development sets. On the test sets, "
         "whose labels are not public, the last published row had SST {:.3f}, PARA {:.3f}, "
         "STS {:.3f}, overall {:.3f}.\n"
-    ).format(*test)
+    ).format(*TEST_PUBLISHED)
     header = ["row", "overall, published", f"overall, {study.settings['backbone']}"]
     ids = [row.id for row in MAIN]
     return markdown(header, lines) + "\n" + note + sources(study, variant, ids)
@@ -139,7 +138,7 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
 
 
 def worst_table(study: Study, row: str | None, variant: str = "corrected") -> str:
-    """The most confidently wrong answers, by id: no sentence, for data sets are not ours to give."""
+    """The most confidently wrong answers, by id alone: the sentences are not ours to give."""
     if row is None:
         return NOTHING
     rows = []
@@ -169,9 +168,10 @@ def notes(study: Study) -> str:
         done = sum(result["stages"][-1] in study.stages for result in plan["results"])
         lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
     commits = sorted({(r["commit"] or "unknown")[:7] for r in study.stages.values()})
-    names = list(study.stages)
-    lines.append(f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
-                 f"{len(names)} records has its settings, seed, commit and versions.\n")  # fmt: skip
+    lines.append(
+        f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
+        f"{len(study.stages)} records has its settings, seed, commit and versions.\n"
+    )
     return "".join(lines)
 
 
