@@ -2,8 +2,8 @@
 
 study.json          scale, backbone and data of all that is in the folder
 plans/              which stages make which score: what reports read
-stages/NAME/        a run folder, with stage.json, and failed.txt where it failed
-stages/NAME.claim-1 who runs the stage: see claims.py
+stages/NAME/        a run folder, with stage.json
+stages/NAME.claim-1 who runs the stage: see claims.py; NAME.failed.txt: why it failed
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class StudyFolder:
 
     def failure_of(self, name: str) -> Path:
         """Where a stage says why it failed."""
-        return self.run_of(name).folder / "failed.txt"
+        return self.folder / "stages" / f"{name}.failed.txt"
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage is finished."""
@@ -74,6 +74,11 @@ class StudyFolder:
     def can_start_others(self, stage: Stage) -> bool:
         """Whether a stage is finished and its weights are there."""
         return self.is_done(stage) and self.run_of(stage.name).best.exists()
+
+    def is_settled(self, stage: Stage) -> bool:
+        """Whether there is nothing to run of a stage that was missing a moment ago."""
+        final = stage.kind == "finetune"
+        return self.is_done(stage) if final else self.can_start_others(stage)
 
     def missing(self, plan: Plan) -> list[Stage]:
         """What is still to run, in order: unfinished results, and the stages that they start from
