@@ -113,7 +113,7 @@ def test_a_stage_is_known_by_what_it_computes():
 def test_an_unknown_row_or_deviation_lists_the_known():
     with pytest.raises(ValueError, match="no row is called 'nope'; known are frozen, ft"):
         select_rows(ROWS, ["nope"])
-    with pytest.raises(ValueError, match="no deviation is called 'nope'; known are .*slow-lora"):
+    with pytest.raises(ValueError, match=r"no deviation is called 'nope'; known are .*slow-lora"):
         chosen("corrected", ["nope"])
 
 
@@ -276,8 +276,8 @@ def test_signs_of_life_are_given_and_a_lost_claim_stops_its_owner(tmp_path, monk
     assert mine.path.stat().st_mtime < 2  # released
 
     mine = claims.claim(tmp_path / "stage")
+    write_json(tmp_path / f"stage.claim-{mine.number + 1}", {"host": "elsewhere", "pid": 1})
     with pytest.raises(TimeoutError, match="another process took stage over"), claims.held(mine):
-        write_json(tmp_path / f"stage.claim-{mine.number + 1}", {"host": "elsewhere", "pid": 1})
         time.sleep(10)
 
 
