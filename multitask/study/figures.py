@@ -107,16 +107,15 @@ def one_part_trained(study: Study, path: Path) -> Path | None:
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(14, max(6, len(found))))
-        names = ["embeddings", *map(str, range(1, 13)), "pooler"]
+        names = ["emb.", *map(str, range(1, 13)), "pool."]
         left.plot(range(len(names)), FIGURE_1, **THEIRS)
         left.set(title="bert-base, published", ylabel="STS dev, Pearson's r")
         _seeds(right, range(len(found)), list(found.values()))
         right.set(title=f"{study.settings['backbone']}, ours")
-        for axes, labels in ((left, names), (right, list(found))):
+        short = {"embeddings": "emb.", "pooler": "pool."}
+        for axes, labels in ((left, names), (right, [short.get(part, part) for part in found])):
             axes.set_xticks(range(len(labels)), labels)
-            axes.set_xlabel("the one part trained (layer, from the input up)")
-            for label in axes.get_xticklabels():
-                label.set_rotation(45 if len(label.get_text()) > 2 else 0)
+            axes.set_xlabel("layer (or part) trained")
 
     return save(path, (9, 3.4), draw)
 
@@ -276,7 +275,7 @@ def errors(study: Study, row: str | None, path: Path) -> Path | None:
         calibration.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         calibration.set(title="Calibration", xlim=(0.2, 1.02), ylim=(0, 1.02))
         calibration.set(xlabel="mean probability of the answer", ylabel="share answered right")
-        calibration.legend(loc="upper left")
+        calibration.legend(loc="lower right")
 
     return save(path, (11, 6.6), draw)
 
@@ -286,7 +285,8 @@ def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
     names = ["--", "-", "0", "+", "++"]
     shares = [[value / max(1, sum(line)) for value in line] for line in counts]
     _heat_map(axes, shares, names, names, "{:.0%}")
-    axes.set(title="SST: answers by label", xlabel="answer", ylabel="label")
+    axes.set(title="SST: answers by label", xlabel="answer, very negative to very positive",
+             ylabel="label")  # fmt: skip
 
 
 def _distances(axes: Axes, analysis: Record) -> None:

@@ -147,7 +147,7 @@ class Study:
 
     @classmethod
     def of_records(cls, folder: Path) -> Study:
-        """Those that `keep` wrote."""
+        """Those that `keep` wrote; of a folder that is not there, a study without any."""
         plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
         stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}
         settings, where = (

@@ -73,6 +73,8 @@ def analysed(study: Study) -> str | None:
 
 def block_text(study: Study, block: str, report: Path) -> str:
     """What stands between the markers of a block; draws the figure, where it is one."""
+    if not study.stages and block != "deviations":
+        return tables.NOTHING
     if block in TABLES:
         return TABLES[block](study)
     title, draw, rows = FIGURES[block]
@@ -136,12 +138,9 @@ def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
     studies: dict[str, Study] = {}
 
     def find(name: str) -> Study:
-        folder = records / name
-        if not (folder / "study.json").exists():
-            raise ValueError(
-                f"{folder} holds no records of a study; keep some: minbert report --keep FOLDER"
-            )
-        return studies.setdefault(name, Study.of_records(folder))
+        if name not in studies:
+            studies[name] = Study.of_records(records / name)
+        return studies[name]
 
     redraw(root / "Report.md", find)
     readme = root / README.name
