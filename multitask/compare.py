@@ -5,6 +5,7 @@ compare({"plain": config, "LoRA": replace(config, lr=1e-3, extensions=(LoRA(rank
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ def compare(configs: Mapping[str, TrainConfig], out: Path = Path("runs/compare")
     the seconds of training of each.
     """
     placed = {
-        name: replace(config, out=config.out or out / name.replace(" ", "-"), overwrite=True)
+        name: replace(config, out=config.out or out / re.sub(r"\W+", "-", name), overwrite=True)
         for name, config in configs.items()
     }
     print(f"{len(placed)} runs, with a score after each epoch:")

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 import torch
+from adapting import batch, fill, outputs, trained
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_adapters import EMBEDDINGS, LINEAR, batch, fill, outputs, trained
+from test_adapters import EMBEDDINGS, LINEAR
 from transformers import BertForSequenceClassification
 
 from minbert import Bert, BertConfig, save_pretrained
@@ -170,6 +171,9 @@ def without(*endings):
 REFUSED = {
     "rank": ({"r": 4}, None, r"lora_(A.weight|B.weight|embedding_[AB]) has shape \(.*it is \(.*4"),
     "no rank": ({"r": "many"}, None, "r = 'many'"),
+    "zero rank": ({"rank_pattern": {"query": 0}}, None, "rank must be at least 1, it is 0"),
+    "pattern": ({"rank_pattern": {"query(": 3}}, None, r"has the pattern '.*query\(.*'"),
+    "pattern's value": ({"alpha_pattern": {"query": "x"}}, None, "alpha_pattern = .* wrong type"),
     "kind": ({"peft_type": "PREFIX_TUNING"}, None, "peft_type 'PREFIX_TUNING'; LORA and IA3 are"),
     "other kind": ({"peft_type": "IA3"}, None, "has embeddings.word_embeddings.lora_embedding_A"),
     "unknown setting": ({"lora_bias": True}, None, "lora_bias = True, which is not computed here"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from minbert.adapters.layers import IA3, Adapted, LoRA, LoRAEmbedding, LoRALinear, Whole
+from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder
 
 
@@ -90,9 +90,8 @@ def add_lora(
         ranks |= dict.fromkeys(places, rank)
     adapters: dict[str, nn.Module] = {place: Whole(base_of(encoder, place)) for place in whole}
     for place, rank in ranks.items():
-        adapters[place] = make_lora(
-            encoder,
-            place,
+        adapters[place] = lora_kind(encoder, place)(
+            base_of(encoder, place),
             rank,
             alpha=settings.alpha,
             dropout=settings.dropout,
@@ -206,8 +205,8 @@ def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> No
         raise ValueError(f"{name!r} cannot name an adapter; use letters, digits and _")
     if name in adapter_names(encoder):
         raise ValueError(f"the encoder has an adapter {name!r} already; choose another name")
-    if not adapters:
-        raise ValueError("targets is empty; name at least one role")
+    if all(isinstance(adapter, Whole) for adapter in adapters.values()):
+        raise ValueError("targets adapts no module; name a role that is not trained whole")
     freeze(encoder)
     for place, adapter in adapters.items():
         module = encoder.get_submodule(place)
@@ -271,11 +270,12 @@ def linear_of(encoder: Encoder, place: str) -> nn.Linear:
     return base
 
 
-def make_lora(encoder: Encoder, place: str, rank: int, **settings: float | bool) -> LoRA:
-    """A LoRA for the module of this name: see `LoRA` for the settings."""
+def lora_kind(encoder: Encoder, place: str) -> type[LoRALinear] | type[LoRAEmbedding]:
+    """What LoRA is for the module of this name."""
     if _is_embedding(encoder, place):
-        return LoRAEmbedding(base_of(encoder, place), rank, **settings)
-    return LoRALinear(linear_of(encoder, place), rank, **settings)
+        return LoRAEmbedding
+    linear_of(encoder, place)
+    return LoRALinear
 
 
 def _is_embedding(encoder: Encoder, place: str) -> bool:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, make_lora
+from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder
 from minbert.files import read_json, replacing, write_json
@@ -40,16 +40,17 @@ PARTS: Mapping[type[nn.Module], Mapping[str, str]] = {
 }
 """Kind of adapter -> its parameters' names in peft's files."""
 
-COMPUTED = ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora",
-            "rank_pattern", "alpha_pattern", "target_modules", "feedforward_modules",
-            "modules_to_save"]  # fmt: skip
+NUMBER = (int, float)
+COMPUTED = {"peft_type": str, "r": int, "lora_alpha": NUMBER, "lora_dropout": NUMBER,
+            "use_rslora": bool, "use_dora": bool, "rank_pattern": dict, "alpha_pattern": dict,
+            "target_modules": (list, str), "feedforward_modules": (list, str),
+            "modules_to_save": list}  # fmt: skip
+"""Settings that are read here -> their types; null is as good as none."""
 NO_MATTER = ["auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode",
              "peft_version", "init_ia3_weights", "exclude_modules", "layers_to_transform",
              "layers_pattern", "megatron_core", "qalora_group_size",
              "ensure_weight_tying"]  # fmt: skip
 """Settings that say where an adapter came from, or which modules it is on, as its tensors do."""
-KINDS = {"r": int, "lora_alpha": (int, float), "lora_dropout": (int, float), "rank_pattern": dict,
-         "alpha_pattern": dict, "target_modules": (list, str), "modules_to_save": list}  # fmt: skip
 ORDINARY = {"bias": ["none"], "init_lora_weights": [True, "gaussian"]}
 """Settings that have other values for what is not computed here."""
 
@@ -178,15 +179,15 @@ def _check_config(config: Any) -> None:
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind not in ("LORA", "IA3"):
         raise ValueError(f"adapter_config.json has peft_type {kind!r}; LORA and IA3 are read")
-    for key, wanted in KINDS.items():
-        value = config.get(key)
-        if value is not None and not isinstance(value, wanted):
-            raise ValueError(f"adapter_config.json has {key} = {value!r}, of a wrong type")
     if kind == "LORA" and not (config.get("r") and config.get("lora_alpha")):
         raise ValueError("adapter_config.json lacks r or lora_alpha, or has 0 for it")
     for key, value in config.items():
-        known = key in COMPUTED + NO_MATTER or value in ORDINARY.get(key, ())
-        if value and not known:
+        if key in COMPUTED:
+            typed = value is None or isinstance(value, COMPUTED[key])
+            numbers = value.values() if isinstance(value, dict) else ()
+            if not typed or not all(isinstance(number, NUMBER) for number in numbers):
+                raise ValueError(f"adapter_config.json has {key} = {value!r}, of a wrong type")
+        elif value and key not in NO_MATTER and value not in ORDINARY.get(key, ()):
             raise ValueError(
                 f"adapter_config.json has {key} = {value!r}, which is not computed here; "
                 "merge this adapter with peft, and load the merged model"
@@ -243,9 +244,8 @@ def _adapter(
     if config["peft_type"] == "IA3" and "ia3_l" in parts:
         adapter = IA3(linear_of(encoder, place), on_input=parts["ia3_l"].size(0) == 1)
     elif config["peft_type"] == "LORA" and any("lora_" in part for part in parts):
-        adapter = make_lora(
-            encoder,
-            place,
+        adapter = lora_kind(encoder, place)(
+            base_of(encoder, place),
             _of_pattern(config.get("rank_pattern"), theirs, config["r"]),
             alpha=_of_pattern(config.get("alpha_pattern"), theirs, config["lora_alpha"]),
             dropout=config.get("lora_dropout") or 0.0,
@@ -283,7 +283,7 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
     inside = any(name.startswith(encoder.PREFIX) for name in found)
     for theirs in _places(encoder, encoder.PREFIX if inside else ""):
         if isinstance(targets, str):
-            wanted = re.fullmatch(targets, theirs) is not None
+            wanted = _matches(targets, theirs)
         else:
             wanted = any(f".{theirs}".endswith(f".{target}") for target in targets)
         wanted |= any(f".{module}." in f".{theirs}." for module in whole)
@@ -310,9 +310,16 @@ def _places(encoder: Encoder, prefix: str) -> dict[str, str]:
 def _of_pattern(pattern: Mapping[str, Any] | None, theirs: str, default: Any) -> Any:
     """The value of the first key that matches the end of a module's name, as peft reads it."""
     for key, value in (pattern or {}).items():
-        if re.fullmatch(rf"(.*\.)?({key})", theirs):
+        if _matches(rf"(.*\.)?({key})", theirs):
             return value
     return default
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise ValueError(f"adapter_config.json has the pattern {pattern!r}: {error}") from None
 
 
 def _part_names(adapter: nn.Module) -> dict[str, str]:

@@ -83,7 +83,7 @@ class LoRA(nn.Module):
     """A change s B A of rank r to a matrix, which at first is zero; see the head of this file.
 
     Args:
-        matrix: W of the base, (out, in).
+        base: the linear map or embedding table to change.
         rank: r, of at least 1.
         alpha: the strength of the change.
         dropout: on the input of A.
@@ -93,7 +93,7 @@ class LoRA(nn.Module):
 
     def __init__(
         self,
-        matrix: Tensor,
+        base: nn.Linear | nn.Embedding,
         rank: int,
         *,
         alpha: float,
@@ -102,12 +102,20 @@ class LoRA(nn.Module):
         dora: bool = False,
     ) -> None:
         super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, it is {rank}")
         self.rank, self.alpha, self.rank_stabilised = rank, alpha, rank_stabilised
         self.scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
         self.dropout = Dropout(dropout)
+        matrix = self.matrix(base)
         self.A = nn.Parameter(matrix.new_zeros(rank, matrix.size(1)))
         self.B = nn.Parameter(matrix.new_zeros(matrix.size(0), rank))
         self.magnitude = nn.Parameter(matrix.detach().norm(dim=1)) if dora else None
+
+    @staticmethod
+    def matrix(base: nn.Module) -> Tensor:
+        """W of the base, (out, in)."""
+        return base.weight
 
     def changed(self, matrix: Tensor) -> Tensor:
         """W + s B A, (out, in)."""
@@ -127,9 +135,6 @@ class LoRA(nn.Module):
 
 class LoRALinear(LoRA):
     """LoRA or DoRA of a linear map."""
-
-    def __init__(self, base: nn.Linear, rank: int, **settings: float | bool) -> None:
-        super().__init__(base.weight, rank, **settings)
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """A as nn.Linear begins, B zeros."""
@@ -159,8 +164,9 @@ class LoRAEmbedding(LoRA):
     """LoRA or DoRA of an embedding table, the linear map of one-hot vectors: W is the table's
     transpose, (H, V). Dropout has no place on token ids."""
 
-    def __init__(self, base: nn.Embedding, rank: int, **settings: float | bool) -> None:
-        super().__init__(base.weight.t(), rank, **settings)
+    @staticmethod
+    def matrix(base: nn.Module) -> Tensor:
+        return base.weight.t()
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """A zeros, B normal: what is seldom looked up is the one that moves from zero."""
@@ -170,11 +176,11 @@ class LoRAEmbedding(LoRA):
         y = base(ids)  # (..., H)
         low = F.embedding(ids, self.A.t(), base.padding_idx)  # (..., r)
         changed = y + F.linear(low * self.scale, self.B)
-        return changed if self.magnitude is None else self.gain(base.weight.t()) * changed
+        return changed if self.magnitude is None else self.gain(self.matrix(base)) * changed
 
     def merged(self, base: nn.Embedding) -> dict[str, Tensor]:
         """The base's parameters that do the same alone."""
-        return {"weight": self.merged_matrix(base.weight.t()).t()}
+        return {"weight": self.merged_matrix(self.matrix(base)).t()}
 
 
 class IA3(nn.Module):
