@@ -106,9 +106,11 @@ class Train(Training, TrainConfig):
         if not self.show_groups:
             super().run()
             return
+        from multitask.run import Run
         from multitask.training import describe_groups
 
-        print(describe_groups(TrainConfig(**self.values())))
+        config = Run.open(self.resume).config() if self.resume else TrainConfig(**self.values())
+        print(describe_groups(config))
 
 
 @dataclass(frozen=True, kw_only=True)

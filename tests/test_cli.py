@@ -139,7 +139,7 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
 @pytest.fixture
 def pull(monkeypatch):
     """An extension with two settings, known for one test."""
-    monkeypatch.setattr(base, "EXTENSIONS", dict(base.EXTENSIONS))
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
 
     @base.register("a_pull")
     @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from multitask.extensions import base
 @pytest.fixture
 def pull(monkeypatch):
     """An extension with settings, registered for one test."""
-    monkeypatch.setattr(base, "EXTENSIONS", dict(base.EXTENSIONS))
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
 
     @base.register("pull")
     @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,9 @@ def test_the_defaults_are_the_course_setting():
 # Another value than the default for every setting
 CHANGED = {
     "tasks": ("sts", "cfimdb"), "data_dir": Path("a b"), "out": Path("c/d"), "frozen": True,
-    "backbone": "bert-base-uncased", "overwrite": True, "pooling": "max", "pair": "concat",
-    "head_size": 3, "head_dropout": 0.3, "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
+    "backbone": "bert-base-uncased", "keep_heads": True, "overwrite": True, "pooling": "max",
+    "pair": "concat", "head_size": 3, "head_dropout": 0.3, "encoder_dropout": 0.0, "epochs": 4,
+    "accumulate": 2,
     "steps_per_epoch": 5, "batch_size": 6, "batches": "bucketed", "layout": "padded",
     "max_length": 7, "lr": 1e-3, "schedule": "cosine", "warmup": 0.0, "weight_decay": 0.5,
     "beta1": 0.8, "beta2": 0.99, "eps": 1e-8, "correct_bias": False, "optimizer": "plain",

@@ -136,7 +136,7 @@ def alone(folder):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "draw_run", lambda run: None)
-        patch.setattr(base, "EXTENSIONS", {**base.EXTENSIONS, "both": Both})
+        patch.setattr(base, "EXTENSIONS", {**base.load_extensions(), "both": Both})
         for kind in (*ALONE, *EXTENDED):
             settings = extended(settings_of(folder, kind), kind)
             found[kind] = train(settings, progress=False).folder

@@ -132,3 +132,10 @@ def test_show_groups_names_ranges_and_what_is_trained(folder, capsys):
     assert [row[0] for row in rows] == ["layer 1, heads"] * 2
     trained = sum(int(row[4].replace(",", "")) for row in rows)
     assert total.startswith(f"{trained:,} of ") and f" {trained:,} parameters" not in total
+
+
+def test_show_groups_of_a_run_are_those_it_is_resumed_with(folder, capsys):
+    trainer = make_trainer(config(folder, lr=0.25, extensions=(LayerLR(decay=0.5),)))
+    cli.parse(["train", "--show-groups", "--resume", str(trainer.run.folder)]).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 13 and lines[-2].split()[-3:-1] == ["0.25", "0"]

@@ -516,7 +516,7 @@ def test_gradient_checkpointing_keeps_no_attention_maps(folder):
 @pytest.fixture
 def extension(monkeypatch):
     """An extension that uses every hook, registered for one test."""
-    monkeypatch.setattr(base, "EXTENSIONS", dict(base.EXTENSIONS))
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
 
     @base.register("everything")
     @dataclass(frozen=True, kw_only=True)

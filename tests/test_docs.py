@@ -1,0 +1,47 @@
+"""The pages under docs/: commands parse, Python runs, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from multitask.cli import Train, parse
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def blocks(page, language):
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
+
+
+def commands(page):
+    lines = [line.partition("#")[0] for block in blocks(page, "") for line in block.split("\n")]
+    return [line.strip() for line in lines if line.startswith("minbert ")]
+
+
+def test_there_are_pages_with_commands():
+    assert sum(len(commands(page)) for page in PAGES) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_parse(page):
+    for command in commands(page):
+        found = parse(shlex.split(command)[1:])
+        if isinstance(found, Train):
+            assert bool(found.chosen()) == ("--use" in command or "." in command.split(" --", 1)[1])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_runs(page):
+    for block in blocks(page, "python"):
+        exec(block, {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link

@@ -1,0 +1,51 @@
+"""The scripts that compare ways to train run as they say, here on tiny data."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+from helpers import tiny
+
+from multitask import training
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+PARTS = ("embeddings", "layer 1", "layer 2", "pooler")
+ROWS = {
+    "layer_lr": ("one rate", "decay 0.95", "decay 0.8"),
+    "sampling": ("uniform", "proportional", "square_root", "annealed", "round_robin"),
+    "gradient_surgery": ("none", "pcgrad", "gradvac"),
+    "unfreezing": ("all", "gradual", *PARTS),
+    "two_stage": ("sst", "sts"),
+}
+SETTINGS = {
+    "sampling": {"tasks": ("sst", "sts")},
+    "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
+    "two_stage": {"tasks": ("sst", "sts")},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_script_ends_with_a_table_of_what_it_compared(folder, name, capsys, monkeypatch):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+    main = runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
+    settings = {"data_dir": folder / "data", "backbone": str(folder / "backbone"), "epochs": 1}
+    main(**settings, **SETTINGS.get(name, {}), out=folder / name)
+    lines = capsys.readouterr().out.splitlines()
+    assert " runs " in lines[0] or " runs;" in lines[0]
+    rows = lines[-len(ROWS[name]) :]
+    assert lines[-len(rows) - 1].startswith("---")
+    for row, start in zip(rows, ROWS[name], strict=True):
+        assert row.startswith(f"{start} ")
+        assert float(row.split()[-1]) >= -1
+
+
+def test_no_script_hides_a_package_of_its_own_name():
+    """`python scripts/x.py` puts scripts/ first on the path."""
+    packages = {path.parent.name for path in SCRIPTS.parent.glob("*/__init__.py")}
+    assert {"multitask", "data"} <= packages
+    assert not packages & {path.stem for path in SCRIPTS.glob("*.py")}
