@@ -70,7 +70,10 @@ def write_tokens(
             lengths = [len(ids) for ids, _ in rows]
             files["lengths"].write(np.asarray(lengths, dtype=PARTS["lengths"]))
         if not files["lengths"].tell():
-            raise ValueError("the text holds no token to learn; give another text")
+            raise ValueError(
+                f"there is no {stem.name} text: give more text, or for development text hold out "
+                "more of it (--hold-out, --dev-text)"
+            )
     return read_tokens(stem)
 
 

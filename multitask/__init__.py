@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multitask.config import TrainConfig
+    from multitask.config import PretrainConfig, TrainConfig
     from multitask.model import MultitaskModel
     from multitask.predictor import Predictor
     from multitask.training import resume, train
@@ -18,11 +18,12 @@ _HOMES = {
     "TrainConfig": "config",
     "MultitaskModel": "model",
     "Predictor": "predictor",
+    "PretrainConfig": "config",
     "resume": "training",
     "train": "training",
 }
 
-__all__ = ["MultitaskModel", "Predictor", "TrainConfig", "resume", "train"]
+__all__ = ["MultitaskModel", "Predictor", "PretrainConfig", "TrainConfig", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

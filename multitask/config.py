@@ -260,6 +260,7 @@ class PretrainConfig(RunConfig):
             )
         if self.dev_text and not self.text:
             raise ValueError("dev_text is held out of text files; tasks have development rows")
+        _check_counts(self, "vocab_size")
         if self.hold_out < 2:
             raise ValueError(f"hold_out must be at least 2, it is {self.hold_out}")
         if not 0 < self.mask_rate <= 1:

@@ -14,11 +14,20 @@ from data.readers import SAMPLES, BadRow, read_split
 from data.tasks import MLM, Split, get_task
 from data.text import Text, held_out, lines_of, path_of, read_tokens, write_tokens
 from minbert.encoders import encoder_class
-from minbert.loading import Backbone, blank_backbone, read_config, save_config
+from minbert.loading import (
+    Backbone,
+    blank_backbone,
+    empty_encoder,
+    read_config,
+    save_config,
+    save_pretrained,
+)
+from minbert.tokenization import Tokenizer
 from minbert.vocabulary import learn_tokenizer
 from multitask import distributed
 from multitask.config import PretrainConfig
 from multitask.dataset import TaskData, longest_row
+from multitask.model import MaskedLanguageModel
 from multitask.run import Run
 
 TRAIN_MASKS, DEV_MASKS = 3, 4
@@ -102,3 +111,16 @@ def make_backbone(config: PretrainConfig, run: Run) -> Backbone:
 
     distributed.by_writer(write)
     return blank_backbone(run.backbone, seed=config.seed)
+
+
+def save_backbone(run: Run, model: MaskedLanguageModel) -> None:
+    """Write encoder and head as an ordinary backbone to the run folder; all processes call this."""
+    whole = {name: distributed.full(p) for name, p in model.named_parameters()}
+    if not distributed.is_writer():
+        return
+    encoder = empty_encoder(run.backbone)  # a copy, for the model's own weights may be split
+    head = encoder.make_mlm_head()
+    with torch.no_grad():
+        for name, parameter in MaskedLanguageModel(encoder, head).named_parameters():
+            parameter.copy_(whole[name])
+    save_pretrained(run.backbone, encoder, Tokenizer.from_folder(run.backbone), mlm_head=head)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import torch
 
-from data.tasks import MLM
 from minbert.files import write_json
-from minbert.loading import Backbone, save_pretrained
+from minbert.loading import Backbone
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse
@@ -28,7 +27,7 @@ from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
 from multitask.groups import groups_table, make_groups
 from multitask.model import MaskedLanguageModel, MultitaskModel
-from multitask.pretraining import load_text, make_backbone
+from multitask.pretraining import load_text, make_backbone, save_backbone
 from multitask.run import Run, backbone_of
 from multitask.trainer import Progress, Trainer
 
@@ -170,6 +169,8 @@ def _fit(
     tensors, _ = load_checkpoint(run.best)
     load_tensors(trainer.parameters, tensors, run.best)
     evaluations = {split: trainer.evaluate(split) for split in ("dev", "test")}
+    if isinstance(model, MaskedLanguageModel):
+        save_backbone(run, model)
     if distributed.is_writer():
         _write_results(run, trainer, result, evaluations, backbone)
     distributed.wait()
@@ -183,12 +184,9 @@ def _write_results(
     evaluations: dict[str, dict[str, Evaluation]],
     backbone: Backbone,
 ) -> None:
-    """Predictions or backbone, figure and record of a run that is finished."""
+    """Predictions, figure and record of a run that is finished."""
     config, model, data = trainer.config, trainer.model, trainer.data
-    if isinstance(model, MaskedLanguageModel):
-        head = model.heads[MLM.name]
-        save_pretrained(run.backbone, model.encoder, backbone.tokenizer, mlm_head=head)
-    else:
+    if isinstance(model, MultitaskModel):
         for split, by_task in evaluations.items():
             for name, evaluation in by_task.items():
                 write_predictions(run.predictions, model.tasks[name], split, evaluation)

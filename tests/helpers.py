@@ -8,9 +8,11 @@ import random
 import torch
 
 from minbert import Bert, BertConfig, Tokenizer, load_backbone, save_pretrained
-from multitask import MultitaskModel, TrainConfig
+from multitask import MultitaskModel, PretrainConfig, TrainConfig
 from multitask.dataset import cache_features, load_data
-from multitask.run import Run
+from multitask.model import MaskedLanguageModel
+from multitask.pretraining import load_text
+from multitask.run import Run, backbone_of
 from multitask.trainer import Trainer
 
 FILLERS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "nt"]
@@ -141,3 +143,31 @@ def without_seconds(lines):
 def contents(folder):
     """The files of a folder, byte for byte."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def pretrain_config(folder, out=None, **changes):
+    """A short pre-training run on the tiny data's text, without dropout."""
+    settings = {
+        "tasks": ("sst",),
+        "data_dir": folder / "data",
+        "backbone": str(folder / "backbone"),
+        "out": out or folder / f"run{next(NUMBERS)}",
+        "encoder_dropout": 0.0,
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 1e-3,
+        "log_every": 1,
+        "mask_rate": 0.3,
+        "device": "cpu",
+    }
+    return PretrainConfig(**{**settings, **changes})
+
+
+def make_pretrainer(settings, dtype=torch.float64):
+    """What `train` makes before it pre-trains."""
+    run = Run.place(settings)
+    backbone = backbone_of(settings)
+    data = load_text(settings, backbone, run, resumed=False)
+    model = MaskedLanguageModel.from_config(settings, backbone).to(dtype)
+    run.create(settings, backbone)
+    return Trainer(settings, model, data, run, progress_bar=False)

@@ -12,11 +12,11 @@ import pytest
 from helpers import config, contents, tiny, write_table
 
 from minbert import load_backbone
-from multitask import Predictor, TrainConfig, cli, train, training
+from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
 from multitask.extensions import base
 from multitask.run import Run
 
-COMMANDS = {"demo": cli.Demo, "train": cli.Train} | {
+COMMANDS = {"demo": cli.Demo, "train": cli.Train, "pretrain": cli.Pretrain} | {
     get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.OtherCommand)
 }
 PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
@@ -134,6 +134,34 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     (tmp_path / "new" / "record.json").unlink()
     code, out, _ = minbert("train", "--resume", "new")
     assert code == 0 and "best epoch 1 of 1, 4 steps" in out
+
+
+def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):
+    (tmp_path / "lines.txt").write_text("ban bet fit\ngot ban\nbet fit got kun\n" * 9)
+    words = ["--tasks", "sst", "--text", "lines.txt", "--data-dir", folder / "data"]
+    words += ["--backbone", folder / "backbone", "--epochs", 1, "--device", "cpu", "--hold-out", 5]
+    words += ["--mask-share", 1, "--random-share", 0, "--whole-words", "--out", "made"]
+    code, out, err = minbert("pretrain", *words)
+    assert code == 0, err
+    assert Run.open(tmp_path / "made").config() == PretrainConfig(
+        tasks=("sst",), text=(Path("lines.txt"),), data_dir=folder / "data", epochs=1,
+        backbone=str(folder / "backbone"), device="cpu", hold_out=5, mask_share=1.0,
+        random_share=0.0, whole_words=True, out=Path("made"),
+    )  # fmt: skip
+    assert any(line.split()[:2] == ["mlm", "perplexity"] for line in out.splitlines())
+    assert "    minbert train --backbone made/backbone --tasks sst" in out.splitlines()
+
+    code, again, err = minbert("pretrain", "--resume", "made")
+    assert code == 0 and again == out, err
+    code, out, _ = minbert("info", "made")
+    assert code == 0 and "mask_share = 1.0" in out and "perplexity" in out
+    for command in ("evaluate", "export"):
+        code, _, err = minbert(command, "made", *(["new"] if command == "export" else []))
+        assert code == 2 and "made is a pre-training run and answers no task" in err
+
+    words = ["--tasks", "sst", "--data-dir", folder / "data", "--backbone", "made/backbone"]
+    code, _, err = minbert("train", *words, "--epochs", 1, "--device", "cpu")
+    assert code == 0, err
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""TrainConfig: what it refuses, and its way through JSON."""
+"""TrainConfig and PretrainConfig: what they refuse, and their way through JSON."""
 
 import json
 from dataclasses import dataclass, fields, replace
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data.tasks import TASKS
-from multitask import TrainConfig
+from multitask import PretrainConfig, TrainConfig
+from multitask.config import config_from_dict
 from multitask.extensions import base
 
 
@@ -47,13 +48,56 @@ CHANGED = {
 }  # fmt: skip
 
 
-def test_every_setting_comes_back_from_json(pull):
-    default = TrainConfig()
-    config = TrainConfig(**CHANGED, extensions=(pull(strength=2.0, layers=3), pull()))
-    same = [f.name for f in fields(config) if getattr(config, f.name) == getattr(default, f.name)]
-    assert not same, "give these settings another value in CHANGED"
-    for each in (default, config):
-        assert TrainConfig.from_dict(json.loads(json.dumps(each.to_dict()))) == each
+PRETRAIN_CHANGED = {
+    "text": (Path("a b.txt"), Path("c")), "dev_text": (Path("d"),), "hold_out": 9,
+    "mask_rate": 0.3, "mask_share": 0.5, "random_share": 0.25, "whole_words": True,
+    "from_scratch": "bert", "size": "tiny", "encoder_config": Path("e.json"), "vocab_size": 99,
+}  # fmt: skip
+"""The same for what pre-training adds; from_scratch and encoder_config exclude each other."""
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+def test_every_setting_comes_back_from_json(pull, cls):
+    names = {f.name for f in fields(cls)}
+    changes = {k: v for k, v in {**CHANGED, **PRETRAIN_CHANGED}.items() if k in names}
+    changes["extensions"] = (pull(strength=2.0, layers=3), pull())
+    default = cls(tasks=("sst",))
+    assert changes.keys() == names, "give these settings another value in CHANGED"
+    assert not [name for name, value in changes.items() if value == getattr(default, name)]
+    one = {k: v for k, v in changes.items() if k != "from_scratch"}
+    other = {k: v for k, v in changes.items() if k != "encoder_config"}
+    for each in (default, cls(**one), cls(**other)):
+        again = config_from_dict(json.loads(json.dumps(each.to_dict())))
+        assert again == each and type(again) is cls
+
+
+def test_a_config_of_before_there_was_pretraining_is_one_of_training():
+    values = TrainConfig().to_dict()
+    del values["command"]
+    assert config_from_dict(values) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"tasks": ()}, "there is no text; name tasks whose rows to read .* or files"),
+        ({"tasks": ("mlm",)}, "mlm is no task with labels; train it with minbert pretrain"),
+        ({"dev_text": (Path("a"),)}, "dev_text is held out of text files; tasks have development"),
+        ({"hold_out": 1}, "hold_out must be at least 2, it is 1"),
+        ({"mask_rate": 0.0}, "mask_rate must be more than 0 and at most 1: 0.0"),
+        ({"mask_rate": 1.1}, "mask_rate must be more than 0 and at most 1: 1.1"),
+        ({"mask_share": -0.1}, "mask_share is a share, from 0 to 1; it is -0.1"),
+        ({"random_share": 1.1}, "random_share is a share, from 0 to 1; it is 1.1"),
+        ({"mask_share": 0.8, "random_share": 0.3}, "0.8 and random_share 0.3 are more than 1 tog"),
+        ({"from_scratch": "bert", "encoder_config": Path("a")}, "both say what to make; give one"),
+        ({"size": "huge"}, "size is 'huge'; choose one of tiny, mini, small, medium, base"),
+        ({"vocab_size": 0}, "vocab_size must be at least 1, it is 0"),
+        ({"epochs": 0}, "epochs must be at least 1, it is 0"),
+    ],
+)
+def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        PretrainConfig(**{"tasks": ("sst",), **changes})
 
 
 @pytest.mark.parametrize(

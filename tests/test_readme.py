@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
-    found = [re.search(r"\bminbert (train|evaluate|predict|info|data|export|demo).*", line)
+    found = [re.search(r"\bminbert (train|pretrain|evaluate|predict|info|data|export|demo).*", line)
              for line in lines]  # fmt: skip
     return [match[0] for match in found if match]
 

@@ -1,0 +1,69 @@
+"""Tokenizers learnt from text: the same from the same text, and transformers agrees with them."""
+
+import subprocess
+import sys
+
+import pytest
+from transformers import AutoTokenizer
+
+from minbert.tokenization import SPECIAL_TOKENS, Tokenizer
+from minbert.vocabulary import learn_tokenizer
+
+TEXTS = [
+    "The café's waiter waited, and waited; the waiting guests were unwaited-for.",
+    "Waiters wait. Guests guess! Café guests, waiting for café waiters?",
+    "unguessed guesses guessed",
+] * 3
+
+
+def texts():
+    return iter(TEXTS)
+
+
+@pytest.mark.parametrize("kind, size", [("wordpiece", 70), ("bpe", 300)])
+def test_a_learnt_tokenizer_knows_its_text_and_comes_back_from_its_folder(kind, size, tmp_path):
+    tokenizer = learn_tokenizer(kind, texts, vocab_size=size)
+    assert len(tokenizer) == size
+    assert tokenizer.tokens(range(5)) == list(SPECIAL_TOKENS)
+    assert (tokenizer.pad_id, tokenizer.mask_id) == (0, 4)
+    single = tokenizer.encode(TEXTS).input_ids
+    assert all(ids[0] == tokenizer.cls_id and ids[-1] == tokenizer.sep_id for ids in single)
+    assert not any(tokenizer.unk_id in ids for ids in single)
+    pieces = tokenizer.tokens(single[0])
+    assert len(pieces) < len(TEXTS[0]) and any(len(piece) > 3 for piece in pieces[1:-1])
+    pair = tokenizer.encode(["guest"], ["waiter"]).input_ids[0]
+    assert pair.count(tokenizer.sep_id) == 2
+
+    tokenizer.save(tmp_path)
+    again = Tokenizer.from_folder(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    assert again.encode(TEXTS).input_ids == reference(TEXTS)["input_ids"] == single
+    assert reference("guest", "waiter")["input_ids"] == pair
+
+
+def test_byte_level_bpe_gives_back_any_text():
+    tokenizer = learn_tokenizer("bpe", texts, vocab_size=300)
+    for text in ("Café guests  wait", "日本 never seen \U0001f600", " [x] "):
+        assert tokenizer.decode(tokenizer.encode([text]).input_ids[0]) == text
+
+
+@pytest.mark.parametrize("kind, size", [("wordpiece", 70), ("bpe", 300)])
+def test_the_same_text_gives_the_same_tokenizer_in_every_process(kind, size):
+    """The library's own WordPiece learner differs from process to process."""
+    code = (
+        "from minbert.vocabulary import learn_tokenizer\n"
+        f"tokenizer = learn_tokenizer({kind!r}, lambda: {TEXTS!r}, vocab_size={size})\n"
+        "print(tokenizer.tokens(range(len(tokenizer))))"
+    )
+    made = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        .stdout for _ in range(3)
+    }  # fmt: skip
+    tokenizer = learn_tokenizer(kind, texts, vocab_size=size)
+    assert made == {f"{tokenizer.tokens(range(len(tokenizer)))}\n"}
+
+
+@pytest.mark.parametrize("kind, least", [("wordpiece", 41), ("bpe", 261)])
+def test_a_vocabulary_that_cannot_hold_the_characters_is_refused(kind, least):
+    with pytest.raises(ValueError, match=rf"are {least} tokens already, and vocab_size is 20; "):
+        learn_tokenizer(kind, texts, vocab_size=20)
