@@ -196,7 +196,7 @@ def _write_results(
         **summary(result.best, model.tasks),
         "analysis": {name: analyse(model.tasks[name], evaluation)
                      for name, evaluation in evaluations["dev"].items()
-                     if evaluation.labels is not None and model.tasks[name] is not MLM},
+                     if model.tasks[name].kind != "tokens"},
         "best_epoch": result.best_epoch,
         "before": result.before,
         "epochs": result.evaluated,

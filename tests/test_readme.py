@@ -24,8 +24,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
-    found = [re.search(r"\bminbert (train|pretrain|evaluate|predict|info|data|export|demo).*", line)
-             for line in lines]  # fmt: skip
+    names = "train|pretrain|evaluate|predict|info|data|export|demo|study|report"
+    found = [re.search(rf"\bminbert ({names}).*", line) for line in lines]
     return [match[0] for match in found if match]
 
 

@@ -13,10 +13,11 @@ from multitask.analysis import analyse
 from multitask.evaluate import Evaluation
 from multitask.study import figures, report, tables
 from multitask.study.deviations import chosen
+from multitask.study.markdown import ROOT
 from multitask.study.plan import make_plan
 from multitask.study.recipes import MAIN, SCALES, rows
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import Study, keep, merged
+from multitask.study.records import RECORDS, Study, keep, merged
 from multitask.study.report import FIGURES, TITLES, redraw, report_on_records, skeleton
 
 NAME = "made-up"
@@ -266,3 +267,13 @@ def test_long_curves_are_shortened():
     points = _losses(lines)["sst"]
     assert len(points) == 40 and points[-1][0] == 1000
     assert points[3][1] == pytest.approx(sum(line["loss"] for line in lines[75:100]) / 25, abs=1e-4)
+
+
+def test_the_projects_report_is_drawn_from_its_records(tmp_path):
+    text = (ROOT / "Report.md").read_text(encoding="utf-8")
+    write_text(tmp_path / "Report.md", text)
+    found = redraw(tmp_path / "Report.md", lambda name: Study.of_records(RECORDS / name))
+    assert len(found) == len(TITLES)
+    assert (tmp_path / "Report.md").read_text(encoding="utf-8") == text
+    for path in tmp_path.glob("figures/*"):
+        assert (ROOT / "figures" / path.name).exists()

@@ -48,7 +48,7 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
         f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
     )
-    return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
+    return markdown(header, rows, left=2) + "\n" + note + sources(study, variant, ids)
 
 
 def best_table(study: Study, variant: str = "corrected") -> str:
@@ -79,7 +79,7 @@ def deviations_table() -> str:
     """The eight differences between the published code and text, and what they touch."""
     found = sorted(DEVIATIONS, key=lambda deviation: deviation.number)
     rows = [[f"{d.number}. `{d.name}`", d.title, d.touches] for d in found]
-    return markdown(["deviation", "what the code did", "touches"], rows)
+    return markdown(["deviation", "what the code did", "touches"], rows, left=3)
 
 
 def presets_table(study: Study) -> str:
@@ -101,7 +101,7 @@ def presets_table(study: Study) -> str:
         return (
             "There is no record of another variant than corrected yet: `--preset as-published`.\n"
         )
-    table = markdown(["row", "variant", *LABELS.values()], rows)
+    table = markdown(["row", "variant", *LABELS.values()], rows, left=2)
     return table + "\n" + "".join(sources(study, v, ids) for v in ["corrected", *others])
 
 
@@ -149,7 +149,7 @@ def worst_table(study: Study, row: str | None, variant: str = "corrected") -> st
                 label, answer = (_named(task, wrong[key]) for key in ("label", "answer"))
                 rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, sure])
     header = ["task", "id", "label", "answer", "probability"]
-    return markdown(header, rows) + "\n" + sources(study, variant, [row])
+    return markdown(header, rows, left=4) + "\n" + sources(study, variant, [row])
 
 
 def notes(study: Study) -> str:
