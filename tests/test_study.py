@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401 - imported once, not in every fork
 import pytest
-from helpers import tiny
+import torch
+from helpers import config, make_trainer, tiny
 
 from minbert.files import read_json, write_json
+from multitask.cli import parse
+from multitask.extensions.one_segment import OneSegment
 from multitask.study import claims, runner
 from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
 from multitask.study.folder import StudyFolder
@@ -370,6 +374,30 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(home, tmp_path, for
     assert not list(tmp_path.glob("stages/*/*.safetensors"))
 
 
+def test_the_commands_run_show_and_report_a_study(home, tmp_path, forked, capsys):
+    places = ["--backbone", str(home / "backbone"), "--data-dir", str(home / "data"),
+              "--out", str(tmp_path / "study")]  # fmt: skip
+    words = ["only-layer-1", "frozen", *places]
+    parse(["study", "plan", *words]).run()
+    shown = capsys.readouterr().out
+    assert "5 results from 5 stages, 0 of them finished" in shown
+    assert not (tmp_path / "study").exists()
+    parse(["study", "run", *words, "--device", "cpu"]).run()
+    shown = capsys.readouterr().out
+    assert shown.count("done: ") == 5 and "finished: " in shown
+    parse(["study", "run", *words, "--device", "cpu"]).run()
+    shown = capsys.readouterr().out
+    assert "5 of them finished" in shown and "done: " not in shown
+    parse(["study", "status", str(tmp_path / "study")]).run()
+    assert "5 of 5 stages are finished" in capsys.readouterr().out
+    parse(["report", str(tmp_path / "study")]).run()
+    text = (tmp_path / "study" / "Report.md").read_text()
+    score = read_json(next(tmp_path.glob("study/stages/finetune-cola-*/record.json")))["dev"]
+    assert f" {score['cola']['accuracy']:.3f} |" in text
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / "study" / link).exists(), link
+
+
 def test_a_study_keeps_to_its_scale_and_data(home, tmp_path):
     study = study_of(home, tmp_path)
     study.create()
@@ -382,6 +410,23 @@ def test_a_study_keeps_to_its_scale_and_data(home, tmp_path):
     study.add_plan(plan)
     assert study.plans() == [plan.to_dict()]
     assert read_json(tmp_path / "study.json")["scale"] == "tiny"
+
+
+def test_one_segment_encodes_pairs_without_segment_ids(home):
+    settings = config(home, tasks=("sts",))
+    plain = make_trainer(settings)
+    changed = make_trainer(config(home, tasks=("sts",), extensions=(OneSegment(),)))
+    batch = plain.data["sts"].train.batch(range(5))
+    assert batch.token_type_ids.max() == 1
+    without = replace(batch, token_type_ids=torch.zeros_like(batch.token_type_ids))
+    plain.model.eval(), changed.model.eval()
+    found = changed.model(batch, "sts")
+    assert not torch.allclose(found, plain.model(batch, "sts"))
+    assert torch.equal(found, plain.model(without, "sts"))
+    found.sum().backward()
+    segments = changed.model.encoder.embeddings.token_type.weight
+    assert segments.grad[0].abs().sum() > 0
+    assert segments.grad[1].abs().sum() == 0
 
 
 def test_parts_of_a_backbone(home):
