@@ -160,12 +160,12 @@ def _print_plan(study: StudyFolder, plan: Plan) -> None:
     users = plan.users()
     seconds = seconds_of(plan.stages, study) if missing else {}
     rows = [
-        [s.name, s.start.name if s.start else "-", ", ".join(users[s.name]),
-         _time(seconds[s.name])]
-        for s in missing
+        [stage.name, _time(seconds[stage.name]), stage.start.name if stage.start else "-",
+         _few(users[stage.name])]
+        for stage in missing
     ]  # fmt: skip
     if rows:
-        print(table(["stage", "starts from", "rows", "about"], rows))
+        print(table(["stage", "about", "starts from", "for"], rows))
     done = len(plan.stages) - len(missing)
     print(
         f"{plan.variant}, scale {plan.scale.name}: {len(plan.results)} results from "
@@ -173,6 +173,10 @@ def _print_plan(study: StudyFolder, plan: Plan) -> None:
         f"{_time(sum(seconds[s.name] for s in missing))} left for one process"
     )
     print(f"scale {plan.scale.name}: {plan.scale.note}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _time(seconds: float) -> str:

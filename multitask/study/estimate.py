@@ -20,7 +20,7 @@ SCORING = 0.3
 """Seconds of scoring a row in units of training on it."""
 STARTING = 5.0
 """Seconds before a stage's first step and after its last one."""
-FACTORS = {"frozen": 0.1, "mlm": 1.6, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8}
+FACTORS = {"frozen": 0.5, "mlm": 1.6, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8}
 """Seconds of training on a row in units of full fine-tuning, where there is no record."""
 
 
@@ -68,9 +68,8 @@ def _work(stage: Stage, rows: dict[str, dict[str, int]]) -> dict[str, float]:
         together = any(extension.combines for extension in config.extensions)
         drawn = config.steps_per_epoch * config.batch_size / (1 if together else len(train))
         train = dict.fromkeys(train, drawn)
-    return {
-        task: config.epochs * (count + SCORING * rows[task]["dev"]) for task, count in train.items()
-    }
+    epochs = 1 if getattr(config, "frozen", False) else config.epochs  # features come once
+    return {task: epochs * (n + SCORING * rows[task]["dev"]) for task, n in train.items()}
 
 
 def _measure(study: StudyFolder, task: str) -> float:

@@ -139,7 +139,7 @@ def mlm_epochs(study: Study, path: Path) -> Path | None:
         right.set(title=f"{study.settings['backbone']}, ours (stages of {leg})")
         for axes in (left, right):
             axes.set_xlabel("epochs of MLM on SST's text")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
     return save(path, (9, 3.2), draw)
 
@@ -215,9 +215,9 @@ def learning_curves(study: Study, path: Path) -> Path | None:
                     curves = stages[-1]["curves"]
                     losses.plot(*zip(*curves["loss"][task]), color=colour, label=row)
                     scores.plot(*zip(*curves["dev"][task]), "o-", color=colour)
-            losses.set(title=LABELS[task], xlabel="optimizer step", yscale="log")
+            losses.set(title=LABELS[task], xlabel="optimizer step")
             scores.set(xlabel="epoch")
-            scores.xaxis.get_major_locator().set_params(integer=True)
+            scores.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             scores.set_ylabel(f"dev, {TASKS[task].metrics[0]}")
         above[0].set_ylabel("training loss")
         figure.legend(*above[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -310,7 +310,7 @@ def _wrong_by_class(axes: Axes, analysis: Record) -> None:
               for label, line in enumerate(analysis["confusion"])]  # fmt: skip
     bars = axes.bar(range(5), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1))
+    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1.1))
     axes.set_xticks(range(5), ["very\nnegative", "negative", "neutral", "positive",
                                "very\npositive"])  # fmt: skip
 

@@ -17,6 +17,7 @@ from minbert.files import write_text
 from multitask.study import figures, tables
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import README, ROOT, put_between
+from multitask.study.recipes import TASKS
 from multitask.study.records import RECORDS, Study, read_records
 
 RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
@@ -68,7 +69,7 @@ TITLES = {
 
 def analysed(study: Study) -> str | None:
     """The row whose mistakes are shown."""
-    return next((row for row in ANALYSED if study.names("corrected", [row])), None)
+    return next((r for r in ANALYSED if any(study.scores("corrected", r, t) for t in TASKS)), None)
 
 
 def block_text(study: Study, block: str, report: Path) -> str:

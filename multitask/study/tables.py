@@ -155,7 +155,7 @@ def worst_table(study: Study, row: str | None, variant: str = "corrected") -> st
 def notes(study: Study) -> str:
     """What was run: commands, and what differs from the published settings."""
     scale = SCALES[study.settings["scale"]]
-    lines = [f"Scale `{scale.name}`: {scale.note}.\n"]
+    lines = [f"Scale `{scale.name}`: {scale.note}.\n\n"]
     for plan in study.plans:
         rows = list(dict.fromkeys(result["row"] for result in plan["results"]))
         seeds = len({result["seed"] for result in plan["results"]})
@@ -167,7 +167,7 @@ def notes(study: Study) -> str:
                    f"--data-dir {study.settings['data_dir']}", f"--seeds {seeds}"]  # fmt: skip
         done = sum(result["stages"][-1] in study.stages for result in plan["results"])
         lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
-    commits = sorted({(r["commit"] or "unknown")[:7] for r in study.stages.values()})
+    commits = sorted({_short(r["commit"]) for r in study.stages.values()})
     lines.append(
         f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
         f"{len(study.stages)} records has its settings, seed, commit and versions.\n"
@@ -216,6 +216,11 @@ def results_table(records: Mapping[str, Record]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _short(commit: str | None) -> str:
+    """A commit in seven digits, with its + where files differed from it."""
+    return commit[:7] + "+" * commit.endswith("+") if commit else "unknown"
 
 
 def _named(task: str, value: float) -> str:
