@@ -245,8 +245,9 @@ class PretrainConfig(RunConfig):
     from_scratch: str | None = None
     """Encoder to start from random weights in place of a backbone, such as bert; its tokenizer
     is learnt from the text."""
-    size: Literal["tiny", "mini", "small", "medium", "base"] = "mini"
-    """Size of an encoder from scratch: Turc et al. (2019), arXiv:1908.08962."""
+    size: str = "mini"
+    """Size of an encoder from scratch, one that its config lists: tiny, mini, small, medium or base
+    for bert."""
     encoder_config: Path | None = None
     """An encoder from scratch as in this config.json, in place of from_scratch and size."""
     vocab_size: int = 8192

@@ -90,7 +90,6 @@ def test_a_config_of_before_there_was_pretraining_is_one_of_training():
         ({"random_share": 1.1}, "random_share is a share, from 0 to 1; it is 1.1"),
         ({"mask_share": 0.8, "random_share": 0.3}, "0.8 and random_share 0.3 are more than 1 tog"),
         ({"from_scratch": "bert", "encoder_config": Path("a")}, "both say what to make; give one"),
-        ({"size": "huge"}, "size is 'huge'; choose one of tiny, mini, small, medium, base"),
         ({"vocab_size": 0}, "vocab_size must be at least 1, it is 0"),
         ({"epochs": 0}, "epochs must be at least 1, it is 0"),
     ],
