@@ -87,8 +87,9 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
     assert (code, err) == (0, "")
     flat = " ".join(out.replace("│", " ").split())
     assert " ".join(command.__doc__.split("\n\n")[0].split())[:60] in flat
-    if name == "data":
-        assert "fetch" in out and "check" in out
+    parts = {"data": ["fetch", "check"], "study": ["run", "plan", "status"]}
+    if name in parts:
+        assert all(f" {part} " in out for part in parts[name])
         return
     for field in dataclasses.fields(command):
         if field.name != "extensions" and "Positional" not in field.type:
