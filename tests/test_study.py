@@ -251,6 +251,12 @@ sys.stdin.read()
     assert mine.number == 2
 
 
+def test_of_two_that_found_a_stage_free_one_gets_it(tmp_path, monkeypatch):
+    assert claims.claim(tmp_path / "stage") is not None
+    monkeypatch.setattr(claims, "_latest", lambda stage: (0, None))  # as it was a moment ago
+    assert claims.claim(tmp_path / "stage") is None
+
+
 def test_a_claim_without_signs_of_life_is_taken_over(tmp_path):
     stage = tmp_path / "stage"
     other = tmp_path / "stage.claim-1"
