@@ -1,4 +1,4 @@
-"""What a model gets wrong, in numbers small enough for a record; no text of any data set in them."""
+"""What a model gets wrong, in numbers small enough for a record, without any data set's text."""
 
 from __future__ import annotations
 

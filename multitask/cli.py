@@ -24,6 +24,7 @@ from lab.__main__ import lab
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
 from multitask.glue.commands import Glue
+from multitask.study.commands import Report, StudyCommand
 
 if TYPE_CHECKING:
     from multitask.run import Run
@@ -110,8 +111,8 @@ class Train(Training, TrainConfig):
         from multitask.run import Run
         from multitask.training import describe_groups
 
-        resumed = self.resume and Run.open(self.resume).config()
-        print(describe_groups(resumed or TrainConfig(**self.values())))
+        config = Run.open(self.resume).config() if self.resume else TrainConfig(**self.values())
+        print(describe_groups(config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,6 +365,8 @@ OtherCommand = (
     | Annotated[Info, subcommand("info")]
     | Annotated[Data, subcommand("data")]
     | Annotated[Glue, subcommand("glue")]
+    | Annotated[StudyCommand, subcommand("study")]
+    | Annotated[Report, subcommand("report")]
     | Annotated[Lab, subcommand("lab")]
 )
 

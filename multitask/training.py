@@ -18,6 +18,7 @@ from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import keep_freed_memory, route_of
 from multitask import distributed
+from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
@@ -193,6 +194,9 @@ def _write_results(
     record = {
         "dev": result.best,
         **summary(result.best, model.tasks),
+        "analysis": {name: analyse(model.tasks[name], evaluation)
+                     for name, evaluation in evaluations["dev"].items()
+                     if model.tasks[name].kind != "tokens"},
         "best_epoch": result.best_epoch,
         "before": result.before,
         "epochs": result.evaluated,

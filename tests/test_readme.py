@@ -24,9 +24,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
-    known = "train|pretrain|evaluate|predict|info|data|export|demo|glue"
-    found = [re.search(rf"\bminbert ({known}).*", line)
-             for line in lines]  # fmt: skip
+    names = "train|pretrain|evaluate|predict|info|data|export|demo|glue|study|report"
+    found = [re.search(rf"\bminbert ({names}).*", line) for line in lines]
     return [match[0] for match in found if match]
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from data.readers import SAMPLES
-from minbert.files import read_json
 
 if TYPE_CHECKING:
     from multitask.study.folder import StudyFolder
@@ -24,7 +23,7 @@ class PlanStudy:
     rows: Positional[tuple[str, ...]] = ()
     """Rows to run, such as ft+pll lora-4; by default all of them."""
     scale: Literal["full", "small", "tiny"] = "tiny"
-    """Published settings (for a GPU), fewer epochs (for a CPU, hours), or a first look (minutes)."""
+    """Published settings (for a GPU), fewer epochs (hours on a CPU), or a first look (minutes)."""
     preset: Literal["corrected", "as-published"] = "corrected"
     """What the published text says, or what the published code did."""
     deviations: tuple[str, ...] = ()
@@ -158,24 +157,26 @@ def _print_plan(study: StudyFolder, plan: Plan) -> None:
     from multitask.study.estimate import seconds_of
 
     missing = study.missing(plan)
-    if (study.folder / "study.json").exists():
-        read_json(study.folder / "study.json")
     users = plan.users()
-    seconds = seconds_of(missing, study) if missing else {}
+    seconds = seconds_of(plan.stages, study) if missing else {}
     rows = [
-        [s.name, s.start.name if s.start else "-", ", ".join(users[s.name]),
-         _time(seconds[s.name])]
-        for s in missing
+        [stage.name, _time(seconds[stage.name]), stage.start.name if stage.start else "-",
+         _few(users[stage.name])]
+        for stage in missing
     ]  # fmt: skip
     if rows:
-        print(table(["stage", "starts from", "rows", "about"], rows))
+        print(table(["stage", "about", "starts from", "for"], rows))
     done = len(plan.stages) - len(missing)
     print(
         f"{plan.variant}, scale {plan.scale.name}: {len(plan.results)} results from "
         f"{len(plan.stages)} stages, {done} of them finished; about "
-        f"{_time(sum(seconds.values()))} left for one process"
+        f"{_time(sum(seconds[s.name] for s in missing))} left for one process"
     )
     print(f"scale {plan.scale.name}: {plan.scale.note}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _time(seconds: float) -> str:

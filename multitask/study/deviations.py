@@ -1,7 +1,7 @@
 """Where the published code and the published text disagree, one by one.
 
 The preset `corrected` does what the text says; `as-published` does what the code did, which is all
-eight of these; and `--deviations NAME ...` does some of them, so that the price of each can be seen.
+eight of these; and `--deviations NAME ...` does some of them, to show the price of each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
-from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.lora import LoRA
+from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.one_segment import OneSegment
 from multitask.extensions.sampling import Sampling
 
 
@@ -135,7 +136,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "both sentences of a pair have segment id 0",
         "every row, where pairs are read",
         lambda place: bool({*place.config.tasks} & {"para", "sts"}),
-        lambda place: {"segments": "one"},
+        lambda place: with_extension(place.config, OneSegment()),
     ),
 )  # fmt: skip
 """In the order in which they are applied; the numbers are those of the published comparison."""

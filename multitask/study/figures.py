@@ -107,16 +107,15 @@ def one_part_trained(study: Study, path: Path) -> Path | None:
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(14, max(6, len(found))))
-        names = ["embeddings", *map(str, range(1, 13)), "pooler"]
+        names = ["emb.", *map(str, range(1, 13)), "pool."]
         left.plot(range(len(names)), FIGURE_1, **THEIRS)
         left.set(title="bert-base, published", ylabel="STS dev, Pearson's r")
         _seeds(right, range(len(found)), list(found.values()))
         right.set(title=f"{study.settings['backbone']}, ours")
-        for axes, labels in ((left, names), (right, list(found))):
+        short = {"embeddings": "emb.", "pooler": "pool."}
+        for axes, labels in ((left, names), (right, [short.get(part, part) for part in found])):
             axes.set_xticks(range(len(labels)), labels)
-            axes.set_xlabel("the one part trained (layer, from the input up)")
-            for label in axes.get_xticklabels():
-                label.set_rotation(45 if len(label.get_text()) > 2 else 0)
+            axes.set_xlabel("layer (or part) trained")
 
     return save(path, (9, 3.4), draw)
 
@@ -140,7 +139,7 @@ def mlm_epochs(study: Study, path: Path) -> Path | None:
         right.set(title=f"{study.settings['backbone']}, ours (stages of {leg})")
         for axes in (left, right):
             axes.set_xlabel("epochs of MLM on SST's text")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
     return save(path, (9, 3.2), draw)
 
@@ -216,9 +215,9 @@ def learning_curves(study: Study, path: Path) -> Path | None:
                     curves = stages[-1]["curves"]
                     losses.plot(*zip(*curves["loss"][task]), color=colour, label=row)
                     scores.plot(*zip(*curves["dev"][task]), "o-", color=colour)
-            losses.set(title=LABELS[task], xlabel="optimizer step", yscale="log")
+            losses.set(title=LABELS[task], xlabel="optimizer step")
             scores.set(xlabel="epoch")
-            scores.xaxis.get_major_locator().set_params(integer=True)
+            scores.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             scores.set_ylabel(f"dev, {TASKS[task].metrics[0]}")
         above[0].set_ylabel("training loss")
         figure.legend(*above[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -274,9 +273,9 @@ def errors(study: Study, row: str | None, path: Path) -> Path | None:
             if task in last:
                 _calibration(calibration, last[task], LABELS[task], colour)
         calibration.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        calibration.set(title="Calibration", xlabel="mean probability of the answer",
-                        ylabel="share answered right", xlim=(0.2, 1.02), ylim=(0, 1.02))  # fmt: skip
-        calibration.legend(loc="upper left")
+        calibration.set(title="Calibration", xlim=(0.2, 1.02), ylim=(0, 1.02))
+        calibration.set(xlabel="mean probability of the answer", ylabel="share answered right")
+        calibration.legend(loc="lower right")
 
     return save(path, (11, 6.6), draw)
 
@@ -286,7 +285,8 @@ def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
     names = ["--", "-", "0", "+", "++"]
     shares = [[value / max(1, sum(line)) for value in line] for line in counts]
     _heat_map(axes, shares, names, names, "{:.0%}")
-    axes.set(title="SST: answers by label", xlabel="answer", ylabel="label")
+    axes.set(title="SST: answers by label", xlabel="answer, very negative to very positive",
+             ylabel="label")  # fmt: skip
 
 
 def _distances(axes: Axes, analysis: Record) -> None:
@@ -310,7 +310,7 @@ def _wrong_by_class(axes: Axes, analysis: Record) -> None:
               for label, line in enumerate(analysis["confusion"])]  # fmt: skip
     bars = axes.bar(range(5), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1))
+    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1.1))
     axes.set_xticks(range(5), ["very\nnegative", "negative", "neutral", "positive",
                                "very\npositive"])  # fmt: skip
 

@@ -2,15 +2,14 @@
 
 study.json          scale, backbone and data of all that is in the folder
 plans/              which stages make which score: what reports read
-stages/NAME/        a run folder, with stage.json, and failed.txt where it failed
-stages/NAME.claim-1 who runs the stage: see claims.py
+stages/NAME/        a run folder, with stage.json
+stages/NAME.claim-1 who runs the stage: see claims.py; NAME.failed.txt: why it failed
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ class StudyFolder:
 
     def failure_of(self, name: str) -> Path:
         """Where a stage says why it failed."""
-        return self.run_of(name).folder / "failed.txt"
+        return self.folder / "stages" / f"{name}.failed.txt"
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage is finished."""
@@ -75,6 +74,11 @@ class StudyFolder:
     def can_start_others(self, stage: Stage) -> bool:
         """Whether a stage is finished and its weights are there."""
         return self.is_done(stage) and self.run_of(stage.name).best.exists()
+
+    def is_settled(self, stage: Stage) -> bool:
+        """Whether there is nothing to run of a stage that was missing a moment ago."""
+        final = stage.kind == "finetune"
+        return self.is_done(stage) if final else self.can_start_others(stage)
 
     def missing(self, plan: Plan) -> list[Stage]:
         """What is still to run, in order: unfinished results, and the stages that they start from
@@ -93,7 +97,7 @@ class StudyFolder:
 
     def config_of(self, stage: Stage, **places: Any) -> RunConfig:
         """A stage's config with all that says where it runs."""
-        settings: Mapping[str, Any] = {
+        settings: dict[str, Any] = {
             "out": self.run_of(stage.name).folder,
             "data_dir": self.data_dir,
             "backbone": self.backbone,
@@ -101,4 +105,9 @@ class StudyFolder:
             "save_every": 500,
             **places,
         }
-        return replace(stage.config, **settings, **self._start_of(stage))
+        if stage.start is not None:
+            settings["backbone"] = str(self.run_of(stage.start.name).folder)
+            # What was trained on the task goes on with its heads, which MLM does not have.
+            if stage.start.kind == "multitask":
+                settings["keep_heads"] = True
+        return replace(stage.config, **settings)

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, its first column to the left and the others to the right."""
-    rule = [":--", *["--:"] * (len(header) - 1)]
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table, its first columns to the left and the others, of numbers, to the right."""
+    rule = [":--"] * left + ["--:"] * (len(header) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
 
 

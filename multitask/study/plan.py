@@ -17,7 +17,7 @@ from minbert.loading import empty_encoder, find_backbone
 from multitask.config import RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply
-from multitask.study.recipes import MAIN, Row, Scale
+from multitask.study.recipes import Row, Scale
 
 FIRST_SEED = 11711
 PLACES = {"data_dir", "backbone", "out", "overwrite", "device", "route", "optimizer", "layout",
@@ -40,7 +40,8 @@ class Stage:
         """The stage's folder: kind, task and hash."""
         tasks = self.config.tasks
         what = tasks[0] if len(tasks) == 1 else "all"
-        key = json.dumps([settings_of(self.config), self.start and self.start.name], sort_keys=True)
+        start = self.start.name if self.start else None
+        key = json.dumps([settings_of(self.config), start], sort_keys=True)
         return f"{self.kind}-{what}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     @property

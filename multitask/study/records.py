@@ -147,13 +147,12 @@ class Study:
 
     @classmethod
     def of_records(cls, folder: Path) -> Study:
-        """Those that `keep` wrote."""
+        """Those that `keep` wrote; of a folder that is not there, a study without any."""
+        path = folder / "study.json"
+        settings = read_json(path) if path.exists() else {}
         plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
         stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}
-        settings, where = (
-            read_json(folder / "study.json"),
-            f"records/{folder.name}/stages/{{}}.json",
-        )
+        where = f"records/{folder.name}/stages/{{}}.json"
         return cls(folder.name, settings, merged(plans), stages, where)
 
     def link(self, stage: str) -> str:

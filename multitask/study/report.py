@@ -17,6 +17,7 @@ from minbert.files import write_text
 from multitask.study import figures, tables
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import README, ROOT, put_between
+from multitask.study.recipes import TASKS
 from multitask.study.records import RECORDS, Study, read_records
 
 RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
@@ -68,11 +69,13 @@ TITLES = {
 
 def analysed(study: Study) -> str | None:
     """The row whose mistakes are shown."""
-    return next((row for row in ANALYSED if study.names("corrected", [row])), None)
+    return next((r for r in ANALYSED if any(study.scores("corrected", r, t) for t in TASKS)), None)
 
 
 def block_text(study: Study, block: str, report: Path) -> str:
     """What stands between the markers of a block; draws the figure, where it is one."""
+    if not study.stages and block != "deviations":
+        return tables.NOTHING
     if block in TABLES:
         return TABLES[block](study)
     title, draw, rows = FIGURES[block]
@@ -136,12 +139,9 @@ def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
     studies: dict[str, Study] = {}
 
     def find(name: str) -> Study:
-        folder = records / name
-        if not (folder / "study.json").exists():
-            raise ValueError(
-                f"{folder} holds no records of a study; keep some: minbert report --keep FOLDER"
-            )
-        return studies.setdefault(name, Study.of_records(folder))
+        if name not in studies:
+            studies[name] = Study.of_records(records / name)
+        return studies[name]
 
     redraw(root / "Report.md", find)
     readme = root / README.name

@@ -14,17 +14,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from minbert.files import write_json, write_text
-from multitask.config import RunConfig
 from multitask.study.claims import claim, clear, held, owner
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
+from multitask.training import resume, train
 
 KeepWeights = Literal["all", "starts", "none"]
 POLL = 2.0
@@ -49,6 +49,7 @@ class Runner:
         self._old_failures = {s.name: self._time_of_failure(s) for s in self.plan.stages}
         waited_for: set[str] = set()
         while missing := self._missing():
+            self._tidy()
             ready = [stage for stage in missing if self._is_ready(stage)]
             stage = next(
                 (s for s in ready if owner(self.study.run_of(s.name).folder) is None), None
@@ -62,6 +63,7 @@ class Runner:
                     print(f"waiting for {stage.name}, which {who} runs", flush=True)
                     waited_for.add(stage.name)
             time.sleep(POLL)
+        self._tidy()
         return not self.study.missing(self.plan)
 
     def _missing(self) -> list[Stage]:
@@ -88,13 +90,12 @@ class Runner:
             target=work, args=(self.study, stage, self.device), name=stage.name
         )
         process.start()
-        with _passing_on_signals(process):
+        with _stopping(process) as stopped:
             process.join()
-        if process.exitcode in (-signal.SIGINT, 130):
+        if stopped.is_set() or process.exitcode == 130:
             raise KeyboardInterrupt(f"stopped in {stage.name}; the same command goes on from there")
         if process.exitcode == 0:
             print(describe(self.study, stage), flush=True)
-            self._tidy(stage)
         elif process.exitcode == FAILED:
             print(f"failed: {stage.name}: {self._reason(stage)}", file=sys.stderr, flush=True)
         elif process.exitcode != BUSY:
@@ -107,20 +108,17 @@ class Runner:
     def _reason(self, stage: Stage) -> str:
         return self.study.failure_of(stage.name).read_text(encoding="utf-8").splitlines()[0]
 
-    def _tidy(self, stage: Stage) -> None:
-        """Remove the weights that nothing needs any more."""
-        self.study.run_of(stage.name).last.unlink(missing_ok=True)  # where to resume: finished
+    def _tidy(self) -> None:
+        """Remove the weights of finished stages that nothing needs any more."""
         starts = {part.name for s in self.plan.stages for part in s.chain[:-1]}
-        if self.keep_weights != "all" and stage.name not in starts:
-            self._remove_weights(stage)
         if self.keep_weights == "none":
-            needed = {part.name for s in self.study.missing(self.plan) for part in s.chain[:-1]}
-            for other in stage.chain[:-1]:
-                if other.name not in needed:
-                    self._remove_weights(other)
-
-    def _remove_weights(self, stage: Stage) -> None:
-        self.study.run_of(stage.name).best.unlink(missing_ok=True)
+            starts = {part.name for s in self.study.missing(self.plan) for part in s.chain[:-1]}
+        for stage in filter(self.study.is_done, self.plan.stages):
+            run = self.study.run_of(stage.name)
+            run.last.unlink(missing_ok=True)  # where to resume, and there is nothing to resume
+            if self.keep_weights != "all" and stage.name not in starts:
+                run.best.unlink(missing_ok=True)
+                (run.backbone / "model.safetensors").unlink(missing_ok=True)
 
 
 def work(study: StudyFolder, stage: Stage, device: str) -> None:
@@ -132,8 +130,9 @@ def work(study: StudyFolder, stage: Stage, device: str) -> None:
         sys.exit(BUSY)
     try:
         with held(mine):
-            if not study.can_start_others(stage):  # another may have finished it just now
+            if not study.is_settled(stage):  # another may have finished it just now
                 run_stage(study, stage, device)
+        study.failure_of(stage.name).unlink(missing_ok=True)
         clear(folder)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -145,9 +144,6 @@ def work(study: StudyFolder, stage: Stage, device: str) -> None:
 
 def run_stage(study: StudyFolder, stage: Stage, device: str = "auto") -> None:
     """Train a stage, or go on where a killed process left it."""
-    from multitask.pretraining import pretrain
-    from multitask.training import resume, train
-
     run = study.run_of(stage.name)
     write_json(
         run.folder / "stage.json",
@@ -155,10 +151,10 @@ def run_stage(study: StudyFolder, stage: Stage, device: str = "auto") -> None:
     )
     if run.config_path.exists() and not run.record_path.exists():
         resume(run.folder)
-        return
-    config = study.config_of(stage, device=device)
-    start: Callable[[RunConfig], object] = pretrain if stage.kind == "mlm" else train
-    start(config)
+    else:
+        train(study.config_of(stage, device=device))
+    for path in run.text.glob("*"):  # the tokens that pre-training has read
+        path.unlink()
 
 
 def describe(study: StudyFolder, stage: Stage) -> str:
@@ -177,7 +173,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["multitask.study.runner", "multitask.training"])
+    context.set_forkserver_preload(["multitask.study.runner", "matplotlib.backends.backend_agg"])
     return context
 
 
@@ -190,19 +186,24 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _passing_on_signals(process: BaseProcess) -> Iterator[None]:
-    """SIGTERM goes to the stage, which saves its state; so does Ctrl-C, by way of the terminal."""
+def _stopping(process: BaseProcess) -> Iterator[threading.Event]:
+    """An event that is set when the user wants to stop, and the stage's process has been told.
+
+    SIGTERM is passed on; of Ctrl-C the terminal tells all processes itself.
+    """
+    stopped = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        if process.is_alive():
+        stopped.set()
+        if number == signal.SIGTERM and process.is_alive():
             os.kill(process.pid, signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopped
         return
-    former = signal.signal(signal.SIGTERM, stop), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stopped
     finally:
-        signal.signal(signal.SIGTERM, former[0])
-        signal.signal(signal.SIGINT, former[1])
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -25,7 +25,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "table-4": ("mt", "mt-together", "mt-surgery", "mlm15-task+mt", "mlm15-all+mt",
                 "mlm30-task+mt"),
 }  # fmt: skip
-TEST_PUBLISHED = ("test, published", 0.557, 0.892, 0.871, 0.795)
+TEST_PUBLISHED = (0.557, 0.892, 0.871, 0.795)
 BY_ID: Mapping[str, Row] = {row.id: row for row in (*MAIN, *METHODS)}
 
 
@@ -48,7 +48,7 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
         f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
     )
-    return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
+    return markdown(header, rows, left=2) + "\n" + note + sources(study, variant, ids)
 
 
 def best_table(study: Study, variant: str = "corrected") -> str:
@@ -64,13 +64,12 @@ def best_table(study: Study, variant: str = "corrected") -> str:
     if all(total is None for *_, total in rows):
         return NOTHING
     rows.sort(key=lambda row: (row[2] is None, -(row[2] or row[1])))
-    name, *test = TEST_PUBLISHED
     lines = [[f"`{row_id}`", _number(published), _number(ours)] for row_id, published, ours in rows]
     note = (
         "Overall is mean(SST, PARA, (1 + STS) / 2) on the development sets. On the test sets, "
         "whose labels are not public, the last published row had SST {:.3f}, PARA {:.3f}, "
         "STS {:.3f}, overall {:.3f}.\n"
-    ).format(*test)
+    ).format(*TEST_PUBLISHED)
     header = ["row", "overall, published", f"overall, {study.settings['backbone']}"]
     ids = [row.id for row in MAIN]
     return markdown(header, lines) + "\n" + note + sources(study, variant, ids)
@@ -80,7 +79,7 @@ def deviations_table() -> str:
     """The eight differences between the published code and text, and what they touch."""
     found = sorted(DEVIATIONS, key=lambda deviation: deviation.number)
     rows = [[f"{d.number}. `{d.name}`", d.title, d.touches] for d in found]
-    return markdown(["deviation", "what the code did", "touches"], rows)
+    return markdown(["deviation", "what the code did", "touches"], rows, left=3)
 
 
 def presets_table(study: Study) -> str:
@@ -102,7 +101,7 @@ def presets_table(study: Study) -> str:
         return (
             "There is no record of another variant than corrected yet: `--preset as-published`.\n"
         )
-    table = markdown(["row", "variant", *LABELS.values()], rows)
+    table = markdown(["row", "variant", *LABELS.values()], rows, left=2)
     return table + "\n" + "".join(sources(study, v, ids) for v in ["corrected", *others])
 
 
@@ -139,7 +138,7 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
 
 
 def worst_table(study: Study, row: str | None, variant: str = "corrected") -> str:
-    """The most confidently wrong answers, by id: no sentence, for data sets are not ours to give."""
+    """The most confidently wrong answers, by id alone: the sentences are not ours to give."""
     if row is None:
         return NOTHING
     rows = []
@@ -150,13 +149,13 @@ def worst_table(study: Study, row: str | None, variant: str = "corrected") -> st
                 label, answer = (_named(task, wrong[key]) for key in ("label", "answer"))
                 rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, sure])
     header = ["task", "id", "label", "answer", "probability"]
-    return markdown(header, rows) + "\n" + sources(study, variant, [row])
+    return markdown(header, rows, left=4) + "\n" + sources(study, variant, [row])
 
 
 def notes(study: Study) -> str:
     """What was run: commands, and what differs from the published settings."""
     scale = SCALES[study.settings["scale"]]
-    lines = [f"Scale `{scale.name}`: {scale.note}.\n"]
+    lines = [f"Scale `{scale.name}`: {scale.note}.\n\n"]
     for plan in study.plans:
         rows = list(dict.fromkeys(result["row"] for result in plan["results"]))
         seeds = len({result["seed"] for result in plan["results"]})
@@ -168,10 +167,11 @@ def notes(study: Study) -> str:
                    f"--data-dir {study.settings['data_dir']}", f"--seeds {seeds}"]  # fmt: skip
         done = sum(result["stages"][-1] in study.stages for result in plan["results"])
         lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
-    commits = sorted({(r["commit"] or "unknown")[:7] for r in study.stages.values()})
-    names = list(study.stages)
-    lines.append(f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
-                 f"{len(names)} records has its settings, seed, commit and versions.\n")  # fmt: skip
+    commits = sorted({_short(r["commit"]) for r in study.stages.values()})
+    lines.append(
+        f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
+        f"{len(study.stages)} records has its settings, seed, commit and versions.\n"
+    )
     return "".join(lines)
 
 
@@ -216,6 +216,11 @@ def results_table(records: Mapping[str, Record]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _short(commit: str | None) -> str:
+    """A commit in seven digits, with its + where files differed from it."""
+    return commit[:7] + "+" * commit.endswith("+") if commit else "unknown"
 
 
 def _named(task: str, value: float) -> str:
