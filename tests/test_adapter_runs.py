@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import re
 import runpy
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,19 +224,6 @@ def test_frozen_does_not_go_with_an_adapter(folder):
 # What the documentation says is so
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extensions" / "adapters.md"
-
-
-def test_the_documents_commands_parse_and_its_python_runs(tmp_path, monkeypatch):
-    text = DOCUMENT.read_text(encoding="utf-8")
-    commands = re.findall(r"^minbert (.*?)(?:#.*)?$", text, flags=re.MULTILINE)
-    assert len(commands) > 5 and all(parse(shlex.split(command)) for command in commands)
-    monkeypatch.chdir(tmp_path)
-    trained = []
-    monkeypatch.setattr(training, "train", trained.append)
-    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
-        exec(block, {})
-    assert (tmp_path / "my-adapter" / "adapter_config.json").exists()
-    assert trained[0].extensions == (LoRA(rank=4),)
 
 
 @pytest.mark.parametrize("name", ["lora", "bitfit"])

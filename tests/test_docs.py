@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.__main__ import parser as lab_parser
 from multitask.cli import Train, parse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -30,13 +31,18 @@ def test_there_are_pages_with_commands():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_parse(page):
     for command in commands(page):
-        found = parse(shlex.split(command)[1:])
+        _, *words = shlex.split(command)
+        if words[0] == "lab":
+            assert lab_parser().parse_args(words[1:]).run
+            continue
+        found = parse(words)
         if isinstance(found, Train):
             assert bool(found.chosen()) == ("--use" in command or "." in command.split(" --", 1)[1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_python_runs(page):
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for block in blocks(page, "python"):
         exec(block, {})
 

@@ -161,8 +161,6 @@ def test_tasks_that_gain_from_mnli_start_from_it(folder, tmp_path):
 @pytest.mark.parametrize("task", recipes.TASKS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_every_task(name, task):
-    if name == "convbert":
-        pytest.importorskip("multitask.extensions.layer_lr")
     found = RECIPES[name](task)
     assert found.tasks == (task,) and found.out is None
     assert RECIPES[name].__doc__

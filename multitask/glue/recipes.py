@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Literal
 
 from multitask.config import TrainConfig
-from multitask.extensions.base import Extension, extension_from_dict
+from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
+from multitask.extensions.layer_lr import LayerLR
 from multitask.extensions.lora import LoRA
 
 Recipe = Callable[[str], TrainConfig]
@@ -54,7 +55,7 @@ def convbert(task: str) -> TrainConfig:
         lr=1e-4,
         warmup=0.1,
         weight_decay=0.01,
-        extensions=(extension_from_dict({"name": "layer_lr", "decay": 0.8}),),
+        extensions=(LayerLR(decay=0.8),),
     )
 
 
