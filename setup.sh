@@ -172,4 +172,5 @@ if [ $# -eq 0 ]; then
 fi
 if [ "$env" = "$root/.venv" ]; then export VIRTUAL_ENV=$env; fi
 export PATH=$env/bin:$PATH
+if [ "$*" = pytest ]; then set -- pytest -n auto --dist loadfile; fi # all tests, on all cores
 exec "$@"

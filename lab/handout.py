@@ -73,6 +73,8 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
     if not (ROOT / "setup.sh").exists():
         raise ValueError(f"{ROOT} is not a clone of the project, which a copy is made from")
     for path in project_files():
+        if path.relative_to(ROOT).as_posix() in LEFT_OUT:
+            continue
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -84,13 +86,11 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
 
 
 def project_files() -> Iterator[Path]:
-    """The files of the library that a copy has."""
+    """The files of the library that a copy is made from."""
     for name in (*PACKAGES, *(f"lab/{part}" for part in LAB), "tests/exercises"):
         path = ROOT / name
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if not file.is_file() or "__pycache__" in file.parts or file.suffix == ".pyc":
-                continue
-            if str(file.relative_to(ROOT)) not in LEFT_OUT:
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc":
                 yield file
     yield from (ROOT / name for name in (*FILES, "pyproject.toml"))
 
