@@ -1,0 +1,192 @@
+"""The commands that use a finished run: evaluate, predict, export, info."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from data.readers import SAMPLES
+from data.tasks import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a trained run on a split, and write its predictions."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    split: Split = "dev"
+    """Rows to answer; test rows have no labels, so they are answered and not scored. MNLI has
+    dev_mismatched and test_mismatched too."""
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the one that the run was trained on."""
+    out: Path | None = None
+    """Folder for the prediction files; by default predictions/ in the run folder."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of matrix products; bf16 is quicker where the device has it."""
+
+    def run(self) -> None:
+        from multitask.console import scores_table
+        from multitask.evaluate import summary, write_predictions
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(_run_folder(self.run_folder), precision=self.precision)
+        evaluations = predictor.evaluate(self.split, data_dir=self.data_dir)
+        if not evaluations:
+            raise ValueError(f"none of the run's tasks has a file for its {self.split} split")
+        scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
+        if scores:
+            print(scores_table(scores))
+            for name, value in summary(scores, predictor.model.tasks)["overall"].items():
+                print(f"overall {name}: {value:.3f}")
+        for name, evaluation in evaluations.items():
+            folder = self.out or predictor.run.predictions
+            task = predictor.model.tasks[name]
+            print(write_predictions(folder, task, self.split, evaluation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Answer texts with a trained run.
+
+    Texts come from the command line, from a file, or from a pipe, one row a line; the two texts of
+    a pair are two arguments, or stand in one line with a tab between them. The answer is a line a
+    row: number, label, probability, text.
+    """
+
+    texts: Positional[tuple[str, ...]] = ()
+    """Texts, or for a pair task first and second texts in turn."""
+    task: str | None = None
+    """Task whose head answers; may be left out when the run has one task only."""
+    run_folder: Annotated[Path | None, arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    file: Path | None = None
+    """File to read texts from."""
+    json: bool = False
+    """Print JSON lines."""
+
+    def run(self) -> None:
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(_run_folder(self.run_folder))
+        tasks = predictor.model.tasks
+        if self.task is None and len(tasks) > 1:
+            raise ValueError(f"name a task with --task: {', '.join(tasks)}")
+        name = self.task or next(iter(tasks))
+        pair = name in tasks and tasks[name].is_pair
+        rows = self._rows(pair)
+        while chunk := list(islice(rows, 1024)):
+            for prediction in predictor.predict(name, chunk):
+                if self.json:
+                    print(json.dumps(asdict(prediction), ensure_ascii=False))
+                    continue
+                label, chance = prediction.label, prediction.probability
+                number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
+                cells = [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
+                print("\t".join([*cells, *prediction.texts]))
+
+    def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
+        if self.texts and self.file:
+            raise ValueError("texts come from the command line or from --file; give one of them")
+        if self.texts:
+            if pair and len(self.texts) % 2:
+                raise ValueError(
+                    f"a pair task takes texts two by two, and {len(self.texts)} are given"
+                )
+            size = 2 if pair else 1
+            yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
+        elif self.file:
+            with self.file.open(encoding="utf-8-sig") as lines:
+                yield from _split(lines, pair, str(self.file))
+        elif sys.stdin.isatty():
+            raise ValueError("no text: give one as an argument, with --file, or through a pipe")
+        else:
+            yield from _split(sys.stdin, pair, "<stdin>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's encoder as an ordinary backbone folder, which transformers loads too."""
+
+    run_folder: Annotated[Positional[Path], arg(name="run")]
+    """Run folder."""
+    folder: Positional[Path]
+    """Folder to write."""
+    adapter: bool = False
+    """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
+
+    def run(self) -> None:
+        from minbert.adapters import save_adapter
+        from minbert.loading import PACKAGES, save_pretrained
+        from multitask.predictor import Predictor
+
+        if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
+            raise ValueError(f"{self.folder} holds a model or a run already; choose another folder")
+        predictor = Predictor(self.run_folder)
+        if self.adapter:
+            base = predictor.config.backbone
+            hub_name = None if base in PACKAGES else base
+            print(save_adapter(self.folder, predictor.model.encoder, base=hub_name))
+            return
+        for extension in predictor.config.extensions:
+            extension.export(predictor.model)
+        print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show the installation, the tasks and the backbones, or what a run reached."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder to describe."""
+    data_dir: Path | None = None
+    """Folder in which to look for the tasks' files; by default the project's small data."""
+    methods: bool = False
+    """Show how many parameters each method of fine-tuning trains."""
+    backbone: str = "minilm"
+    """Backbone to count them of."""
+
+    def run(self) -> None:
+        from multitask.info import describe_installation, describe_run
+
+        if self.methods:
+            from multitask.parameters import methods_table
+
+            print(methods_table(self.backbone))
+        elif self.run_folder:
+            print(describe_run(self.run_folder))
+        else:
+            print(describe_installation(self.data_dir or SAMPLES))
+
+
+def _run_folder(folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    found = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError(
+            "there is no finished run under runs/; name one, or make one: minbert demo"
+        )
+    print(f"run {found[-1].parent}", file=sys.stderr)
+    return found[-1].parent
+
+
+def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+    try:
+        for number, line in enumerate(lines, start=1):
+            texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
+            wanted = 2 if pair else 1
+            if len(texts) != wanted or not all(text.strip() for text in texts):
+                rule = "two texts with a tab between them" if pair else "one text, not empty"
+                line = line.rstrip()
+                raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")
+            yield texts
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None

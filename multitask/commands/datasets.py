@@ -1,0 +1,91 @@
+"""The command for data sets: fetch, check, convert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
+
+from tyro.conf import Positional, subcommand
+
+from data.readers import SAMPLES
+from data.sources import COURSE
+from data.tasks import TASKS, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Download the real data sets from their public homes, with checksums; resumes."""
+
+    target: Path = Path("real-data")
+    """Folder to put them in; give it to train as --data-dir."""
+    names: tuple[str, ...] = COURSE
+    """Data sets to fetch: those of the course's tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
+    mnli, ax of GLUE."""
+
+    def run(self) -> None:
+        from data.fetch import fetch
+
+        for path in fetch(self.target, self.names):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Read every task's files, count their rows, and list all that are bad."""
+
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the project's small data."""
+
+    def run(self) -> None:
+        from data.readers import has_split, read_split
+        from multitask.console import table
+
+        data_dir = self.data_dir or SAMPLES
+        splits = get_args(Split)
+        rows, bad = [], []
+        for task in TASKS.values():
+            counts = []
+            for split in splits:
+                if not has_split(task, split, data_dir):
+                    counts.append("-")
+                    continue
+                read = read_split(task, split, data_dir, on_bad_row="skip")
+                counts.append(f"{len(read.examples)}")
+                bad += read.skipped
+            rows.append([task.name, *counts])
+        print(table(["task", *splits], rows))
+        for row in bad:
+            print(row)
+        print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"
+                                        if bad else ""))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Write the hub's parquet files of GLUE as GLUE's own tables; needs minbert[parquet]."""
+
+    source: Positional[Path]
+    """Folder with mrpc/train-00000-of-00001.parquet and the like."""
+    target: Path = Path("real-data/glue")
+    """Folder of the tables."""
+
+    def run(self) -> None:
+        from data.hub import convert
+
+        for path in convert(self.source, self.target):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Fetch, check or convert data sets."""
+
+    do: (
+        Annotated[Fetch, subcommand("fetch")]
+        | Annotated[Check, subcommand("check")]
+        | Annotated[Convert, subcommand("convert")]
+    )
+
+    def run(self) -> None:
+        self.do.run()
