@@ -29,6 +29,8 @@ PARTS = {"tokens": np.int32, "types": np.uint8, "lengths": np.int32}
 def lines_of(paths: Sequence[Path]) -> Iterator[Text]:
     """The lines of UTF-8 text files, a text each, blank ones left out."""
     for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path} is no file; name a file in UTF-8 with a text a line")
         try:
             with path.open(encoding="utf-8-sig") as file:
                 yield from ((text,) for line in file if (text := line.strip()))

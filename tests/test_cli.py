@@ -200,6 +200,7 @@ def test_a_flag_of_an_extension_uses_it(pull):
         ("--a-pull.strength", "2"): (pull(strength=2.0),),
         ("--a_pull.layers=2",): (pull(),),  # given, and equal to the default
         ("--use", "a_pull"): (pull(),),
+        ("--use", "a-pull"): (pull(),),
         ("--use", "a_pull", "--a-pull.layers", "3"): (pull(layers=3),),
     }
     for words, extensions in used.items():

@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -274,7 +275,9 @@ def test_a_claim_without_signs_of_life_is_taken_over(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_signs_of_life_are_given_and_a_lost_claim_stops_its_owner(tmp_path, monkeypatch):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_signs_of_life_are_given_and_a_lost_claim_stops_its_owner(tmp_path, monkeypatch, handler):
+    before = signal.signal(signal.SIGINT, handler)
     monkeypatch.setattr(claims, "HEARTBEAT", 0.02)
     mine = claims.claim(tmp_path / "stage")
     os.utime(mine.path, (1, 1))
@@ -289,6 +292,7 @@ def test_signs_of_life_are_given_and_a_lost_claim_stops_its_owner(tmp_path, monk
     write_json(tmp_path / f"stage.claim-{mine.number + 1}", {"host": "elsewhere", "pid": 1})
     with pytest.raises(TimeoutError, match="another process took stage over"), claims.held(mine):
         time.sleep(10)
+    assert signal.signal(signal.SIGINT, before) == handler
 
 
 # Runs

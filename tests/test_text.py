@@ -96,7 +96,7 @@ def test_text_that_cannot_be_used_is_refused(tokenizer, tmp_path):
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
     with pytest.raises(ValueError, match=r"latin is not UTF-8 text: .*; convert it, as with iconv"):
         list(lines_of([tmp_path / "latin"]))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="nowhere is no file; name a file in UTF-8"):
         list(lines_of([tmp_path / "nowhere"]))
     for texts in ([], [("\u200b",)]):
         with pytest.raises(ValueError, match="there is no a text: give more text"):

@@ -204,7 +204,10 @@ def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> No
     if not re.fullmatch(r"\w+", name) or hasattr(nn.ModuleDict, name):
         raise ValueError(f"{name!r} cannot name an adapter; use letters, digits and _")
     if name in adapter_names(encoder):
-        raise ValueError(f"the encoder has an adapter {name!r} already; choose another name")
+        raise ValueError(
+            f"the encoder has an adapter {name!r} already; choose another name, or leave one of "
+            "the two out"
+        )
     if all(isinstance(adapter, Whole) for adapter in adapters.values()):
         raise ValueError("targets adapts no module; name a role that is not trained whole")
     freeze(encoder)

@@ -123,10 +123,11 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
     given = {name for name in known for flag in flags if flag.startswith(f"--{_flag(name)}.")}
 
     def chosen(self: Training) -> tuple[Extension, ...]:
-        unknown = sorted(set(self.use) - known.keys())
+        used = [name.replace("-", "_") for name in self.use]  # as its flags have it, too
+        unknown = sorted(set(used) - known.keys())
         if unknown:
             raise ValueError(f"no extension is called {unknown[0]!r}; known are {sorted(known)}")
-        names = [*self.use, *(name for name in known if name in given)]
+        names = [*used, *(name for name in known if name in given)]
         return tuple(getattr(self, name) for name in dict.fromkeys(names))
 
     groups = [(name, cls, field(default=cls())) for name, cls in known.items()]

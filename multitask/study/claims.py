@@ -124,6 +124,8 @@ def held(mine: Claim) -> Iterator[None]:
                 return
             mine.beat()
 
+    # A job in the background of a shell's script ignores SIGINT from its start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=watch, name="heartbeat", daemon=True)
     thread.start()
     try:
@@ -138,6 +140,7 @@ def held(mine: Claim) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        signal.signal(signal.SIGINT, before)
         mine.release()
 
 
