@@ -8,7 +8,7 @@ from pathlib import Path
 import minbert
 from data.readers import has_split
 from data.tasks import TASKS
-from minbert.loading import PACKAGES, find_backbone
+from minbert.backbones import PACKAGES, find_backbone
 from multitask.console import scores_table, table
 from multitask.environment import choose_device, environment
 from multitask.run import Run

@@ -6,7 +6,8 @@ from collections import Counter
 
 from torch import nn
 
-from minbert.loading import empty_encoder, find_backbone
+from minbert.backbones import find_backbone
+from minbert.loading import empty_encoder
 from multitask.config import TrainConfig
 from multitask.console import table
 from multitask.extensions.base import Extension

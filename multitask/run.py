@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
+from minbert.backbones import fingerprint
 from minbert.files import read_json, write_json, write_text
 from minbert.loading import (
     Backbone,
     blank_backbone,
     empty_encoder,
-    fingerprint,
     load_backbone,
     save_config,
 )

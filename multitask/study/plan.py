@@ -13,7 +13,8 @@ from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from minbert.loading import empty_encoder, find_backbone
+from minbert.backbones import find_backbone
+from minbert.loading import empty_encoder
 from multitask.config import RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply

