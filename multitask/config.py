@@ -250,8 +250,8 @@ class PretrainConfig(RunConfig):
     """Encoder to start from random weights in place of a backbone, such as bert; its tokenizer
     is learnt from the text."""
     size: str = "mini"
-    """Size of an encoder from scratch, one that its config lists: tiny, mini, small, medium or base
-    for bert."""
+    """Size of an encoder from scratch: tiny, mini, small or base; bert has medium too, convbert
+    medium-small, modernbert large."""
     encoder_config: Path | None = None
     """An encoder from scratch as in this config.json, in place of from_scratch and size."""
     vocab_size: int = 8192

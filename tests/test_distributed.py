@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import config, contents, pretrain_config, tiny, without_seconds, write_backbone
-from test_modernbert import write_modernbert
 from torch import nn
 
-from minbert import ConvBert
+from minbert import ConvBert, ModernBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
@@ -52,7 +51,7 @@ EXTENDED = {
 def folder(tmp_path_factory):
     folder = tiny(tmp_path_factory.mktemp("tiny"))
     write_backbone(folder / "convbert", encoder=ConvBert, embedding_size=12, num_groups=2)
-    write_modernbert(folder / "modernbert")
+    write_backbone(folder / "modernbert", encoder=ModernBert, local_attention=8)
     return folder
 
 
