@@ -277,18 +277,6 @@ def test_the_heads_are_the_reference_classifier(tmp_path, mode):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_gradient_checkpointing_computes_the_same(twins, layout):
-    batch = random_batch(LENGTHS, twins.ours.encoder.config)
-    found = []
-    with in_mode("train", twins.ours.encoder), torch.random.fork_rng():
-        for twins.ours.encoder.gradient_checkpointing in (False, True):
-            torch.manual_seed(0)
-            found.append(gradients_of_ours(twins.ours, run_ours(twins.ours, batch, layout)))
-    twins.ours.encoder.gradient_checkpointing = False
-    assert_same(*found, 1e-12)
-
-
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 def test_every_route_computes_the_same(folder):
     ours = load_backbone(folder, mlm_head=True)

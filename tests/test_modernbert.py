@@ -475,17 +475,3 @@ def test_named_sizes_grow_to_those_of_the_paper():
         )
     assert (millions["base"], millions["large"]) == (149, 395)
     assert sorted(millions.values()) == list(millions.values())
-
-
-@pytest.mark.parametrize("twins", ["odd"], indirect=True)
-def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(twins):
-    encoder = copy.deepcopy(twins[0].encoder).train()
-    encoder.pooler_dropout.p = 0.0
-    calls, found = [], []
-    encoder.layers[1].attention.register_forward_hook(lambda *_: calls.append(1))
-    for on in (False, True):
-        encoder.gradient_checkpointing = on
-        output, _ = encode(encoder, random_batch(), "packed")
-        found.append(gradients(encoder, {"pooled": output.pooler_output}))
-    assert len(calls) == 3
-    assert_same_gradients(*found, 1e-6)
