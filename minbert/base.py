@@ -49,6 +49,8 @@ class EncoderConfig:
     """Field of this class -> its name in a hub config.json."""
     HUB_FIXED: ClassVar[Mapping[str, Any]] = {}
     """Settings of a hub config.json that this encoder has in one form only."""
+    TOKEN_IDS: ClassVar[Mapping[str, str]] = {"pad_token_id": "pad_id"}
+    """Field of this class -> the tokenizer's attribute that it repeats."""
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """Name of a size -> its settings, for an encoder that is made from scratch."""
 

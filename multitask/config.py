@@ -29,6 +29,8 @@ class RunConfig:
 
     command: ClassVar[str]
     """The command that makes such a run."""
+    frozen: ClassVar[bool] = False
+    """Whether the encoder is not trained at all."""
 
     tasks: tuple[str, ...] = ()
     """Tasks whose rows are read."""
@@ -147,6 +149,8 @@ class RunConfig:
                 "shard does not go with an extension that combines gradients, which takes whole "
                 "gradients; leave one of the two out"
             )
+        for extension in self.extensions:
+            extension.check(self)
 
     @property
     def origin(self) -> str:
@@ -214,8 +218,6 @@ class TrainConfig(RunConfig):
         choosing = [extension.name for extension in self.extensions if extension.chooses]
         if len(choosing) > 1:
             raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
-        for extension in self.extensions:
-            extension.check(self)
 
     @property
     def uses_pooler(self) -> bool:
@@ -250,8 +252,8 @@ class PretrainConfig(RunConfig):
     """Encoder to start from random weights in place of a backbone, such as bert; its tokenizer
     is learnt from the text."""
     size: str = "mini"
-    """Size of an encoder from scratch, one that its config lists: tiny, mini, small, medium or base
-    for bert."""
+    """Size of an encoder from scratch: tiny, mini, small or base; bert has medium too, convbert
+    medium-small, modernbert large."""
     encoder_config: Path | None = None
     """An encoder from scratch as in this config.json, in place of from_scratch and size."""
     vocab_size: int = 8192

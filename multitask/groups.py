@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from multitask.checkpoint import trainable
-from multitask.config import TrainConfig
+from multitask.config import RunConfig
 from multitask.console import table
-from multitask.model import MultitaskModel
+from multitask.model import TrainedModel
 from optim import is_bias_or_norm, parameter_groups
 
 
-def make_groups(config: TrainConfig, model: MultitaskModel) -> list[dict[str, Any]]:
+def make_groups(config: RunConfig, model: TrainedModel) -> list[dict[str, Any]]:
     """Groups for the optimizer; the extensions' factors of the learning rate multiply."""
     scales: dict[str, float] = {}
     for extension in config.extensions:
@@ -26,7 +26,7 @@ def make_groups(config: TrainConfig, model: MultitaskModel) -> list[dict[str, An
     )
 
 
-def groups_table(groups: Sequence[dict[str, Any]], model: MultitaskModel) -> str:
+def groups_table(groups: Sequence[dict[str, Any]], model: TrainedModel) -> str:
     """A row for each group: exact rate, weight decay, numbers that it trains, what it holds."""
     part_of, order = model.part_of(), [part for part, _ in model.depths()]
     header = ["holds", "of", "learning rate", "weight decay", "parameters"]

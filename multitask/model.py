@@ -20,7 +20,40 @@ from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
 
 
-class MultitaskModel(nn.Module):
+class TrainedModel(nn.Module):
+    """An encoder with heads: what the loop and its extensions know of a model."""
+
+    encoder: Encoder
+    heads: nn.Module
+    tasks: dict[str, Task]
+    """The model's tasks by name."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.heads.parameters()).device
+
+    def depths(self) -> list[tuple[str, nn.Module]]:
+        """The parts from input to output: embeddings, layer 1, ..., pooler, heads."""
+        return [*self.encoder.depths(), ("heads", self.heads)]
+
+    def part_of(self) -> dict[str, str]:
+        """Parameter name -> the part of `depths` that it is in, the encoder's where a head is tied.
+
+        Raises:
+            ValueError: a parameter is in none of them.
+        """
+        owners = {p: part for part, module in reversed(self.depths()) for p in module.parameters()}
+        lost = [name for name, p in self.named_parameters() if p not in owners]
+        if lost:
+            raise ValueError(
+                f"{', '.join(lost[:20])}: in no part of the model; depths() of "
+                f"{type(self.encoder).__name__} must list the module, or heads must hold it"
+            )
+        return {name: owners[p] for name, p in self.named_parameters()}
+
+
+class MultitaskModel(TrainedModel):
     """A shared encoder with a head for each task."""
 
     def __init__(
@@ -46,6 +79,7 @@ class MultitaskModel(nn.Module):
             head_size=head_size,
             dropout=head_dropout,
         )
+        self.tasks = self.heads.tasks
 
     @classmethod
     def from_config(cls, config: TrainConfig, encoder: Encoder) -> MultitaskModel:
@@ -69,35 +103,6 @@ class MultitaskModel(nn.Module):
             for extension in config.extensions:
                 extension.prepare(model)
         return model
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The model's tasks by name."""
-        return self.heads.tasks
-
-    def depths(self) -> list[tuple[str, nn.Module]]:
-        """The parts from input to output: embeddings, layer 1, ..., pooler, heads."""
-        return [*self.encoder.depths(), ("heads", self.heads)]
-
-    def part_of(self) -> dict[str, str]:
-        """Parameter name -> the part of `depths` that it is in.
-
-        Raises:
-            ValueError: a parameter is in none of them.
-        """
-        owners = {p: part for part, module in self.depths() for p in module.parameters()}
-        lost = [name for name, p in self.named_parameters() if p not in owners]
-        if lost:
-            raise ValueError(
-                f"{', '.join(lost[:20])}: in no part of the model; depths() of "
-                f"{type(self.encoder).__name__} must list the module, or heads must hold it"
-            )
-        return {name: owners[p] for name, p in self.named_parameters()}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.heads.parameters()).device
 
     def parts(self) -> list[nn.Module]:
         """What each process puts together for itself where weights are split over processes."""
@@ -127,7 +132,7 @@ class MultitaskModel(nn.Module):
         return then(self.heads(self.features(batch, task), task))
 
 
-class MaskedLanguageModel(nn.Module):
+class MaskedLanguageModel(TrainedModel):
     """An encoder with its masked-language-model head, which is its own task "mlm"."""
 
     def __init__(self, encoder: Encoder, head: nn.Module) -> None:
@@ -154,11 +159,6 @@ class MaskedLanguageModel(nn.Module):
                     "pre-training makes an ordinary backbone; leave the extension out"
                 )
         return model
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.heads.parameters()).device
 
     def parts(self) -> list[nn.Module]:
         """As in MultitaskModel; what the head is tied to stays whole during a step."""

@@ -105,7 +105,8 @@ def make_backbone(config: PretrainConfig, run: Run) -> Backbone:
             cls = encoder_class(config.from_scratch)
             described = cls.Config.of_size(config.size)
         tokenizer = learn_tokenizer(cls.TOKENIZER, texts, vocab_size=config.vocab_size)
-        made = replace(described, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_id)
+        ids = {name: getattr(tokenizer, own) for name, own in described.TOKEN_IDS.items()}
+        made = replace(described, vocab_size=len(tokenizer), **ids)
         with torch.device("meta"):  # its config is all that is written here
             save_config(run.backbone, cls(made), tokenizer)
 

@@ -2,6 +2,9 @@
 
 import torch
 
+EMBEDDINGS = ["word_embeddings", "position_embeddings", "token_type_embeddings"]
+LINEAR = ["query", "key", "value", "dense"]
+"""Names of modules in transformers' BERT."""
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
 

@@ -1,4 +1,4 @@
-"""What several tests share: a tiny random BERT, tiny learnable data in the real formats, and a
+"""What several tests share: a tiny random backbone, tiny learnable data in the real formats, and a
 trainer on them."""
 
 import csv
@@ -8,6 +8,8 @@ import random
 import torch
 
 from minbert import Bert, Tokenizer, load_backbone, save_pretrained
+from minbert.tokenization import SPECIAL_TOKENS
+from minbert.vocabulary import learn_tokenizer
 from multitask import MultitaskModel, PretrainConfig, TrainConfig
 from multitask.dataset import cache_features, load_data
 from multitask.model import MaskedLanguageModel
@@ -31,21 +33,24 @@ ROWS = {"train": 22, "dev": 15, "test": 7}
 
 def write_backbone(folder, *, encoder=Bert, hidden_size=16, seed=0, **sizes):
     """An encoder of two layers with random weights, as a folder that `load_backbone` loads."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS]
-    words += [sign for signs in SIGNS.values() for sign in signs]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    signs = [sign for signs in SIGNS.values() for sign in signs]
+    if encoder.TOKENIZER == "wordpiece":
+        tokenizer = Tokenizer.from_tokens([*SPECIAL_TOKENS, *FILLERS, *signs])
+    else:  # with signs so often that each becomes a token
+        texts = [" ".join(FILLERS), *signs * 9]
+        tokenizer = learn_tokenizer(encoder.TOKENIZER, lambda: texts, vocab_size=420)
     torch.manual_seed(seed)
     config = encoder.Config(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         num_layers=2,
         num_heads=2,
         intermediate_size=24,
         initializer_range=0.3,  # far from linear, so that no mistake hides in small numbers
+        **{name: getattr(tokenizer, own) for name, own in encoder.Config.TOKEN_IDS.items()},
         **{"max_positions": 32, **sizes},
     )
-    return save_pretrained(folder, encoder(config), Tokenizer.from_vocab(folder / "vocab.txt"))
+    return save_pretrained(folder, encoder(config), tokenizer)
 
 
 def write_table(path, rows, *, quoted=True):

@@ -6,10 +6,9 @@ import shutil
 
 import pytest
 import torch
-from adapting import batch, fill, outputs, trained
+from adapting import EMBEDDINGS, LINEAR, batch, fill, outputs, trained
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_adapters import EMBEDDINGS, LINEAR
 from transformers import BertForSequenceClassification
 
 from minbert import Bert, BertConfig, save_pretrained

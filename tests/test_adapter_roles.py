@@ -226,8 +226,9 @@ def test_a_module_that_is_no_linear_map_is_named(encoder):
         pass
 
     encoder.layers[1].feed_forward.inner = Grouped()
+    assert len(select(encoder, ["linear"])) == 3 * 6 and len(select(encoder, ["all"])) == 3 * 6 + 3
     with pytest.raises(ValueError, match=r"layers.1.feed_forward.inner is a Grouped, which this"):
-        add_lora(encoder, LoRASettings(targets=("linear",)))
+        add_lora(encoder, LoRASettings(targets=("feed_forward_inner",)))
     with pytest.raises(ValueError, match=r"layers.1.feed_forward.inner is a Grouped, which this"):
         add_ia3(encoder, IA3Settings(targets=("feed_forward_inner",)))
     add_lora(encoder, LoRASettings(targets=("feed_forward_outer",)))

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from adapting import EXACT, assert_same, backward, batch, fill, outputs, trained
+from adapting import EMBEDDINGS, EXACT, LINEAR, assert_same, backward, batch, fill, outputs, trained
 from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
@@ -21,8 +21,6 @@ from minbert.adapters import (
 from minbert.adapters.apply import adapted
 from minbert.quick import route_of
 
-EMBEDDINGS = ["word_embeddings", "position_embeddings", "token_type_embeddings"]
-LINEAR = ["query", "key", "value", "dense"]
 CONFIGS = {
     "lora": LoraConfig(r=3, lora_alpha=5, target_modules=["query", "value"]),
     "lora with dropout": LoraConfig(r=2, lora_dropout=0.4, target_modules=LINEAR),

@@ -1,12 +1,20 @@
 """BERT against transformers' own, and its dropout against a forward pass written out in float64."""
 
 import math
-import zlib
-from contextlib import contextmanager
 
 import pytest
 import torch
 import transformers
+from comparing import (
+    KnownDropout,
+    assert_same,
+    assert_same_gradients,
+    encode,
+    gradients,
+    in_mode,
+    padded,
+    random_batch,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,40 +46,6 @@ def twins(request):
     return request.getfixturevalue(request.param)
 
 
-@contextmanager
-def in_mode(mode, *models, dropout=None):
-    """Models in train or eval mode, with another dropout rate if one is given."""
-    rates = {m: m.p for model in models for m in model.modules() if isinstance(m, nn.Dropout)}
-    for model in models:
-        model.train(mode == "train")
-    for module, rate in rates.items():
-        module.p = rate if dropout is None else dropout
-    yield
-    for module, rate in rates.items():
-        module.p = rate
-    for model in models:
-        model.eval()
-
-
-def padded(rows, types):
-    """Rows of ids and of segments as (input_ids, attention_mask, token_type_ids)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids, types = (
-        nn.utils.rnn.pad_sequence([torch.as_tensor(x) for x in lists], batch_first=True)
-        for lists in (rows, types)
-    )
-    return ids, (torch.arange(ids.size(1)) < lengths.unsqueeze(1)).long(), types
-
-
-def random_batch(lengths, config, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rows, types = (
-        [torch.randint(high, (n,), generator=generator) for n in lengths]
-        for high in (config.vocab_size, config.type_vocab_size)
-    )
-    return padded(rows, types)
-
-
 def batch_for(twins):
     """Real sentences and pairs for MiniLM, random tokens for the other."""
     tokenizer, config = twins.ours.tokenizer, twins.ours.encoder.config
@@ -79,16 +53,6 @@ def batch_for(twins):
         return random_batch(LENGTHS, config)
     single, pair = tokenizer.encode(TEXTS), tokenizer.encode(*zip(*PAIRS))
     return padded(single.input_ids + pair.input_ids, single.token_type_ids + pair.token_type_ids)
-
-
-def encode(encoder, batch, layout, **wanted):
-    """Call the encoder; returns its output and what picks the real tokens of a result, (T, ...)."""
-    ids, mask, types = batch
-    real = mask.bool()
-    if layout == "padded":
-        return encoder(ids, mask, types, **wanted), lambda x: x[real]
-    packed = Packed(mask.sum(dim=1).tolist())
-    return encoder(ids[real], None, types[real], layout=packed, **wanted), lambda x: x
 
 
 def run_ours(ours, batch, layout):
@@ -109,26 +73,6 @@ def run_reference(reference, batch):
     return {**states, "pooled": output.pooler_output, "logits": logits}
 
 
-def assert_same(got, want, tolerance):
-    """Equal up to a difference of `tolerance` in every value; says which differ, by how much."""
-    assert got.keys() == want.keys() and got
-    for name in got:
-        assert got[name].shape == want[name].shape, name
-    far = {name: (got[name] - want[name]).abs().max().item() for name in got}
-    assert max(far.values()) <= tolerance, f"differ by more than {tolerance}: {far}"
-
-
-def gradients(modules, outcome):
-    """Gradients of a sum of all that was computed, with fixed random weights, by parameter."""
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum() / len(x) ** 0.5
-        for x in outcome.values()
-    )
-    parameters = dict(modules.named_parameters())
-    return dict(zip(parameters, torch.autograd.grad(loss, parameters.values(), allow_unused=True)))
-
-
 def gradients_of_ours(ours, outcome):
     modules = nn.ModuleDict({"encoder": ours.encoder, "mlm_head": ours.mlm_head})
     names = hub_names(modules)
@@ -140,22 +84,6 @@ def gradients_of_reference(reference, outcome):
     unused = {name for name, g in found.items() if g is None}
     assert unused == {"cls.seq_relationship.weight", "cls.seq_relationship.bias"}
     return {k.removeprefix("bert."): g for k, g in found.items() if g is not None}
-
-
-def assert_same_gradients(got, want, tolerance):
-    """Equal up to `tolerance` times the gradient's scale.
-
-    A gradient that is zero but for rounding, as a key's bias has it since softmax ignores a
-    constant, is measured against the others.
-    """
-    largest = max(g.abs().max() for g in want.values())
-    scales = {name: max(g.abs().max(), 1e-3 * largest) for name, g in want.items()}
-    assert got.keys() == want.keys() and got
-    assert_same(
-        {name: g / scales[name] for name, g in got.items()},
-        {name: g / scales[name] for name, g in want.items()},
-        tolerance,
-    )
 
 
 def tolerance(twins):
@@ -275,27 +203,6 @@ def test_train_mode_drops_what_transformers_drops(odd):
     both = gradients_of_ours(odd.ours, ours), gradients_of_reference(odd.reference, want)
     assert_same_gradients(*both, tolerance(odd))
     assert not torch.allclose(other["pooled"], want["pooled"]), "nothing was dropped"
-
-
-class KnownDropout(nn.Module):
-    """Multiplies by a pattern of zeros and 1 / 0.7 that a name fixes.
-
-    It is one pattern over features for tokens (..., H), and one over heads, queries and keys for
-    attention (B, N, S, S): the same in either layout.
-    """
-
-    def __init__(self, name):
-        super().__init__()
-        self.name, self.calls = name, 0
-
-    def forward(self, x):
-        self.calls += 1
-        shape = (8, 40, 40) if "probabilities" in self.name else (64,)
-        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()))
-        pattern = (torch.rand(shape, generator=generator) < 0.7).to(x.dtype) / 0.7
-        if len(shape) == 3:
-            return x * pattern[: x.size(1), : x.size(2), : x.size(3)]
-        return x * pattern[: x.size(-1)]
 
 
 def bert_written_out(w, config, ids, mask, types):

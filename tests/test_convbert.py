@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from comparing import assert_same, assert_same_gradients, encode, gradients, in_mode, random_batch
 from conftest import VOCABULARY, fill
 from helpers import config, write_backbone, write_data
 from safetensors.torch import load_file, save_file
-from test_bert import assert_same, assert_same_gradients, encode, gradients, in_mode, random_batch
 from torch import nn
 from transformers import (
     AutoModel,
@@ -25,15 +25,12 @@ from minbert import (
     ConvBert,
     ConvBertConfig,
     Padded,
-    embed,
     load_backbone,
     save_pretrained,
 )
 from minbert.loading import hub_names
 from minbert.quick import route_of
-from multitask import MultitaskModel, Predictor, resume, train, training
-from multitask.checkpoint import load_checkpoint
-from multitask.trainer import Trainer
+from multitask import MultitaskModel, train, training
 from optim import parameter_groups
 
 WEIGHTS = "model.safetensors"
@@ -280,18 +277,6 @@ def test_the_heads_are_the_reference_classifier(tmp_path, mode):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_gradient_checkpointing_computes_the_same(twins, layout):
-    batch = random_batch(LENGTHS, twins.ours.encoder.config)
-    found = []
-    with in_mode("train", twins.ours.encoder), torch.random.fork_rng():
-        for twins.ours.encoder.gradient_checkpointing in (False, True):
-            torch.manual_seed(0)
-            found.append(gradients_of_ours(twins.ours, run_ours(twins.ours, batch, layout)))
-    twins.ours.encoder.gradient_checkpointing = False
-    assert_same(*found, 1e-12)
-
-
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 def test_every_route_computes_the_same(folder):
     ours = load_backbone(folder, mlm_head=True)
@@ -451,24 +436,6 @@ def test_initial_values():
     assert head.word is encoder.embeddings.word
 
 
-def test_depths_hold_every_parameter_once_from_input_to_output(twins):
-    encoder = twins.ours.encoder
-    assert [name for name, _ in encoder.depths()] == ["embeddings", "layer 1", "layer 2"]
-    found = [id(p) for _, module in encoder.depths() for p in module.parameters()]
-    assert sorted(found) == sorted(id(p) for p in encoder.parameters())
-
-
-def test_roles_name_every_linear_map_and_table(twins):
-    encoder = twins.ours.encoder
-    patterns = set()
-    for name, module in encoder.named_modules():
-        if type(module).__name__ in ("Linear", "GroupedLinear", "Embedding"):
-            patterns.add(".".join("{n}" if part.isdigit() else part for part in name.split(".")))
-    assert len(patterns) >= 11
-    assert patterns | {"embeddings.projection"} == encoder.ROLES.keys()
-    assert encoder.ROLES.keys() <= encoder.KEYS.keys()
-
-
 @pytest.mark.parametrize(
     "sizes, message",
     [
@@ -485,7 +452,7 @@ def test_a_wrong_config_is_refused(sizes, message):
         ConvBertConfig(**sizes)
 
 
-# Embeddings and training, with nothing but the backbone's folder changed
+# Training, with nothing but the backbone's folder changed
 
 
 @pytest.fixture(scope="module")
@@ -500,70 +467,6 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_figure(monkeypatch):
     monkeypatch.setattr(training, "draw_run", lambda run: None)
-
-
-def test_embeddings_are_those_of_each_text_alone(data):
-    backbone = load_backbone(data / "backbone")
-    texts = ["ban ben superb", "don", " ".join(["fat"] * 30)]
-    found = embed(backbone, texts, normalize=False)
-    reference = AutoModel.from_pretrained(data / "backbone").eval()
-    for text, vector in zip(texts, found, strict=True):
-        with torch.no_grad():
-            ids = torch.tensor(backbone.tokenizer.encode([text]).input_ids)
-            want = reference(ids).last_hidden_state.mean(dim=1)[0]
-        torch.testing.assert_close(vector, want, rtol=0, atol=1e-5)
-
-
-RUNS = {
-    "packed": {"layout": "packed", "tasks": ("sst", "sts")},
-    "padded": {"layout": "padded", "tasks": ("sst", "sts"), "gradient_checkpointing": True},
-    "frozen": {"frozen": True, "tasks": ("sst",), "pair": "concat"},
-}
-
-
-@pytest.mark.parametrize("kind", RUNS)
-def test_training_resumes_evaluates_and_exports(data, tmp_path, kind, monkeypatch):
-    dropped = {
-        "encoder_dropout": 0.1,
-        "head_dropout": 0.1,
-        "pooling": "cls",
-        "epochs": 1,
-        "save_every": 1,
-    }
-    settings = config(data, **{**RUNS[kind], **dropped, "out": tmp_path / "alone"})
-    run = train(settings, progress=False)
-    before = load_backbone(data / "backbone").encoder.state_dict()
-    changed = not torch.equal(
-        Predictor(run.folder).model.encoder.state_dict()["layers.1.attention.span_key.bias"],
-        before["layers.1.attention.span_key.bias"],
-    )
-    assert changed == (kind != "frozen")
-
-    step = Trainer._step
-
-    def cut(trainer):
-        if trainer.progress.step == 2:
-            raise RuntimeError("cut")
-        step(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", cut)
-        with pytest.raises(RuntimeError, match="cut"):
-            train(replace(settings, out=tmp_path / "cut"), progress=False)
-    resumed = resume(tmp_path / "cut", progress=False)
-    (tensors, _), (wanted, _) = (load_checkpoint(one.last) for one in (resumed, run))
-    assert_same(tensors, wanted, 0)
-
-    predictor = Predictor(run.folder)
-    scores = predictor.evaluate("dev")["sst"].metrics
-    assert scores == pytest.approx(run.record()["dev"]["sst"], rel=1e-5)
-    save_pretrained(tmp_path / "saved", predictor.model.encoder, predictor.tokenizer)
-    reference = AutoModel.from_pretrained(tmp_path / "saved").eval()
-    ids, mask, types = random_batch([20, 20], predictor.model.encoder.config)
-    with torch.no_grad():
-        want = reference(ids, mask, types).last_hidden_state
-        got = predictor.model.encoder(ids, mask, types).last_hidden_state
-    assert_same({"last": got}, {"last": want}, 1e-4)
 
 
 def test_it_has_no_pooler(data, tmp_path):

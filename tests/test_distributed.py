@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import config, contents, pretrain_config, tiny, without_seconds, write_backbone
-from test_modernbert import write_modernbert
 from torch import nn
 
-from minbert import ConvBert
+from minbert import ConvBert, ModernBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
@@ -52,7 +51,7 @@ EXTENDED = {
 def folder(tmp_path_factory):
     folder = tiny(tmp_path_factory.mktemp("tiny"))
     write_backbone(folder / "convbert", encoder=ConvBert, embedding_size=12, num_groups=2)
-    write_modernbert(folder / "modernbert")
+    write_backbone(folder / "modernbert", encoder=ModernBert, local_attention=8)
     return folder
 
 
@@ -209,13 +208,19 @@ def test_several_processes_train_as_one(folder, alone, kind, count, shard):
 
 
 @pytest.mark.parametrize("shard", [False, True])
-@pytest.mark.parametrize("encoder, pooling", [("convbert", "cls"), ("modernbert", "mean")])
+@pytest.mark.parametrize(
+    "encoder, pooling",
+    [("convbert", "cls"), ("modernbert", "mean"), ("convbert", None), ("modernbert", None)],
+)
 def test_other_encoders_train_as_one(folder, monkeypatch, encoder, pooling, shard):
+    """Fine-tuned, and pre-trained where there is no pooling."""
     monkeypatch.setattr(training, "draw_run", lambda run: None)
-    changes = {"backbone": str(folder / encoder), "pooling": pooling, "epochs": 1}
-    expected = train(settings_of(folder, "single", **changes), progress=False).folder
-    out = folder / f"{encoder}-{shard}"
-    codes, said = run_processes(2, folder, "single", {**changes, "out": out, "shard": shard})
+    kind = "single" if pooling else "pretrain"
+    changes = {"backbone": str(folder / encoder), "epochs": 1}
+    changes |= {"pooling": pooling} if pooling else {}
+    expected = train(settings_of(folder, kind, **changes), progress=False).folder
+    out = folder / f"{kind}-{encoder}-{shard}"
+    codes, said = run_processes(2, folder, kind, {**changes, "out": out, "shard": shard})
     assert codes == [0, 0], said
     assert_same_training(out, expected)
 

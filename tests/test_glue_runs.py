@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from glue_files import HEADERS, write
 from helpers import config, make_trainer, write_backbone, write_data
-from test_glue import HEADERS, write
 
 from data.readers import read_split
 from data.tasks import TASKS

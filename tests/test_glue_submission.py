@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from glue_files import HEADERS, write
 from helpers import write_table
-from test_glue import HEADERS, write
 
 from data.tasks import TASKS
 from minbert.files import write_json

@@ -7,9 +7,8 @@ import shutil
 import pytest
 import torch
 import transformers
-from helpers import FILLERS, SIGNS, config, contents, tiny, without_seconds
+from comparing import KnownDropout, assert_same, assert_same_gradients, gradients, in_mode
 from safetensors.torch import load_file
-from test_bert import KnownDropout, assert_same, assert_same_gradients, gradients, in_mode
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
@@ -17,14 +16,10 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from transformers import ModernBertForMaskedLM as ReferenceForMaskedLM
 from transformers import ModernBertForSequenceClassification as ReferenceClassifier
 
-from minbert import Packed, Tokenizer, embed, load_backbone, save_pretrained
-from minbert.embedding import POOLINGS
+from minbert import Packed, Tokenizer, load_backbone, save_pretrained
 from minbert.encoders.modernbert import ModernBert, ModernBertConfig
 from minbert.loading import hub_names
 from minbert.quick import route_of
-from multitask import Predictor, resume, train, training
-from multitask.checkpoint import load_checkpoint
-from multitask.trainer import Trainer
 
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 TEXTS = ["Hello world, naïve café", "", " two  spaces", "東京 [MASK] a", "the end of the day\n"]
@@ -469,22 +464,6 @@ def test_initial_values_are_those_of_transformers():
     assert (encoder.embeddings.word.weight[3] == 0).all()
 
 
-@pytest.mark.parametrize("twins", ["odd"], indirect=True)
-def test_depths_and_roles_hold_every_part(twins):
-    encoder = twins[0].encoder
-    names = [name for name, _ in encoder.depths()]
-    assert names == ["embeddings", *(f"layer {n}" for n in range(1, 6)), "final norm", "pooler"]
-    found = [id(p) for _, module in encoder.depths() for p in module.parameters()]
-    assert sorted(found) == sorted(id(p) for p in encoder.parameters())
-    mapped = {
-        name.replace(f".{n}.", ".{n}.")
-        for name, module in encoder.named_modules()
-        for n in range(5)
-        if isinstance(module, nn.Linear | nn.Embedding) and (f".{n}." in name or "s." not in name)
-    }
-    assert mapped | {"embeddings.word"} == encoder.ROLES.keys()
-
-
 def test_named_sizes_grow_to_those_of_the_paper():
     millions = {}
     for name, size in ModernBertConfig.SIZES.items():
@@ -496,130 +475,3 @@ def test_named_sizes_grow_to_those_of_the_paper():
         )
     assert (millions["base"], millions["large"]) == (149, 395)
     assert sorted(millions.values()) == list(millions.values())
-
-
-@pytest.mark.parametrize("twins", ["odd"], indirect=True)
-def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(twins):
-    encoder = copy.deepcopy(twins[0].encoder).train()
-    encoder.pooler_dropout.p = 0.0
-    calls, found = [], []
-    encoder.layers[1].attention.register_forward_hook(lambda *_: calls.append(1))
-    for on in (False, True):
-        encoder.gradient_checkpointing = on
-        output, _ = encode(encoder, random_batch(), "packed")
-        found.append(gradients(encoder, {"pooled": output.pooler_output}))
-    assert len(calls) == 3
-    assert_same_gradients(*found, 1e-6)
-
-
-# Training: the same loop, data and heads as BERT's
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The tiny data, and a random ModernBERT whose local layers see four tokens on either side."""
-    folder = tiny(tmp_path_factory.mktemp("training"))
-    shutil.rmtree(folder / "backbone")
-    write_modernbert(folder / "backbone")
-    return folder
-
-
-def write_modernbert(folder):
-    signs = [sign for signs in SIGNS.values() for sign in signs]
-    write_tokenizer(folder, [" ".join(FILLERS), *signs * 9], 420)
-    ids = {"pad_token_id": 3, "bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2}
-    sizes = {"hidden_size": 16, "num_layers": 3, "num_heads": 2, "intermediate_size": 12}
-    settings = ModernBertConfig(
-        vocab_size=420, max_positions=64, local_attention=8, sep_token_id=2,
-        initializer_range=0.3, **sizes, **ids,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return save_pretrained(folder, ModernBert(settings), Tokenizer.from_folder(folder))
-
-
-@pytest.mark.parametrize("changes", [{}, {"pooling": "mean", "pair": "concat"}], ids=str)
-def test_either_layout_trains_the_same(folder, changes):
-    settings = {"tasks": ("sst", "sts"), "epochs": 1, "lr": 1e-3, **changes}
-    packed, padded = (
-        train(config(folder, layout=layout, **settings), progress=False)
-        for layout in ("packed", "padded")
-    )
-    lines = [without_seconds(run.metrics()) for run in (packed, padded)]
-    assert len(lines[0]) > 4
-    for one, other in zip(*lines, strict=True):
-        if "loss" in one:
-            assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-            assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
-
-
-def test_it_learns_and_everything_after_training_works(folder, tmp_path):
-    """Train, resume, evaluate, predict, export: with dropout everywhere."""
-    settings = config(folder, tasks=("sst",), epochs=12, encoder_dropout=0.05, pooling="mean")
-    run = train(settings, progress=False)
-    lines = [line for line in run.metrics() if "loss" in line]
-    assert lines[-1]["loss"] < lines[0]["loss"] / 2, lines
-    wanted = contents(run.predictions)
-    run.record_path.unlink()  # as if it had been stopped at its end
-    assert contents(resume(run.folder, progress=False).predictions) == wanted
-
-    predictor = Predictor(run.folder)
-    assert predictor.evaluate("train")["sst"].metrics["accuracy"] > 0.6
-    assert len(predictor.predict("sst", ["bet superb", "awful"])) == 2
-    save_pretrained(tmp_path, predictor.model.encoder, predictor.tokenizer)
-    model = AutoModel.from_pretrained(tmp_path)
-    inputs = AutoTokenizer.from_pretrained(tmp_path)(["bet superb", "awful"], padding=True,
-                                                     return_tensors="pt")  # fmt: skip
-    with torch.no_grad():
-        last = model(**inputs).last_hidden_state
-        ours = predictor.model.encoder(inputs["input_ids"], inputs["attention_mask"])
-    real = inputs["attention_mask"].bool()
-    assert_same({"last": ours.last_hidden_state[real]}, {"last": last[real]}, 1e-5)
-
-
-def test_a_resumed_run_is_the_run_left_alone(folder, monkeypatch):
-    settings = {"tasks": ("sst", "sts"), "epochs": 1, "encoder_dropout": 0.2, "save_every": 1}
-    whole = train(config(folder, **settings), progress=False)
-    step = Trainer._step
-
-    def stop(trainer):
-        if trainer.progress.step == 4:
-            raise KeyboardInterrupt
-        step(trainer)
-
-    cut = config(folder, **settings)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
-        with pytest.raises(KeyboardInterrupt, match="continue with"):
-            train(cut, progress=False)
-    again = resume(cut.out, progress=False)
-    lines = [without_seconds(run.metrics()) for run in (whole, again)]
-    assert lines[0] == lines[1] and len(lines[0]) > 6
-    tensors, wanted = (load_checkpoint(run.best)[0] for run in (again, whole))
-    assert tensors.keys() == wanted.keys()
-    assert all(tensor.equal(wanted[name]) for name, tensor in tensors.items())
-
-
-def test_frozen_features_train_heads(folder):
-    run = train(config(folder, tasks=("sst",), frozen=True, epochs=2), progress=False)
-    assert run.record()["parameters"]["trained"] < run.record()["parameters"]["all"]
-    assert len(Predictor(run.folder).predict("sst", ["good"])) == 1
-
-
-def test_embed_pools_as_transformers_tokens_do(folder):
-    backbone = load_backbone(folder / "backbone")
-    texts = ["bet superb bon", "awful"]
-    reference = AutoModel.from_pretrained(folder / "backbone").eval()
-    for pooling in POOLINGS:
-        vectors = embed(backbone, texts, pooling=pooling, normalize=False)
-        for text, vector in zip(texts, vectors):
-            ids = torch.tensor(backbone.tokenizer.encode([text]).input_ids)
-            with torch.no_grad():
-                last = reference(ids).last_hidden_state[0]
-            want = {"cls": last[0], "mean": last.mean(0), "max": last.amax(0)}[pooling]
-            assert_same({pooling: vector}, {pooling: want}, 1e-5)

@@ -8,7 +8,7 @@ import torch
 from helpers import config, contents, make_trainer, tiny, weights, without_seconds
 
 from minbert import load_backbone
-from multitask import Predictor, TrainConfig, resume, train, training
+from multitask import Predictor, PretrainConfig, TrainConfig, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions.unfreeze import Unfreeze
 from multitask.trainer import Trainer
@@ -170,6 +170,11 @@ def test_wrong_settings_are_refused_before_a_run_is_made(folder, changes, messag
 def test_it_does_not_go_with_frozen_or_shard(setting):
     with pytest.raises(ValueError, match=setting):
         TrainConfig(extensions=GRADUAL, **{setting: True})
+
+
+def test_it_does_not_go_with_shard_in_pretraining():
+    with pytest.raises(ValueError, match="shard does not go with gradual unfreezing"):
+        PretrainConfig(tasks=("sst",), extensions=GRADUAL, shard=True)
 
 
 def test_parts_are_unfrozen_in_the_order_of_the_model(folder):

@@ -1,7 +1,8 @@
 """Adapters put on an encoder, by the roles of its modules; switched, merged and taken off again.
 
 A role is a name of the encoder's ROLES, such as query or feed_forward_inner. "linear" stands for
-the roles of all linear maps, "embeddings" for those of all embedding tables, "all" for both.
+all linear maps, "embeddings" for all embedding tables, "all" for both. A grouped linear map
+(ConvBERT medium-small) is neither: as for peft's all-linear, it stays as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from torch import nn
 
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder
+
+FUSED = {"query_key_value": ("query", "key", "value")}
+"""Role of one map that does the work of several (ModernBERT) -> the roles that stand for it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,17 +239,18 @@ def freeze(encoder: Encoder) -> None:
 def select(encoder: Encoder, targets: Iterable[str]) -> list[str]:
     """The names of the modules that have one of these roles, in the encoder's order."""
     roles = {}
-    for place, _ in encoder.named_modules():
+    for place, module in encoder.named_modules():
         role = encoder.ROLES.get(re.sub(r"\.\d+\.", ".{n}.", place))
-        if role is not None:
+        if role is not None and not isinstance(module, nn.Identity):
             roles[place] = role
     found = set()
     for target in targets:
         chosen = {
             place
             for place, role in roles.items()
-            if target in (role, "all")
-            or target == ("embeddings" if _is_embedding(encoder, place) else "linear")
+            if target == role
+            or target in FUSED.get(role, ())
+            or target in _groups_of(base_of(encoder, place))
         }
         if not chosen:
             raise ValueError(
@@ -279,6 +284,13 @@ def lora_kind(encoder: Encoder, place: str) -> type[LoRALinear] | type[LoRAEmbed
         return LoRAEmbedding
     linear_of(encoder, place)
     return LoRALinear
+
+
+def _groups_of(base: nn.Module) -> tuple[str, ...]:
+    """The names that stand for all modules like this one."""
+    if isinstance(base, nn.Embedding):
+        return "embeddings", "all"
+    return ("linear", "all") if isinstance(base, nn.Linear) else ()
 
 
 def _is_embedding(encoder: Encoder, place: str) -> bool:

@@ -96,8 +96,7 @@ def save_adapter(
             f"{outside[0]} trains too, and an adapter's file has no place for it; merge the "
             "adapter and save the whole encoder"
         )
-    prefix = encoder.PREFIX if head else ""
-    places = {place: prefix + hub_name(encoder, place) for place in adapters}
+    places = {place: hub_name(encoder, place, inside=bool(head)) for place in adapters}
     tensors = dict(head or {})
     for place, adapter in adapters.items():
         for parameter, values in adapter.named_parameters():
@@ -218,7 +217,7 @@ def _by_module(
 ) -> tuple[ByModule, dict[str, Tensor]]:
     """Sort a file's tensors by the encoder's modules; those of a head come apart."""
     inside = any(key.startswith(encoder.PREFIX) for key in tensors)  # of a model with a head
-    places = _places(encoder, encoder.PREFIX if inside else "")
+    places = _places(encoder, inside=inside)
     endings = [name for names in PARTS.values() for name in names.values()]
     found: ByModule = {}
     head: dict[str, Tensor] = {}
@@ -281,7 +280,7 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
         return  # they leave out modules that the targets name
     targets, whole = config.get("target_modules") or [], config.get("modules_to_save") or []
     inside = any(name.startswith(encoder.PREFIX) for name in found)
-    for theirs in _places(encoder, encoder.PREFIX if inside else ""):
+    for theirs in _places(encoder, inside=inside):
         if isinstance(targets, str):
             wanted = _matches(targets, theirs)
         else:
@@ -294,17 +293,18 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
             )
 
 
-def hub_name(encoder: Encoder, place: str) -> str:
-    """A module's name in transformers, without the prefix."""
+def hub_name(encoder: Encoder, place: str, *, inside: bool) -> str:
+    """A module's name in transformers, in the bare encoder or inside a model with a head."""
     number = re.search(r"\.(\d+)\.", place)
-    return encoder.KEYS[re.sub(r"\.\d+\.", ".{n}.", place)].format(n=number and number[1])
+    name = encoder.KEYS[re.sub(r"\.\d+\.", ".{n}.", place)].format(n=number and number[1])
+    return encoder.PREFIX + name if inside and not name.startswith(encoder.OUTSIDE) else name
 
 
-def _places(encoder: Encoder, prefix: str) -> dict[str, str]:
+def _places(encoder: Encoder, *, inside: bool) -> dict[str, str]:
     """A module's name in transformers -> its name here."""
     named = [place for place, _ in encoder.named_modules()]
     known = [place for place in named if re.sub(r"\.\d+\.", ".{n}.", place) in encoder.KEYS]
-    return {prefix + hub_name(encoder, place): place for place in known}
+    return {hub_name(encoder, place, inside=inside): place for place in known}
 
 
 def _of_pattern(pattern: Mapping[str, Any] | None, theirs: str, default: Any) -> Any:

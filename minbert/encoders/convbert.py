@@ -116,8 +116,22 @@ class ConvBertConfig(EncoderConfig):
             "intermediate_size": 1024,
             "embedding_size": 128,
         },
+        "mini": {
+            "hidden_size": 256,
+            "num_layers": 4,
+            "num_heads": 4,
+            "intermediate_size": 1024,
+            "embedding_size": 256,
+        },
+        "tiny": {
+            "hidden_size": 128,
+            "num_layers": 2,
+            "num_heads": 2,
+            "intermediate_size": 512,
+            "embedding_size": 128,
+        },
     }
-    """The published sizes: what differs from base."""
+    """What differs from base. The first three are the paper's, the others BERT's of these names."""
 
     def __post_init__(self) -> None:
         for name in (

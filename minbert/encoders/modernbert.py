@@ -102,6 +102,13 @@ class ModernBertConfig(EncoderConfig):
     }
     """Base and large are the paper's; the smaller ones are shapes to train from scratch."""
 
+    TOKEN_IDS: ClassVar = {
+        "pad_token_id": "pad_id",
+        "bos_token_id": "cls_id",
+        "eos_token_id": "sep_id",
+        "cls_token_id": "cls_id",
+        "sep_token_id": "sep_id",
+    }
     HUB_NAMES: ClassVar = {
         "num_layers": "num_hidden_layers",
         "num_heads": "num_attention_heads",

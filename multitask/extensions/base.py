@@ -29,7 +29,7 @@ from typing import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from multitask.config import TrainConfig
+    from multitask.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +61,14 @@ TaskGradients = dict[str, list["Tensor | None"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Extension:
-    """Changes to the training, each hook on its own. `model` is a MultitaskModel."""
+    """Changes to the training, each hook on its own. `model` is a TrainedModel."""
 
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
         check_choices(self)
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         """Raise ValueError where the extension does not go with the rest of the config."""
 
     def prepare(self, model: nn.Module) -> None:

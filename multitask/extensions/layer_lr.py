@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
-    from multitask.model import MultitaskModel
+    from multitask.model import TrainedModel
 
 
 @register("layer_lr")
@@ -37,7 +37,7 @@ class LayerLR(Extension):
         if not 0 < self.heads < float("inf"):
             raise ValueError(f"heads must be positive and finite, it is {self.heads}")
 
-    def lr_scale(self, model: MultitaskModel) -> Mapping[str, float]:
+    def lr_scale(self, model: TrainedModel) -> Mapping[str, float]:
         parts = [part for part, _ in reversed(model.depths())]
         scale = {part: self.decay**distance for distance, part in enumerate(parts)}
         scale["heads"] = self.heads

@@ -26,7 +26,7 @@ from multitask import distributed
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from multitask.config import TrainConfig
+    from multitask.config import RunConfig
     from multitask.model import MultitaskModel
 
 
@@ -50,7 +50,7 @@ class LossWeights(Extension):
         if not 0 < self.learned_lr < float("inf"):
             raise ValueError(f"learned_lr must be positive and finite, it is {self.learned_lr}")
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         unknown = sorted(self.weights.keys() - set(config.tasks))
         if unknown:
             raise ValueError(

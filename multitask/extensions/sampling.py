@@ -22,7 +22,7 @@ from data.sampling import uniform_task, weighted_task
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from multitask.config import TrainConfig
+    from multitask.config import RunConfig
 
 
 @register("sampling")
@@ -45,7 +45,7 @@ class Sampling(Extension):
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, it is {self.temperature}")
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         if self.leave_out is not None and self.leave_out not in config.tasks:
             raise ValueError(
                 f"leave_out is {self.leave_out!r}; choose one of the tasks {list(config.tasks)}"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from multitask.config import TrainConfig
-    from multitask.model import MultitaskModel
+    from multitask.config import RunConfig
+    from multitask.model import TrainedModel
 
 
 @register("unfreeze")
@@ -35,7 +35,7 @@ class Unfreeze(Extension):
         if not 0 < self.every < float("inf"):
             raise ValueError(f"every must be positive and finite, it is {self.every}")
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         if config.frozen:
             raise ValueError("unfreeze trains parts of the encoder, and frozen trains none of it")
         if config.shard and self.only is None:
@@ -44,7 +44,7 @@ class Unfreeze(Extension):
                 "or not at all; leave one of the two out, or use unfreeze.only"
             )
 
-    def prepare(self, model: MultitaskModel) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         if self.only is None:
             return
         parts = dict(model.encoder.depths())
@@ -56,7 +56,7 @@ class Unfreeze(Extension):
             if part != self.only:
                 module.requires_grad_(False)
 
-    def begin_step(self, model: MultitaskModel, step: Step) -> None:
+    def begin_step(self, model: TrainedModel, step: Step) -> None:
         if self.only is not None:
             return
         learning = 1 + int(step.number / (self.every * step.per_epoch))  # the heads, and so on

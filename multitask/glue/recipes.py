@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+from minbert.files import read_json
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
@@ -179,17 +181,31 @@ def recipe_config(name: str | None, method: Method, backbone: str, task: str) ->
         backbone: minilm, a folder, or a hub name.
         task: one of TASKS.
     """
+    family = family_of(backbone)
     if name is None:
-        family = "minilm" if backbone == "minilm" else "bert"
-        own = {"full": family, "lora": "lora", "bitfit": "bitfit"}
-        name = own[method] if family == "bert" or method == "full" else f"minilm_{method}"
+        own = f"minilm_{method}" if family == "minilm" else method
+        name = family if method == "full" else own
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; known are {', '.join(RECIPES)}")
     config = replace(RECIPES[name](task), backbone=backbone)
+    if family == "convbert" and config.pooling == "pooler":
+        config = replace(config, pooling="cls")  # as its own classifier, for it has no pooler
     if method_of(config) == method:
         return config
     others = tuple(e for e in config.extensions if not isinstance(e, LoRA | BitFit))
     return replace(config, extensions=(*others, *ADAPTERS[method]))
+
+
+def family_of(backbone: str) -> str:
+    """The recipe of full fine-tuning that fits a backbone, by what kind of encoder it is."""
+    if backbone == "minilm":
+        return backbone
+    kind = backbone.lower().replace("-", "")  # a hub's YituTech/conv-bert-base says it
+    folder = Path(backbone).expanduser()
+    for path in (folder / "config.json", folder / "backbone" / "config.json"):
+        if path.is_file():  # of a backbone, or of a run, which has its backbone's beside it
+            kind = read_json(path).get("model_type", kind)
+    return next((family for family in ("convbert", "modernbert") if family in kind), "bert")
 
 
 def method_of(config: TrainConfig) -> Method:
