@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Check = Callable[["Draw"], Iterator[tuple[str, Any]]]
 CHECKS: dict[str, Check] = {}
-FILES = ("bert", "optim", "heads")
+FILES = ("bert", "optim", "heads", "extensions")
 """The files of lab/checks, and of lab/answers."""
 PACKAGES = ("minbert", "optim", "data", "multitask")
 """Where the code under test is."""

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, rotary positions, and how a batch of sequences lies in memory.
+"""Scaled dot-product attention, what newer encoders put beside it, and how a batch lies in memory.
 
 Only attention mixes tokens, so only attention needs to know where one sequence ends and the next
 begins. A `Layout` answers that, and everything else in an encoder works on any leading dimensions:
@@ -110,9 +110,23 @@ def local_mask(mask: Tensor, window: int) -> Tensor:
         (B, 1, S, S). Each token sees itself, so that padding far from real tokens sees something:
         the softmax over nothing is not a number, and would spread.
     """
-    places = torch.arange(mask.size(-1), device=mask.device)
-    distance = (places.unsqueeze(1) - places).abs()  # (S, S)
-    return (distance <= window) & mask | (distance == 0)
+    places = torch.arange(mask.size(-1), device=mask.device)  # (S,)
+    return within_window(places, places, mask, window)
+
+
+def within_window(queries: Tensor, keys: Tensor, real: Tensor, window: int) -> Tensor:
+    """Whether a query at each place i may attend to a key at each place j: |i - j| ≤ w and real.
+
+    Args:
+        queries, keys: places (Q,) and (K,).
+        real: bool, broadcastable to (..., Q, K); True where the key is a real token.
+        window: w, places on either side.
+
+    Returns:
+        (..., Q, K); True at i = j, real or not.
+    """
+    distance = (queries.unsqueeze(1) - keys).abs()  # (Q, K)
+    return (distance <= window) & real | (distance == 0)
 
 
 def local_attention(
@@ -170,11 +184,38 @@ def local_attention_in_blocks(
     keys, values = (as_batch(with_neighbours(cut(x.transpose(1, 2)))) for x in (key, value))
     real = with_neighbours(cut(mask[:, 0, 0])).flatten(0, 1)  # (B * blocks, 3 w)
     places = torch.arange(3 * window, device=mask.device)
-    distance = (places[window : 2 * window].unsqueeze(1) - places).abs()  # (w, 3 w)
-    allowed = (distance <= window) & real[:, None, None, :] | (distance == 0)
+    own = places[window : 2 * window]  # of the block in the middle
+    allowed = within_window(own, places, real[:, None, None, :], window)  # (..., w, 3 w)
     context = attend(queries, keys, values, allowed)  # (B * blocks, N, w, D)
     context = context.transpose(1, 2).unflatten(0, (batch, blocks)).flatten(1, 2)
     return context[:, :length].transpose(1, 2)
+
+
+# Dynamic convolution
+
+
+def dynamic_convolution(value: Tensor, kernel: Tensor) -> Tensor:
+    """y[s, n] = Σ_k kernel[s, n, k] value[s + k - K // 2, n], with zeros beyond both ends.
+
+    The core of span-based dynamic convolution (Jiang et al., 2020, arXiv:2008.02496): every place
+    has a kernel of its own.
+
+    It is attention with weights on a band of K diagonals only, and computed as such: the matrix of
+    N S² weights is smaller than the N S D K numbers of the windows, up to S = D K.
+
+    Args:
+        value: (B, S, A), N heads side by side.
+        kernel: (B, S, N, K), each head's weights at each place; K is odd.
+
+    Returns:
+        (B, S, A).
+    """
+    length, size = kernel.size(1), kernel.size(3)
+    value = nn.functional.pad(value, (0, 0, size // 2, size // 2))  # (B, S + K - 1, A)
+    # Rows of K weights and S zeros, read as rows of one number less: each starts one further right.
+    band = nn.functional.pad(kernel.transpose(1, 2), (0, length)).flatten(2)  # (B, N, S * (K + S))
+    band = band[..., :-length].unflatten(2, (length, -1))  # (B, N, S, S + K - 1)
+    return merge_heads(band @ split_heads(value, kernel.size(2)))
 
 
 # Layouts

@@ -63,9 +63,12 @@ def mistake(exercise: str, says: str, of: str = "") -> Callable[[Function], Func
 
 
 def load_answers() -> None:
-    """Fill RIGHT and MISTAKES."""
+    """Fill RIGHT and MISTAKES, and import what they stand for: a module that is imported while
+    something is planted would keep it."""
     for name in FILES:
         importlib.import_module(f"lab.answers.{name}")
+    for target in RIGHT:
+        importlib.import_module(target.module)
 
 
 def _target(exercise: str, of: str) -> Target:

@@ -225,7 +225,11 @@ def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> No
 
 
 def freeze(encoder: Encoder) -> None:
-    """Freeze all but adapters; where a part is frozen and another not, someone chose that."""
+    """Freeze all but adapters, which have ".adapters." in their names.
+
+    Raises:
+        ValueError: a part is frozen already and another is not, so someone chose what trains.
+    """
     own = [p for name, p in encoder.named_parameters() if ".adapters." not in name]
     if len({p.requires_grad for p in own}) > 1:
         raise ValueError(

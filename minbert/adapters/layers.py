@@ -63,7 +63,10 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Put the adapter's changes into the base's weights; does nothing where they are."""
+        """Put the adapter's changes into the base's weights; does nothing where they are.
+
+        `adapter.merged(base)` gives the new values by parameter; the old ones go to `_originals`.
+        """
         if self.adapter is None or self.is_merged:
             return
         for name, value in self.adapter.merged(self.base).items():
@@ -137,17 +140,23 @@ class LoRALinear(LoRA):
     """LoRA or DoRA of a linear map."""
 
     def initialise(self, generator: torch.Generator | None) -> None:
-        """A as nn.Linear begins, B zeros."""
+        """A as nn.Linear begins, evenly from -1/√in to 1/√in; B, which is zeros, stays so."""
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5), generator=generator)
 
     def forward(self, base: nn.Linear, x: Tensor) -> Tensor:
-        y = base(x)  # (..., out)
-        dropped = self.dropout(x)
-        change = F.linear(F.linear(dropped, self.A) * self.scale, self.B)
+        """y = W x + b + s B A drop(x), (..., in) -> (..., out).
+
+        With DoRA, `self.rescaled(base, W x + b, drop(x), s B A drop(x))`.
+        """
+        y, dropped = base(x), self.dropout(x)
+        change = F.linear(F.linear(dropped, self.A) * self.scale, self.B)  # (..., out)
         if self.magnitude is None:
             return y + change
-        # Without dropout this is g (W x + change) + b. Dropout is on what is added to y alone: the
-        # base itself never sees it.
+        return self.rescaled(base, y, dropped, change)
+
+    def rescaled(self, base: nn.Linear, y: Tensor, dropped: Tensor, change: Tensor) -> Tensor:
+        """DoRA's output (..., out): without dropout, g (W x + change) + b."""
+        # Dropout is on what is added to y alone: the base itself never sees it.
         if self.training and self.dropout.p > 0:
             mapped = F.linear(dropped, base.weight)
         else:
@@ -173,6 +182,7 @@ class LoRAEmbedding(LoRA):
         nn.init.normal_(self.B, generator=generator)
 
     def forward(self, base: nn.Embedding, ids: Tensor) -> Tensor:
+        """y = E[ids] + s B A[:, ids], (...) -> (..., H); with DoRA, times `self.gain`."""
         y = base(ids)  # (..., H)
         low = F.embedding(ids, self.A.t(), base.padding_idx)  # (..., r)
         changed = y + F.linear(low * self.scale, self.B)

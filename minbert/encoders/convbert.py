@@ -40,6 +40,7 @@ from torch.nn import functional as F
 from minbert.attention import (
     Layout,
     Packed,
+    dynamic_convolution,
     merge_heads,
     scaled_dot_product_attention,
     split_heads,
@@ -209,27 +210,6 @@ class SpanKey(nn.Module):
 
         x = layout.per_sequence(convolve, x)
         return linear(x, self.pointwise.weight.squeeze(2), self.bias.squeeze(1))  # (..., A)
-
-
-def dynamic_convolution(value: Tensor, kernel: Tensor) -> Tensor:
-    """y[s, n] = Σ_k kernel[s, n, k] value[s + k - K // 2, n], with zeros beyond both ends.
-
-    It is attention with weights on a band of K diagonals only, and computed as such: the matrix of
-    N S² weights is smaller than the N S D K numbers of the windows, up to S = D K.
-
-    Args:
-        value: (B, S, A).
-        kernel: (B, S, N, K), each head's weights at each place.
-
-    Returns:
-        (B, S, A).
-    """
-    length, size = kernel.size(1), kernel.size(3)
-    value = F.pad(value, (0, 0, size // 2, size // 2))  # (B, S + K - 1, A)
-    # Rows of K weights and S zeros, read as rows of one number less: each starts one further right.
-    band = F.pad(kernel.transpose(1, 2), (0, length)).flatten(2)  # (B, N, S * (K + S))
-    band = band[..., :-length].unflatten(2, (length, -1))  # (B, N, S, S + K - 1)
-    return merge_heads(band @ split_heads(value, kernel.size(2)))
 
 
 class MixedAttention(nn.Module):
