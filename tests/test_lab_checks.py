@@ -10,7 +10,7 @@ from itertools import cycle, islice
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.answers import MISTAKES, RIGHT, load_answers
@@ -274,7 +274,100 @@ def hub_names_by_longest_prefix(model):
     return names
 
 
+def masked_by_loops(self, input_ids, generator):
+    seen, chosen = list(input_ids), np.zeros(len(input_ids), dtype=bool)
+    words = self.words(input_ids) if self.whole_words else np.arange(len(input_ids))
+    picked = {int(word): generator.random() < self.rate for word in words}
+    for place, (token, word) in enumerate(zip(input_ids, words, strict=True)):
+        if self.is_special[token] or not picked[int(word)]:
+            continue
+        chosen[place] = True
+        rest = 1 - self.mask_share - self.random_share
+        fate = generator.choice(3, p=[self.mask_share, self.random_share, rest])
+        if fate < 2:
+            seen[place] = generator.choice(self.ordinary) if fate else self.mask_id
+    return np.array(seen), chosen
+
+
+def rates_by_prefix(self, model):
+    found, rate = {}, 1.0
+    for name, module in model.depths()[::-1]:
+        for full, parameter in model.named_parameters():
+            if any(parameter is p for p in module.parameters()):
+                found[full] = self.heads if name == "heads" else rate
+        rate *= self.decay
+    return found
+
+
+def lora_by_changed_weight(self, base, x):
+    if self.magnitude is not None:
+        dropped = self.dropout(x)
+        return self.rescaled(base, base(x), dropped, self.scale * (dropped @ self.A.T @ self.B.T))
+    return (
+        torch.addmm(base.bias, x.flatten(0, -2), base.weight.T).unflatten(0, x.shape[:-1])
+        + self.dropout(x) @ (self.scale * self.B @ self.A).T
+    )
+
+
+def surgery_on_vectors(products, generator):
+    """With square roots of the products for gradients."""
+    values, vectors = np.linalg.eigh(products)
+    gradients = vectors * np.sqrt(np.maximum(values, 0))
+    found = np.eye(len(products))
+    for i in range(len(products)):
+        mine = gradients[i].copy()
+        others = [j for j in range(len(products)) if j != i]
+        generator.shuffle(others)
+        for j in others:
+            dot = mine.dot(gradients[j])
+            if dot < 0:
+                share = dot / gradients[j].dot(gradients[j])
+                mine -= share * gradients[j]
+                found[i, j] -= share
+    return found
+
+
+def rope_by_complex_numbers(x, cos, sin):
+    first, second = x.float().unflatten(-1, (2, -1)).unbind(-2)
+    turned = torch.complex(first, second) * torch.complex(cos, sin).unsqueeze(-2)
+    return torch.cat([turned.real, turned.imag], -1).type_as(x)
+
+
+def convolution_by_unfold(value, kernel):
+    width = kernel.size(-1)
+    padded = F.pad(value, (0, 0, width // 2, width // 2))
+    windows = padded.unfold(1, width, 1).unflatten(2, (kernel.size(2), -1))  # (B, S, N, D, K)
+    return torch.einsum("bsndk,bsnk->bsnd", windows, kernel).flatten(2)
+
+
 ALTERNATIVES = {
+    "mlm_masking": [masked_by_loops],
+    "masked_loss": [
+        lambda self, batch, task="mlm", then=lambda x: x: then(self.heads[task](self.encoder(
+            batch.input_ids, None, batch.token_type_ids, layout=batch.layout
+        ).last_hidden_state.reshape(-1, 4)[batch.masked])),
+    ],
+    "layer_rates": [rates_by_prefix],
+    "lora_start": [
+        lambda self, generator: nn.init.uniform_(
+            self.A, -self.A.size(1) ** -0.5, self.A.size(1) ** -0.5, generator=generator
+        ),
+    ],
+    "lora_forward:LoRALinear.forward": [lora_by_changed_weight],
+    "lora_merge:LoRA.changed": [lambda self, w: torch.addmm(w, self.B, self.A, alpha=self.scale)],
+    "surgery": [surgery_on_vectors],
+    "rope:rope_angles": [
+        lambda p, d, theta: (
+            angles := torch.outer(p.flatten().float(), torch.exp(
+                torch.arange(d // 2) * (-2 * math.log(theta) / d))).view(*p.shape, -1),
+            (angles.cos(), angles.sin()))[1],
+    ],
+    "rope:apply_rope": [rope_by_complex_numbers],
+    "local_attention:local_mask": [
+        lambda mask, w: torch.ones(2 * [mask.size(-1)]).tril(w).triu(-w).bool() & mask
+        | torch.eye(mask.size(-1)).bool(),
+    ],
+    "convolution": [convolution_by_unfold],
     "embeddings": [embeddings_one_hot],
     "attention_mask": [lambda m: m.unsqueeze(1).unsqueeze(2), lambda m: m.view(len(m), 1, 1, -1)],
     "attention": [sdpa, attention_by_loops],

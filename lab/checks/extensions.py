@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,27 +169,28 @@ def bitfit(draw: Draw) -> Cases:
     from multitask.extensions.bitfit import BitFit
     from multitask.model import MultitaskModel
 
-    encoder = Bert(tiny_config())
+    small = replace(tiny_config(), num_layers=1)
+    encoder = Bert(small)
     base = encoder.layers[0].attention.query
     adapted = encoder.layers[0].attention.query = Adapted(base)
     adapted.adapters["first"] = LoRALinear(base, 2, alpha=4)
     freeze(encoder)
     yield "freeze: which parameters train", trained(encoder)
-    encoder = Bert(tiny_config())
+    encoder = Bert(small)
     encoder.pooler.requires_grad_(False)
     yield "freeze: a part is frozen already", refused(lambda: freeze(encoder))
     yield "freeze: which train after a refusal", trained(encoder)
     for roles in (("all",), ("query", "feed_forward_inner")):
-        encoder = Bert(tiny_config())
+        encoder = Bert(small)
         train_biases(encoder, roles)
         yield f"train_biases: which train with roles {' '.join(roles)}", trained(encoder)
-    encoder = Bert(tiny_config())
+    encoder = Bert(small)
     yield (
         "train_biases: roles without a bias",
         refused(lambda: train_biases(encoder, ["query", "word_embeddings"])),
     )
     for roles in (("all",), ("key",)):
-        model = MultitaskModel(Bert(tiny_config()), [get_task("sst")], head_size=3)
+        model = MultitaskModel(Bert(small), [get_task("sst")], head_size=3)
         BitFit(roles=roles).prepare(model)
         yield f"BitFit: which train of model and heads, roles {roles[0]}", trained(model)
 
@@ -380,7 +382,7 @@ def local_attention(draw: Draw) -> Cases:
             f"within_window of {window}",
             attention.within_window(places[3:6], places, known, window),
         )
-    for window in (1, 2, 3):
+    for window in (1, 3):
         yield f"local_mask of window {window}", attention.local_mask(real, window)
     query, key, value = (draw.normal(2, 2, 7, 3) for _ in range(3))
     dropout = marked_dropout()
