@@ -243,9 +243,9 @@ def freeze(encoder: Encoder) -> None:
 def select(encoder: Encoder, targets: Iterable[str]) -> list[str]:
     """The names of the modules that have one of these roles, in the encoder's order."""
     roles = {}
-    for place, module in encoder.named_modules():
+    for place, _ in encoder.named_modules():
         role = encoder.ROLES.get(re.sub(r"\.\d+\.", ".{n}.", place))
-        if role is not None and not isinstance(module, nn.Identity):
+        if role is not None:
             roles[place] = role
     found = set()
     for target in targets:
