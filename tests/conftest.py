@@ -13,9 +13,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no tes
 
 import torch
 import transformers
+from helpers import tiny
 from transformers import BertConfig, BertForPreTraining
 
 from minbert import Backbone, load_backbone
+from multitask import training
 
 torch.set_num_threads(1)  # what small tensors want, and the same sums on every machine
 transformers.utils.logging.disable_progress_bar()
@@ -112,3 +114,15 @@ def minilm(tmp_path_factory, minilm_folder) -> Twins:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(minilm_folder / name, folder)
     return Twins(load_backbone(folder, mlm_head=True), reference)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small data of every task and a small backbone, for the tests of one file."""
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no figure, which would take most of the time of a small one."""
+    monkeypatch.setattr(training, "draw_run", lambda run: None)

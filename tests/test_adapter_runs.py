@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapting import assert_same, batch, outputs
-from helpers import config, make_trainer, tiny, weights, without_seconds
+from helpers import config, make_trainer, weights, without_seconds
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BertModel
 
@@ -28,6 +28,8 @@ from multitask.parameters import METHODS, methods_table, trainable_parameters
 from multitask.run import Run
 from multitask.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_figure")
+
 EXTENSIONS = {
     "lora": LoRA(rank=2, targets=("all",), dropout=0.3, ranks={"query": 3}, whole=("pooler",)),
     "dora": LoRA(rank=2, dora=True, rank_stabilised=True),
@@ -36,16 +38,6 @@ EXTENSIONS = {
     "biases of two roles": BitFit(roles=("query", "feed_forward_inner")),
 }
 ADAPTERS = [name for name in EXTENSIONS if "bi" not in name]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 def settings(folder, name, **changes):

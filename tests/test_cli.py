@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from helpers import config, contents, tiny, write_table
+from helpers import config, contents, write_table
 
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
@@ -27,11 +27,6 @@ GROUPS = {
 """Command -> the commands in it."""
 PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,10 @@ from minbert import (
 )
 from minbert.loading import hub_names
 from minbert.quick import route_of
-from multitask import MultitaskModel, train, training
+from multitask import MultitaskModel, train
 from optim import parameter_groups
+
+pytestmark = pytest.mark.usefixtures("no_figure")
 
 WEIGHTS = "model.safetensors"
 COMMON = {
@@ -462,11 +464,6 @@ def data(tmp_path_factory):
     write_backbone(folder / "backbone", encoder=ConvBert, embedding_size=12, num_groups=2)
     write_data(folder / "data")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 def test_it_has_no_pooler(data, tmp_path):

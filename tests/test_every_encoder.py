@@ -40,7 +40,7 @@ from minbert.adapters import (
 from minbert.adapters.apply import adapted, select
 from minbert.base import ENCODERS
 from minbert.embedding import POOLINGS
-from multitask import MultitaskModel, Predictor, resume, train, training
+from multitask import MultitaskModel, Predictor, resume, train
 from multitask.checkpoint import load_checkpoint
 from multitask.cli import parse
 from multitask.extensions.bitfit import BitFit
@@ -52,6 +52,8 @@ from multitask.glue.commands import RunGlue
 from multitask.glue.recipes import RECIPES
 from multitask.run import backbone_of
 from multitask.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("no_figure")
 
 BACKBONES = {name: {} for name in ENCODERS}
 BACKBONES["convbert"] = {"embedding_size": 12}
@@ -73,11 +75,6 @@ def folder(request, tmp_path_factory):
     write_backbone(folder / "backbone", encoder=cls, **BACKBONES[request.param])
     write_data(folder / "data")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 @pytest.fixture

@@ -5,28 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import config, make_trainer, tiny, weights, without_seconds
+from helpers import config, make_trainer, weights, without_seconds
 from torch.nn import functional as F
 
-from multitask import TrainConfig, resume, train, training
+from multitask import TrainConfig, resume, train
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions.base import Step
 from multitask.extensions.gradient_surgery import GradientSurgery, gradvac, pcgrad
 from multitask.extensions.sampling import Sampling
 from multitask.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_figure")
+
 TASKS = ("sst", "para", "sts", "cola")
 SHAPES = ((3, 5), (7,), (2, 2, 2))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 def moment(number, memory=None, lines=None, tasks=TASKS):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import config, tiny
+from helpers import config
 from torch import nn
 
 from data.tasks import TASKS, get_task
@@ -20,11 +20,6 @@ from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_co
 
 FOUR = ("sst", "para", "sts", "cola")
 TIGHT = {"rtol": 0, "atol": 1e-12}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def random(*shape, seed=0):

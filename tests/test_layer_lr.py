@@ -4,16 +4,11 @@ import re
 
 import pytest
 import torch
-from helpers import config, make_trainer, tiny
+from helpers import config, make_trainer
 
 from minbert import load_backbone
 from multitask import MultitaskModel, cli
 from multitask.extensions.layer_lr import LayerLR
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def rates(trainer):

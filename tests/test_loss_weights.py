@@ -4,27 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import config, make_trainer, tiny, weights, without_seconds
+from helpers import config, make_trainer, weights, without_seconds
 
-from multitask import Predictor, TrainConfig, cli, resume, train, training
+from multitask import Predictor, TrainConfig, cli, resume, train
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.loss_weights import LossWeights
 from multitask.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_figure")
+
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 SINGLE = {"rtol": 1e-5, "atol": 1e-8}
 """Losses are computed in float32 whatever the weights are in."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 def gradients(folder, task, *extensions, s=None, **changes):

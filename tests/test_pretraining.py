@@ -21,11 +21,13 @@ from minbert import Bert, BertConfig, load_backbone, save_pretrained
 from minbert.base import EncoderConfig
 from minbert.encoders import encoder_class
 from minbert.loading import hub_names
-from multitask import Predictor, TrainConfig, resume, train, training
+from multitask import Predictor, TrainConfig, resume, train
 from multitask.evaluate import evaluate
 from multitask.extensions import base
 from multitask.heads import loss_sum
 from multitask.run import Run, backbone_of
+
+pytestmark = pytest.mark.usefixtures("no_figure")
 
 ROOT = Path(__file__).resolve().parent.parent
 EXACT = {"rtol": 1e-5, "atol": 1e-8}  # weights are float64, and the loss is float32
@@ -39,11 +41,6 @@ def folder(tmp_path_factory):
     ]
     (folder / "text.txt").write_text("\n".join(lines) + "\n")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 # Against transformers

@@ -31,6 +31,8 @@ from multitask.cli import main
 from multitask.config import RunConfig
 from multitask.run import Run
 
+pytestmark = pytest.mark.usefixtures("no_figure")
+
 RUNS = {
     "dropout": {"head_dropout": 0.2, "encoder_dropout": 0.2, "evaluate_first": True},
     "often": {"save_every": 2, "log_every": 5, "pair": "concat", "epochs": 3, "patience": 2},
@@ -46,16 +48,6 @@ def settings_of(folder, kind, out):
     if kind in ("pretrain", "from scratch"):
         return pretrain_config(folder, folder / f"{kind}-{out}", **RUNS[kind])
     return config(folder, out=f"{kind}-{out}", **RUNS[kind])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,6 @@ from multitask.run import Run
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture(autouse=True)
 def no_figure(monkeypatch):
     """Drawing takes longer than training here."""

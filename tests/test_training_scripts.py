@@ -4,7 +4,6 @@ import runpy
 from pathlib import Path
 
 import pytest
-from helpers import tiny
 
 from multitask import training
 
@@ -22,11 +21,6 @@ SETTINGS = {
     "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
     "two_stage": {"tasks": ("sst", "sts")},
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import config, contents, tiny, without_seconds
+from helpers import config, contents, without_seconds
 from torch import nn
 
 from minbert import save_pretrained
@@ -16,17 +16,9 @@ from multitask.extensions.unfreeze import Unfreeze
 from multitask.run import Run, backbone_of
 from multitask.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_figure")
+
 DROPPED = {"encoder_dropout": 0.3, "head_dropout": 0.2}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 @pytest.fixture(scope="module")

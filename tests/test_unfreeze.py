@@ -5,13 +5,15 @@ import itertools
 
 import pytest
 import torch
-from helpers import config, contents, make_trainer, tiny, weights, without_seconds
+from helpers import config, contents, make_trainer, weights, without_seconds
 
 from minbert import load_backbone
-from multitask import Predictor, PretrainConfig, TrainConfig, resume, train, training
+from multitask import Predictor, PretrainConfig, TrainConfig, resume, train
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions.unfreeze import Unfreeze
 from multitask.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("no_figure")
 
 PARTS = (
     "encoder.embeddings.",
@@ -21,16 +23,6 @@ PARTS = (
     "heads.",
 )
 GRADUAL = (Unfreeze(),)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(training, "draw_run", lambda run: None)
 
 
 def watched(trainer, monkeypatch):
