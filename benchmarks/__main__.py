@@ -36,7 +36,8 @@ class Measure:
         import torch
 
         from benchmarks.measure import compare, matmul_peak, useful_flops
-        from benchmarks.workloads import WORKLOADS, backbone_folder, chunks, load
+        from benchmarks.rows import backbone_folder, chunks, load_rows
+        from benchmarks.workloads import WORKLOADS
         from minbert import load_backbone
         from minbert.files import read_json, write_json
         from multitask.environment import environment
@@ -57,11 +58,14 @@ class Measure:
         for workload in tqdm(chosen, desc="workloads"):
             tqdm.write(workload.name)
             folder = folders[workload.size]
-            data = load(workload, self.data_dir, folder)
+            data = load_rows(
+                workload.task, workload.rows, self.data_dir, folder, length=workload.length
+            )
             backbone = load_backbone(folder)
             parts = map(list, zip(*data.texts))
-            lengths = [len(ids) for ids in backbone.tokenizer.encode(*parts).input_ids]
-            flops = useful_flops(backbone.encoder.config, lengths, training=workload.training)
+            encodings = backbone.tokenizer.encode(*parts, max_length=data.max_length)
+            lengths = [len(ids) for ids in encodings.input_ids]
+            flops = useful_flops(backbone.encoder.config, lengths, passes=workload.passes)
             candidates = {n: partial(make, data) for n, make in workload.candidates.items()}
             found = compare(candidates, threads=self.threads, repeats=self.repeats)
             for name, result in found.items():
@@ -141,12 +145,13 @@ class Length:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Draw the README's table and the figures from the results."""
+    """Draw the tables and figures of README.md and docs/speed.md from the results."""
 
     def run(self) -> None:
-        from benchmarks.table import put_into_readme
+        from benchmarks.table import draw_all
 
-        print(put_into_readme())
+        for path in draw_all():
+            print(path)
 
 
 def _version(package: str) -> str | None:

@@ -125,13 +125,19 @@ def matmul_peak(*, seconds: float = 2.0) -> float:
     return best
 
 
-def useful_flops(config: Any, lengths: list[int], *, training: bool) -> float:
+def useful_flops(config: Any, lengths: list[int], *, passes: int) -> float:
     """Floating-point operations of an encoder on real tokens alone.
 
     A token takes 2 operations for each weight of a layer, and 4 H for each token that it attends
-    to; the backward pass takes twice the forward's.
+    to. The backward pass takes as many for the gradient of the activations, and as many again for
+    that of the weights.
+
+    Args:
+        config: the encoder's.
+        lengths: tokens of each row.
+        passes: 1 for the forward pass, 2 with a backward pass to frozen weights, 3 to trained ones.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     weights = 4 * hidden * hidden + 2 * hidden * inner
     per_layer = sum(2 * weights * n + 4 * hidden * n * n for n in lengths)
-    return config.num_layers * per_layer * (3 if training else 1)
+    return config.num_layers * per_layer * passes

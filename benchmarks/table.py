@@ -1,7 +1,8 @@
-"""The README's table and figure of speed, drawn from benchmarks/results/cpu.json."""
+"""The tables and figures of speed in README.md and docs/speed.md, drawn from results/."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from minbert.files import read_json, replacing, write_text
 from multitask.figures import COLOURS
 from multitask.study.markdown import README, ROOT, put_between
 
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
-FIGURE = ROOT / "docs" / "speed.svg"
-BEGIN, END = "<!-- speed: python -m benchmarks table -->\n", "<!-- end of speed -->\n"
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = (README, ROOT / "docs" / "speed.md")
 OURS = "minbert"
 
 
@@ -25,7 +25,7 @@ def speed_table(results: dict[str, Any]) -> str:
     ]
     for name, workload in results["workloads"].items():
         candidates = {n: c for n, c in workload["candidates"].items() if "median" in c}
-        ours = candidates[OURS]
+        ours = next(c for n, c in candidates.items() if n.startswith(OURS))
         other, *_ = (n for n, c in candidates.items() if c["ratio"] == c["lowest"] == 1)
         best = min((n for n in candidates if not n.startswith(OURS)), key=_median(candidates))
         ours_best = min((n for n in candidates if n.startswith(OURS)), key=_median(candidates))
@@ -45,7 +45,7 @@ def _median(candidates: dict[str, dict[str, Any]]) -> Any:
     return lambda name: candidates[name]["median"]
 
 
-def draw(results: dict[str, Any], path: Path = FIGURE) -> None:
+def draw(results: dict[str, Any], path: Path) -> None:
     """Bars of how many times quicker than the second candidate each one is."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -76,18 +76,28 @@ def draw(results: dict[str, Any], path: Path = FIGURE) -> None:
         figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None})
 
 
-def put_into_readme() -> Path:
-    """Draw the table and the figures anew."""
-    results = read_json(RESULTS)
-    write_text(README, with_speed(README.read_text(encoding="utf-8"), results))
-    draw(results)
+def draw_all() -> list[Path]:
+    """Draw the tables and figures anew; the files that hold the tables."""
+    results = all_results()
+    for path in DOCUMENTS:
+        write_text(path, with_speed(path.read_text(encoding="utf-8"), results))
+    draw(results["cpu"], ROOT / "docs" / "speed.svg")
     for name, one in (("growth", growth), ("length", length)):
-        recorded = RESULTS.parent / f"{name}.json"
+        recorded = RESULTS / f"{name}.json"
         if recorded.exists():
             one.draw(read_json(recorded)["points"], ROOT / "docs" / f"{name}.svg")
-    return README
+    return list(DOCUMENTS)
 
 
-def with_speed(readme: str, results: dict[str, Any]) -> str:
-    """The README with its table of speed drawn anew."""
-    return put_between(readme, BEGIN, END, speed_table(results))
+def all_results() -> dict[str, dict[str, Any]]:
+    """The recorded results of each machine, by the name of their file."""
+    return {path.stem: read_json(path) for path in sorted(RESULTS.glob("cpu*.json"))}
+
+
+def with_speed(text: str, results: Mapping[str, dict[str, Any]]) -> str:
+    """A document with its tables of speed drawn anew: those between markers with a file's name."""
+    for name, found in results.items():
+        begin, end = f"<!-- speed: {name} -->\n", f"<!-- end of speed: {name} -->\n"
+        if begin in text:
+            text = put_between(text, begin, end, speed_table(found))
+    return text
