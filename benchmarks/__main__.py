@@ -50,10 +50,12 @@ class Measure:
             names = "; ".join(workload.name for workload in WORKLOADS)
             raise ValueError(f"no workload has a name with {' or '.join(self.only)}: {names}")
         results = read_json(self.out) if self.only and self.out.exists() else {"workloads": {}}
-        results |= environment(torch.device("cpu"))
+        facts = environment(torch.device("cpu"))
+        commit = facts.pop("commit")
+        results |= facts
         results["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
         results["threads"] = self.threads
-        results["matmul_peak_gflops"] = matmul_peak()
+        results["matmul_peak_gflops"] = max(matmul_peak(), results.get("matmul_peak_gflops", 0))
         folders = {size: backbone_folder(size) for size in {w.size for w in chosen}}
         for workload in tqdm(chosen, desc="workloads"):
             tqdm.write(workload.name)
@@ -79,6 +81,7 @@ class Measure:
                 else:
                     tqdm.write(f"  {name}: {result['error']}")
             results["workloads"][workload.name] = {
+                "commit": commit,
                 "rows": workload.rows,
                 "tokens": sum(lengths),
                 "tokens_when_padded": sum(max(part) * len(part) for part in chunks(lengths)),
