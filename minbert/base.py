@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.attention import Layout, Padded
+from minbert.layouts import Layout, Padded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ embeddings after LayerNorm, on the attention probabilities, and on each block's 
 residual sum.
 
 B batch, S sequence, N heads, D head size, H = N * D hidden size, I intermediate size, V vocabulary.
-"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.attention import (
-    Layout,
-    key_mask,
-    merge_heads,
-    scaled_dot_product_attention,
-    split_heads,
-)
+from minbert.attention import key_mask, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, attention
 
 

@@ -24,7 +24,7 @@ the same as packed ones: the convolutions see zeros beyond each sequence.
 
 B batch, S sequence, N heads, D head size, A = N * D attention size, H = 2 A hidden size, K kernel
 size, E embedding size, I intermediate size, V vocabulary, G groups.
-"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.attention import (
-    Layout,
-    Packed,
     dynamic_convolution,
     merge_heads,
     scaled_dot_product_attention,
     split_heads,
 )
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.layouts import Layout, Packed
 from minbert.quick import Dropout, Linear, attention, linear
 
 

@@ -11,7 +11,7 @@ Warner et al. (2024), arXiv:2412.13663. What differs from BERT:
 - The pooler is the masked-language-model head's own first half.
 
 B batch, S sequence, N heads, D head size, H = N * D hidden size, I intermediate size, V vocabulary.
-"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.attention import (
-    Layout,
     apply_rope,
     local_attention,
     merge_heads,
@@ -33,6 +32,7 @@ from minbert.attention import (
     scaled_dot_product_attention,
 )
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, attention
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
