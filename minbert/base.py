@@ -54,6 +54,18 @@ class EncoderConfig:
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """Name of a size -> its settings, for an encoder that is made from scratch."""
 
+    def check_sizes(self, *names: str) -> None:
+        """Raise ValueError unless the settings of these names are at least 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+
+    def check_rates(self, *names: str) -> None:
+        """Raise ValueError unless the settings of these names can be rates of dropout."""
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
+
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
         """Read a hub config.json; a setting that this encoder does not have is an error."""

@@ -181,7 +181,7 @@ def test_float32_equals_transformers(tmp_path):
     reference.save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
     ours = load_backbone(tmp_path, mlm_head=True)
-    for name, value in ConvBertConfig.SIZES["small"].items():
+    for name, value in {**ConvBertConfig.SIZES["small"], "num_layers": 2}.items():
         assert getattr(ours.encoder.config, name) == value
     batch = random_batch([80, 1, 30], ours.encoder.config)
     for layout, run in (("padded", run_reference), ("packed", run_reference_alone)):

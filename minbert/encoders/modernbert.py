@@ -131,10 +131,10 @@ class ModernBertConfig(EncoderConfig):
     }
 
     def __post_init__(self) -> None:
-        names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-        for name in (*names, "global_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        self.check_sizes(
+            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+            "global_every",
+        )  # fmt: skip
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by 2 x num_heads "
@@ -151,10 +151,9 @@ class ModernBertConfig(EncoderConfig):
             raise ValueError(
                 f"classifier_pooling is {self.classifier_pooling!r}; choose one of cls, mean"
             )
-        for name in ("embedding", "attention", "mlp", "classifier"):
-            rate = getattr(self, f"{name}_dropout")
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name}_dropout must be in [0, 1), it is {rate}")
+        self.check_rates(
+            "embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"
+        )
 
     @property
     def layer_types(self) -> list[str]:
