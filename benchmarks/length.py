@@ -27,7 +27,8 @@ SIZES = {"hidden_size": 768, "intermediate_size": 1152, "vocab_size": 1000, "pad
 def ours(work: str, length: int, layers: int = LAYERS) -> Callable[[], None]:
     """minbert's encoder on one packed text."""
     from minbert import Packed
-    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
+    from minbert.encoders.modernbert import ModernBert
+    from minbert.encoders.modernbert_config import ModernBertConfig
     from minbert.quick import keep_freed_memory
 
     keep_freed_memory()

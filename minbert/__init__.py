@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.encoders.convbert import ConvBert, ConvBertConfig
-    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
+    from minbert.encoders.modernbert import ModernBert
+    from minbert.encoders.modernbert_config import ModernBertConfig
     from minbert.layouts import Packed, Padded
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
@@ -29,7 +30,7 @@ _HOMES = {
     "ConvBert": "encoders.convbert",
     "ConvBertConfig": "encoders.convbert",
     "ModernBert": "encoders.modernbert",
-    "ModernBertConfig": "encoders.modernbert",
+    "ModernBertConfig": "encoders.modernbert_config",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",
