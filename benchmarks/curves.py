@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from benchmarks.measure import compare
-from minbert.files import replacing
-from multitask.figures import COLOURS
+from multitask.figures import COLOURS, save_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Point = dict[str, Any]
 """The facts of one measurement, by name: what is done, and how large it is."""
@@ -48,26 +50,23 @@ class Curves:
 
     def draw(self, results: list[dict[str, Any]], path: Path) -> None:
         """Write an SVG: time above, memory below, a column for each curve."""
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(1 + 3.2 * len(self.along), 5.5), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots(2, len(self.along), sharex="col", squeeze=False)
-        for column, (curve, (fact, label)) in enumerate(self.along.items()):
-            line = [result for result in results if result[self.curve] == curve]
-            x = [result[fact] for result in line]
-            for name, colour in (("minbert", COLOURS[0]), ("transformers", COLOURS[5])):
-                for row, key in enumerate(("median", "peak_memory_mb")):
-                    y = [result["candidates"][name][key] for result in line]
-                    axes[row, column].plot(x, y, "o-", color=colour, label=name)
-            axes[0, column].set_title(curve)
-            axes[1, column].set_xlabel(label)
-        for one in axes.flat:
-            one.grid(alpha=0.3)
-            one.set_ylim(0)
-        axes[0, 0].set_ylabel(f"{self.work}, s")
-        axes[1, 0].set_ylabel("peak memory, MB")
-        axes[0, 0].legend(frameon=False)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        def draw(figure: Figure) -> None:
+            axes = figure.subplots(2, len(self.along), sharex="col", squeeze=False)
+            for column, (curve, (fact, label)) in enumerate(self.along.items()):
+                line = [result for result in results if result[self.curve] == curve]
+                x = [result[fact] for result in line]
+                for name, colour in (("minbert", COLOURS[0]), ("transformers", COLOURS[5])):
+                    for row, key in enumerate(("median", "peak_memory_mb")):
+                        y = [result["candidates"][name][key] for result in line]
+                        axes[row, column].plot(x, y, "o-", color=colour, label=name)
+                axes[0, column].set_title(curve)
+                axes[1, column].set_xlabel(label)
+            for one in axes.flat:
+                one.grid(alpha=0.3)
+                one.set_ylim(0)
+            axes[0, 0].set_ylabel(f"{self.work}, s")
+            axes[1, 0].set_ylabel("peak memory, MB")
+            axes[0, 0].legend(frameon=False)
+
+        save_svg(path, (1 + 3.2 * len(self.along), 5.5), draw)

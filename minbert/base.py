@@ -6,6 +6,7 @@ decorate its class with `@register("x")`. Loading, saving, heads and training fo
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -217,6 +218,11 @@ class Encoder(nn.Module, ABC):
     def depths(self) -> list[tuple[str, nn.Module]]:
         """The encoder's parts from input to output, as in embeddings, each layer, pooler; each is a
         module that is called."""
+
+
+def pattern_of(place: str) -> str:
+    """A module's name as KEYS and ROLES have it: layers.3.attention -> layers.{n}.attention."""
+    return re.sub(r"\.\d+\.", ".{n}.", place)
 
 
 E_ = TypeVar("E_", bound=type[Encoder])

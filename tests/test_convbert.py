@@ -132,10 +132,12 @@ def run_ours(ours, batch, layout):
     elif layout == "packed":
         output, _ = encode(ours.encoder, batch, "packed", **wanted)
     else:
-        before = ours.encoder.config
-        ours.encoder.config = replace(before, batch_invariant=True)
+        attentions = [layer.attention for layer in ours.encoder.layers]
+        for attention in attentions:
+            attention.batch_invariant = True  # as a config of it sets it
         output = ours.encoder(*batch, **wanted)
-        ours.encoder.config = before
+        for attention in attentions:
+            attention.batch_invariant = False
     assert output.pooler_output is None
     states = output.hidden_states
     if layout == "batch_invariant":

@@ -1,4 +1,4 @@
-"""How the report's figures look: SVG files that are the same, byte for byte, from the same records.
+"""How the report's figures look.
 
 They have no background and a grey that reads on white and on black, and colours that colour-blind
 readers can tell apart (Okabe & Ito).
@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from minbert.files import replacing
-from multitask.figures import COLOURS
+from multitask.figures import COLOURS, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 GREY = "#7a7a7a"
 STYLE = {
-    "svg.hashsalt": "minbert",
     "svg.fonttype": "path",
     "font.size": 9,
     "text.color": GREY,
@@ -46,17 +44,8 @@ THEIRS = {"color": COLOURS[1], "marker": "o", "linestyle": "--", "markerfacecolo
 
 
 def save(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> Path:
-    """Write what `draw` puts on a figure of this size in inches."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE), replacing(path) as temporary:
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-    return path
+    """Write what `draw` puts on a figure of this size in inches, in the report's style."""
+    return save_svg(path, size, draw, STYLE)
 
 
 def heat_map(
