@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
 from tyro.conf import subcommand
+
+if TYPE_CHECKING:
+    from benchmarks.curves import Curves
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "peft", "numpy")
@@ -104,19 +107,9 @@ class Growth:
     """File to write."""
 
     def run(self) -> None:
-        import torch
+        from benchmarks.growth import CURVES
 
-        from benchmarks.growth import measure, points
-        from minbert.files import write_json
-        from multitask.environment import environment
-
-        found = [
-            measure(what, sizes, threads=self.threads, repeats=self.repeats)
-            for what, sizes in tqdm(list(points()), desc="points")
-        ]
-        facts = {**environment(torch.device("cpu")), "threads": self.threads}
-        write_json(self.out, {**facts, "points": found})
-        print(self.out)
+        _measure_curves(CURVES, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +124,21 @@ class Length:
     """File to write."""
 
     def run(self) -> None:
-        import torch
+        from benchmarks.length import CURVES
 
-        from benchmarks.length import LAYERS, measure, points
-        from minbert.files import write_json
-        from multitask.environment import environment
+        _measure_curves(CURVES, self)
 
-        found = [
-            measure(work, length, threads=self.threads, repeats=self.repeats)
-            for work, length in tqdm(list(points()), desc="points")
-        ]
-        facts = {**environment(torch.device("cpu")), "threads": self.threads, "layers": LAYERS}
-        write_json(self.out, {**facts, "points": found})
-        print(self.out)
+
+def _measure_curves(curves: Curves, command: Growth | Length) -> None:
+    import torch
+
+    from minbert.files import write_json
+    from multitask.environment import environment
+
+    found = curves.measure(threads=command.threads, repeats=command.repeats)
+    facts = {**environment(torch.device("cpu")), "threads": command.threads}
+    write_json(command.out, {**facts, "points": found})
+    print(command.out)
 
 
 @dataclass(frozen=True, kw_only=True)

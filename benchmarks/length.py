@@ -6,16 +6,11 @@ attends globally, as in the whole model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
-from benchmarks.measure import compare
-from minbert.files import replacing
-from multitask.figures import COLOURS
+from benchmarks.curves import Curves, Point
 
 WORK = ("inference", "training")
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -24,26 +19,31 @@ SIZES = {"hidden_size": 768, "intermediate_size": 1152, "vocab_size": 1000, "pad
 """ModernBERT-base's, but for the vocabulary: a table of 50,368 takes memory and no time."""
 
 
-def ours(work: str, length: int, layers: int = LAYERS) -> Callable[[], None]:
+def ours(point: Point) -> Callable[[], None]:
     """minbert's encoder on one packed text."""
-    from minbert import Packed
-    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
+    from minbert import ModernBert, ModernBertConfig, Packed
     from minbert.quick import keep_freed_memory
 
     keep_freed_memory()
-    model = ModernBert(ModernBertConfig(num_layers=layers, **SIZES))
+    length = point["length"]
+    model = ModernBert(ModernBertConfig(num_layers=point["layers"], **SIZES))
     ids = torch.randint(1, SIZES["vocab_size"], (length,))
-    return _work(work, model, lambda: model(ids, layout=Packed([length])).last_hidden_state)
+
+    def forward() -> torch.Tensor:
+        return model(ids, layout=Packed([length])).last_hidden_state
+
+    return _work(point["work"], model, forward)
 
 
-def theirs(work: str, length: int, layers: int = LAYERS) -> Callable[[], None]:
+def theirs(point: Point) -> Callable[[], None]:
     """transformers' ModernBertModel with sdpa, its default."""
     from transformers import ModernBertConfig, ModernBertModel
 
     unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
-    model = ModernBertModel(ModernBertConfig(num_hidden_layers=layers, **SIZES, **unused))
-    ids = torch.randint(1, SIZES["vocab_size"], (1, length))
-    return _work(work, model, lambda: model(ids).last_hidden_state)
+    config = ModernBertConfig(num_hidden_layers=point["layers"], **SIZES, **unused)
+    model = ModernBertModel(config)
+    ids = torch.randint(1, SIZES["vocab_size"], (1, point["length"]))
+    return _work(point["work"], model, lambda: model(ids).last_hidden_state)
 
 
 def _work(
@@ -63,45 +63,14 @@ def _work(
     return learn if work == "training" else infer
 
 
-def points() -> Iterator[tuple[str, int]]:
-    """What is measured: the work and the length of the text."""
-    for work in WORK:
-        for length in LENGTHS:
-            yield work, length
-
-
-def measure(work: str, length: int, *, threads: int, repeats: int) -> dict[str, Any]:
-    """Time and memory of both at one length."""
-    candidates = {
-        "minbert": partial(ours, work, length),
-        "transformers": partial(theirs, work, length),
-    }
-    found = compare(candidates, threads=threads, repeats=repeats)
-    return {"work": work, "length": length, "candidates": found}
-
-
-def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Time above, memory below, a column for inference and one for training."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots(2, len(WORK), sharex="col")
-    for column, work in enumerate(WORK):
-        line = [point for point in results if point["work"] == work]
-        for name, colour in (("minbert", COLOURS[0]), ("transformers", COLOURS[5])):
-            x = [point["length"] for point in line]
-            for row, key in ((0, "median"), (1, "peak_memory_mb")):
-                y = [point["candidates"][name][key] for point in line]
-                axes[row, column].plot(x, y, "o-", color=colour, label=name)
-        axes[0, column].set_title(work)
-        axes[1, column].set_xlabel("tokens in a text")
-    for one in axes.flat:
-        one.grid(alpha=0.3)
-        one.set_ylim(0)
-    axes[0, 0].set_ylabel("a text, s")
-    axes[1, 0].set_ylabel("peak memory, MB")
-    axes[0, 0].legend(frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
+CURVES = Curves(
+    ours=ours,
+    theirs=theirs,
+    points=tuple(
+        {"work": work, "length": length, "layers": LAYERS} for work in WORK for length in LENGTHS
+    ),
+    curve="work",
+    along=dict.fromkeys(WORK, ("length", "tokens in a text")),
+    work="a text",
+)
+draw = CURVES.draw

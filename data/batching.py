@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data.readers import Example
-from minbert.attention import Layout, Packed, Padded
+from minbert.layouts import Layout, Packed, Padded
 from minbert.tokenization import Encodings, Tokenizer
 
 PairMode = Literal["cross", "concat", "cosine"]

@@ -9,7 +9,6 @@ would be is refused whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from data.download import FetchError, download, say
 from data.sources import ALL, COURSE, SOURCES, File, Source
+from minbert.files import sha256_of
 
 __all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
 
@@ -99,15 +99,6 @@ def _unsafe(name: str) -> bool:
         or ".." in PurePosixPath(posix).parts
         or "\0" in posix
     )
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Record:

@@ -182,7 +182,7 @@ def _label(text: str, table: Table, task: Task) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    whole = task.kind == "regression" or value == round(value) if math.isfinite(value) else False
-    if not (whole and low <= value <= high):
+    possible = low <= value <= high and (task.kind == "regression" or value == round(value))
+    if not possible:
         raise ValueError(f"column {column!r} is {text!r}; a label of {task.name} is {rule}")
     return value

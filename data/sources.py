@@ -64,7 +64,7 @@ def _course(stem: str, sums: tuple[str | None, str | None, str | None], licence:
 
 def _glue(
     task: str,
-    sums: tuple[str | None, str | None, str | None] = (None, None, None),
+    sums: tuple[str | None, ...] = (),
     *,
     licence: str,
     archive: str = "",
@@ -72,12 +72,11 @@ def _glue(
     parts: tuple[str, ...] = ("train", "dev", "test"),
     max_bytes: int = 64_000_000,
 ) -> Source:
-    sums = sums if len(sums) == len(parts) else (None,) * len(parts)
     return Source(
         url=f"{_META}glue/data/{archive or task}.zip",
         files={
             f"{task}/{part}.tsv": File(f"glue/{task}/{part}.tsv", sum_)
-            for part, sum_ in zip(parts, sums, strict=True)
+            for part, sum_ in zip(parts, sums or [None] * len(parts), strict=True)
         },
         licence=licence,
         homepage=_GLUE_PAGE,

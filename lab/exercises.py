@@ -292,7 +292,7 @@ EXERCISES: tuple[Exercise, ...] = (
         name="pooling",
         title="pooling over real tokens",
         part="heads",
-        targets=("minbert.attention:Padded.mean", "minbert.attention:Padded.max"),
+        targets=("minbert.layouts:Padded.mean", "minbert.layouts:Padded.max"),
         points=4,
         hints=(
             "Padding has vectors too, and they mean nothing.",

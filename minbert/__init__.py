@@ -9,18 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minbert.attention import Packed, Padded
     from minbert.base import Encoder, EncoderOutput
     from minbert.embedding import embed
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.encoders.convbert import ConvBert, ConvBertConfig
-    from minbert.encoders.modernbert import ModernBert, ModernBertConfig
+    from minbert.encoders.modernbert import ModernBert
+    from minbert.encoders.modernbert_config import ModernBertConfig
+    from minbert.layouts import Packed, Padded
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
 
 _HOMES = {
-    "Packed": "attention",
-    "Padded": "attention",
+    "Packed": "layouts",
+    "Padded": "layouts",
     "Encoder": "base",
     "EncoderOutput": "base",
     "embed": "embedding",
@@ -29,7 +30,7 @@ _HOMES = {
     "ConvBert": "encoders.convbert",
     "ConvBertConfig": "encoders.convbert",
     "ModernBert": "encoders.modernbert",
-    "ModernBertConfig": "encoders.modernbert",
+    "ModernBertConfig": "encoders.modernbert_config",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",

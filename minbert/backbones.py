@@ -5,7 +5,6 @@ Nothing is unpickled but tensors, and no code of a package or a repository is ru
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import pickle
 import re
@@ -17,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from minbert.files import read_json
+from minbert.files import read_json, sha256_of
 
 
 @dataclass(frozen=True)
@@ -138,15 +137,15 @@ def fingerprint(source: Path) -> str:
     Args:
         source: the checkpoint's folder, or a file of weights.
     """
-    digest = hashlib.sha256()
-    for path in [source] if source.is_file() else weight_files(source):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(*([source] if source.is_file() else weight_files(source)))
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's weight files by name, of all shards together.
+
+    Raises:
+        ValueError: there are none, or one is damaged or holds more than tensors.
+    """
     files = weight_files(folder)
     if not files:
         raise ValueError(f"{folder} has no model.safetensors and no pytorch_model.bin")

@@ -6,6 +6,7 @@ decorate its class with `@register("x")`. Loading, saving, heads and training fo
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.attention import Layout, Padded
+from minbert.layouts import Layout, Padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,18 @@ class EncoderConfig:
     """Field of this class -> the tokenizer's attribute that it repeats."""
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """Name of a size -> its settings, for an encoder that is made from scratch."""
+
+    def check_sizes(self, *names: str) -> None:
+        """Raise ValueError unless the settings of these names are at least 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+
+    def check_rates(self, *names: str) -> None:
+        """Raise ValueError unless the settings of these names can be rates of dropout."""
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
@@ -205,6 +218,11 @@ class Encoder(nn.Module, ABC):
     def depths(self) -> list[tuple[str, nn.Module]]:
         """The encoder's parts from input to output, as in embeddings, each layer, pooler; each is a
         module that is called."""
+
+
+def pattern_of(place: str) -> str:
+    """A module's name as KEYS and ROLES have it: layers.3.attention -> layers.{n}.attention."""
+    return re.sub(r"\.\d+\.", ".{n}.", place)
 
 
 E_ = TypeVar("E_", bound=type[Encoder])

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minbert.attention import Packed
 from minbert.base import EncoderOutput
+from minbert.layouts import Packed
 from minbert.loading import Backbone
 
 POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors
-from minbert.base import Encoder, EncoderConfig
+from minbert.base import Encoder, EncoderConfig, pattern_of
 from minbert.encoders import encoder_class
 from minbert.files import read_json, replacing, write_json
 from minbert.tokenization import Tokenizer
@@ -79,21 +79,28 @@ def load_backbone(
 
 
 def empty_encoder(folder: Path) -> Encoder:
-    """The encoder that a folder's config.json describes, its parameters without values yet."""
+    """The encoder that a folder's config.json describes, with zeros where its weights are to go."""
     cls, config = read_config(folder / "config.json")
-    with torch.device("meta"), _NoRandomValues():  # they would be overwritten at once
-        encoder = cls(config)
-    return encoder.to_empty(device="cpu")
+    with _ZerosForRandomNumbers():
+        return cls(config)
 
 
-class _NoRandomValues(TorchFunctionMode):
-    """Leaves out torch.nn.init.normal_, which on "meta" would import the whole of torch._dynamo."""
+class _ZerosForRandomNumbers(TorchFunctionMode):
+    """Zeros in place of random initial values, which take time and would be overwritten at once.
+
+    Making the modules on the device "meta" would do as well, and import half a second of PyTorch.
+    """
+
+    DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+        if func not in self.DRAWS:
+            return func(*args, **kwargs)
+        tensor = args[0] if args else kwargs["tensor"]  # nn.init hands it on by name
+        return tensor.detach().zero_()
 
 
 def blank_backbone(folder: Path, *, seed: int) -> Backbone:
@@ -180,7 +187,7 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
     for ours, _ in model.named_parameters():  # a tied parameter comes once, as the encoder's
         module, _, leaf = ours.rpartition(".")
         number = re.search(r"\.(\d+)\.", module)
-        pattern = re.sub(r"\.\d+\.", ".{n}.", module)
+        pattern = pattern_of(module)
         if ours in table:
             names[ours] = table[ours]
         elif pattern in table:
@@ -228,15 +235,22 @@ def save_pretrained(
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    return save_config(folder, encoder, tokenizer, mlm_head=mlm_head)
+    return save_config(
+        folder, type(encoder), encoder.config, tokenizer, with_mlm_head=mlm_head is not None
+    )
 
 
 def save_config(
-    folder: Path, encoder: Encoder, tokenizer: Tokenizer, *, mlm_head: nn.Module | None = None
+    folder: Path,
+    cls: type[Encoder],
+    config: EncoderConfig,
+    tokenizer: Tokenizer,
+    *,
+    with_mlm_head: bool = False,
 ) -> Path:
-    """Write what `save_pretrained` writes, without the weights."""
+    """Write what `save_pretrained` writes of an encoder of this class, without the weights."""
     tokenizer.save(folder)
-    architecture = encoder.HUB_CLASSES[1 if mlm_head else 0]
-    hub = {"architectures": [architecture], "model_type": encoder.name, **encoder.config.to_hub()}
+    architecture = cls.HUB_CLASSES[with_mlm_head]
+    hub = {"architectures": [architecture], "model_type": cls.name, **config.to_hub()}
     write_json(folder / "config.json", hub)
     return folder

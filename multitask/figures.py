@@ -1,18 +1,52 @@
-"""The figure of a run: training loss by step, development score by epoch."""
+"""The figure of a run, and how the figures of documents are written."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from data.tasks import get_task
 from minbert.files import replacing
 from multitask.metrics import OF_LOSS
 from multitask.run import Run
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def save_svg(
+    path: Path,
+    size: tuple[float, float],
+    draw: Callable[[Figure], None],
+    style: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write what `draw` puts on a figure: the same file, byte for byte, from the same numbers.
+
+    Args:
+        path: the file.
+        size: width and height in inches.
+        draw: given the figure.
+        style: settings of matplotlib, by their names in its rcParams.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings = {"svg.hashsalt": "minbert", **(style or {})}
+    with rc_context(settings), replacing(path) as temporary:
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    return path
+
+
 def draw_run(run: Run) -> None:
-    """Write figure.png from metrics.jsonl."""
+    """Write figure.png from metrics.jsonl: training loss by step, development score by epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

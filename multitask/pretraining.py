@@ -107,8 +107,7 @@ def make_backbone(config: PretrainConfig, run: Run) -> Backbone:
         tokenizer = learn_tokenizer(cls.TOKENIZER, texts, vocab_size=config.vocab_size)
         ids = {name: getattr(tokenizer, own) for name, own in described.TOKEN_IDS.items()}
         made = replace(described, vocab_size=len(tokenizer), **ids)
-        with torch.device("meta"):  # its config is all that is written here
-            save_config(run.backbone, cls(made), tokenizer)
+        save_config(run.backbone, cls, made, tokenizer)
 
     distributed.by_writer(write)
     return blank_backbone(run.backbone, seed=config.seed)

@@ -74,7 +74,8 @@ class Run:
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
-        save_config(self.backbone, backbone.encoder, backbone.tokenizer)
+        encoder = backbone.encoder
+        save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
         write_json(self.backbone / "source.json", {"sha256": weights_sha256(backbone)})
         write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
 

@@ -1,7 +1,9 @@
 """Per-layer learning rates beside one rate for all layers, on one task.
 
-python scripts/layer_lr.py                                    # data/samples, offline
-python scripts/layer_lr.py --data-dir real-data --task sst
+    python scripts/layer_lr.py
+    python scripts/layer_lr.py --task sst --data-dir real-data
+
+Copy it and change what is compared: each config is a run of its own.
 """
 
 from dataclasses import replace
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from multitask import TrainConfig, train
-from multitask.console import table
+from multitask import TrainConfig
+from multitask.compare import compare
 from multitask.extensions.layer_lr import LayerLR
 from multitask.training import describe_groups
 
@@ -22,21 +24,25 @@ def main(
     epochs: int = 3,
     out: Path = Path("runs/layer_lr"),
 ) -> None:
-    """Train with one learning rate, and with rates that decay from layer to layer."""
-    plain = TrainConfig(tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs,
-                        lr=1e-4, pooling="mean", overwrite=True)  # fmt: skip
+    """Train with one learning rate, and with rates that decay from layer to layer.
+
+    Args:
+        task: sst, para, sts, cola or cfimdb.
+        data_dir: folder with the task's files; by default the small data that comes along.
+        backbone: minilm, a folder, or a hub name.
+        epochs: passes over the data.
+        out: folder of the runs.
+    """
+    plain = TrainConfig(
+        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, lr=1e-4, pooling="mean"
+    )
     configs = {
         "one rate": plain,
         "decay 0.95": replace(plain, extensions=(LayerLR(decay=0.95),)),
         "decay 0.8": replace(plain, extensions=(LayerLR(decay=0.8),)),
     }
-    print(f"{len(configs)} runs on {task}; on data/samples about a minute each on two CPU cores.")
-    print(f"\nThe rates with decay 0.8:\n{describe_groups(configs['decay 0.8'])}\n")
-    rows = []
-    for name, config in configs.items():
-        record = train(replace(config, out=out / name.replace(" ", "-"))).record()
-        rows.append([name, f"{record['score']:.3f}", f"{record['seconds']:.0f}"])
-    print(table(["learning rates", task, "seconds"], rows))
+    print(f"The rates with decay 0.8:\n{describe_groups(configs['decay 0.8'])}\n")
+    print(compare(configs, out))
 
 
 if __name__ == "__main__":

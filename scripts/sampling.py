@@ -1,7 +1,9 @@
 """Ways to choose the task of each step, beside each other.
 
-python scripts/sampling.py                          # data/samples, whose tasks are of like size
-python scripts/sampling.py --data-dir real-data     # where they are not
+    python scripts/sampling.py                          # small data, whose tasks are of like size
+    python scripts/sampling.py --data-dir real-data     # where they are not
+
+Copy it and change what is compared: each config is a run of its own.
 """
 
 from dataclasses import replace
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import tyro
 
-from multitask import TrainConfig, train
-from multitask.console import table
+from multitask import TrainConfig
+from multitask.compare import compare
 from multitask.extensions.sampling import Sampling
+from multitask.run import Run
 
 
 def main(
@@ -22,22 +25,28 @@ def main(
     steps_per_epoch: int | None = None,
     out: Path = Path("runs/sampling"),
 ) -> None:
-    """Train one encoder on all tasks with every strategy of the extension `sampling`."""
-    plain = TrainConfig(tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs,
-                        steps_per_epoch=steps_per_epoch, lr=1e-4, pooling="mean", overwrite=True,
-                        on_bad_row="skip")  # fmt: skip
+    """Train one encoder on all tasks with every strategy of the extension `sampling`.
+
+    Args:
+        tasks: trained together: sst, para, sts, cola, cfimdb.
+        data_dir: folder with the tasks' files; by default the small data that comes along.
+        backbone: minilm, a folder, or a hub name.
+        epochs: passes over the data.
+        steps_per_epoch: by default as many as a pass over all rows has.
+        out: folder of the runs.
+    """
+    plain = TrainConfig(
+        tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs,
+        steps_per_epoch=steps_per_epoch, lr=1e-4, pooling="mean", on_bad_row="skip",
+    )  # fmt: skip
     strategies = ("uniform", "proportional", "square_root", "annealed", "round_robin")
-    print(f"{len(strategies)} runs on {len(tasks)} tasks; on data/samples about three minutes each "
-          "on two CPU cores.")  # fmt: skip
-    rows = []
-    for strategy in strategies:
-        config = replace(plain, extensions=(Sampling(strategy=strategy),), out=out / strategy)
-        run = train(config)
+    configs = {name: replace(plain, extensions=(Sampling(strategy=name),)) for name in strategies}
+
+    def shares(run: Run) -> str:
         drawn = [line["task"] for line in run.metrics() if line["kind"] == "step"]
-        scores = [f"{line['score']:.3f}" for line in run.metrics() if line["kind"] == "epoch"]
-        shares = " ".join(f"{drawn.count(task) / len(drawn):.2f}" for task in tasks)
-        rows.append([strategy, shares, " ".join(scores), f"{run.record()['score']:.3f}"])
-    print(table(["strategy", f"share of {', '.join(tasks)}", "score by epoch", "best"], rows))
+        return " ".join(f"{drawn.count(task) / len(drawn):.2f}" for task in tasks)
+
+    print(compare(configs, out, {f"share of {', '.join(tasks)}": shares}))
 
 
 if __name__ == "__main__":

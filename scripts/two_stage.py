@@ -1,7 +1,9 @@
 """Two stages, all tasks and then each alone, beside fine-tuning each task from the start.
 
-python scripts/two_stage.py                                   # data/samples, offline
-python scripts/two_stage.py --data-dir real-data
+    python scripts/two_stage.py
+    python scripts/two_stage.py --data-dir real-data
+
+Copy it and change what is compared: each config is a run of its own.
 """
 
 from dataclasses import replace
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from multitask import TrainConfig, train
-from multitask.console import table
+from multitask import TrainConfig
+from multitask.compare import compare
 
 
 def main(
@@ -20,21 +22,27 @@ def main(
     epochs: int = 3,
     out: Path = Path("runs/two_stage"),
 ) -> None:
-    """Train on all tasks, then on each alone from the encoder and the heads that came of it."""
-    plain = TrainConfig(tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs,
-                        lr=1e-4, pooling="mean", overwrite=True, on_bad_row="skip")  # fmt: skip
-    print(f"{1 + 2 * len(tasks)} runs; on data/samples about ten minutes on two CPU cores.")
-    first = train(replace(plain, out=out / "multitask"))
-    rows = []
+    """Train on all tasks, then on each alone from the encoder and the heads that came of it.
+
+    Args:
+        tasks: trained together: sst, para, sts, cola, cfimdb.
+        data_dir: folder with the tasks' files; by default the small data that comes along.
+        backbone: minilm, a folder, or a hub name.
+        epochs: passes over the data.
+        out: folder of the runs.
+    """
+    together = TrainConfig(
+        tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs, lr=1e-4, pooling="mean",
+        on_bad_row="skip", out=out / "multitask",
+    )  # fmt: skip
+    configs = {"multitask": together}
     for task in tasks:
-        alone = replace(plain, tasks=(task,))
-        direct = train(replace(alone, out=out / f"{task}-alone"))
-        second = train(replace(alone, backbone=str(first.folder), keep_heads=True,
-                               out=out / f"{task}-after"))  # fmt: skip
-        together = next(iter(first.record()["dev"][task].values()))
-        scores = [direct.record()["score"], together, second.record()["score"]]
-        rows.append([task, *(f"{score:.3f}" for score in scores)])
-    print(table(["task", "alone", "multitask", "multitask, then alone"], rows))
+        alone = replace(together, tasks=(task,), out=None)
+        configs[f"{task} alone"] = alone
+        configs[f"{task} after multitask"] = replace(
+            alone, backbone=str(together.out), keep_heads=True
+        )
+    print(compare(configs, out))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from minbert import Packed, Padded, quick
 from minbert.attention import (
     apply_rope,
-    groups_of_equal_length,
     local_attention,
     local_attention_in_blocks,
     merge_heads,
@@ -21,6 +20,7 @@ from minbert.attention import (
     scaled_dot_product_attention,
     split_heads,
 )
+from minbert.layouts import groups_of_equal_length
 
 LENGTHS = [3, 70, 1, 33, 5, 45]  # three groups of about equal length
 B, S, T, H = len(LENGTHS), max(LENGTHS), sum(LENGTHS), 4

@@ -93,31 +93,43 @@ def test_candidates_run(tmp_path, candidate):
     work()
 
 
-def test_growth_changes_one_thing_at_a_time(tmp_path):
-    found = list(growth.points())
-    for what, sizes in found:
-        assert {name for name, size in sizes.items() if size != growth.START[name]} <= {what}
-    for candidate in (growth.ours, growth.theirs):
-        candidate(length=5, batch=2, layers=1)()
-    times = {"minbert": {"median": 0.5, "peak_memory_mb": 7}}
-    times["transformers"] = {"median": 0.75, "peak_memory_mb": 9}
-    line = [{"grows": what, **sizes, "candidates": times} for what, sizes in found]
-    growth.draw(line, tmp_path / "growth.svg")
-    assert "layers" in (tmp_path / "growth.svg").read_text()
+def test_growth_changes_one_thing_at_a_time():
+    for point in growth.CURVES.points:
+        changed = {name for name, size in growth.START.items() if point[name] != size}
+        assert changed <= {point["grows"]}
+    assert {point["grows"] for point in growth.CURVES.points} == set(growth.GROWTH)
 
 
-def test_length_measures_both_works_of_both(tmp_path, monkeypatch):
-    monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
-    found = list(length.points())
+def test_length_measures_both_works_at_every_length():
+    found = [(point["work"], point["length"]) for point in length.CURVES.points]
     assert len(set(found)) == len(found) == 10
-    for work in length.WORK:
-        for candidate in (length.ours, length.theirs):
-            candidate(work, 7, layers=2)()
-    times = {"minbert": {"median": 0.5, "peak_memory_mb": 7}}
-    times["transformers"] = {"median": 0.75, "peak_memory_mb": 9}
-    line = [{"work": work, "length": n, "candidates": times} for work, n in found]
-    length.draw(line, tmp_path / "length.svg")
-    assert "inference" in (tmp_path / "length.svg").read_text()
+
+
+@pytest.mark.parametrize("curves", [growth.CURVES, length.CURVES], ids=["growth", "length"])
+def test_curves_are_measured_and_drawn(tmp_path, monkeypatch, curves):
+    def compare(candidates, *, threads, repeats):
+        assert list(candidates) == ["minbert", "transformers"] and (threads, repeats) == (1, 3)
+        return {name: {"median": 0.5, "peak_memory_mb": 7} for name in candidates}
+
+    monkeypatch.setattr("benchmarks.curves.compare", compare)
+    results = curves.measure(threads=1, repeats=3)
+    assert [{**point, "candidates": compare(dict.fromkeys(("minbert", "transformers")),
+             threads=1, repeats=3)} for point in curves.points] == results  # fmt: skip
+    curves.draw(results, tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert all(curve in drawn for curve in curves.along)
+
+
+@pytest.mark.parametrize("candidate", [growth.ours, growth.theirs])
+def test_a_step_of_growth_runs(candidate):
+    candidate({"length": 5, "batch": 2, "layers": 1})()
+
+
+@pytest.mark.parametrize("work", length.WORK)
+@pytest.mark.parametrize("candidate", [length.ours, length.theirs])
+def test_a_text_of_length_runs(monkeypatch, candidate, work):
+    monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
+    candidate({"work": work, "length": 7, "layers": 2})()
 
 
 def test_every_workload_has_an_alternative():

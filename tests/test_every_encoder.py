@@ -40,6 +40,7 @@ from minbert.adapters import (
 from minbert.adapters.apply import adapted, select
 from minbert.base import ENCODERS
 from minbert.embedding import POOLINGS
+from minbert.loading import empty_encoder
 from multitask import MultitaskModel, Predictor, resume, train
 from multitask.checkpoint import load_checkpoint
 from multitask.cli import parse
@@ -118,6 +119,19 @@ def parts_of(encoder):
 def test_all_encoders_are_here():
     assert ENCODERS.keys() == {"bert", "convbert", "modernbert"}
     assert {name.partition(",")[0] for name in BACKBONES} == ENCODERS.keys()
+
+
+def test_an_empty_encoder_draws_no_random_numbers(folder):
+    before = torch.get_rng_state()
+    empty = empty_encoder(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not empty.embeddings.word.weight.any()
+    encoder = load_backbone(folder).encoder
+    shapes = {name: p.shape for name, p in encoder.named_parameters()}
+    assert {name: p.shape for name, p in empty.named_parameters()} == shapes
+    assert all(p.device.type == "cpu" and p.requires_grad for p in empty.parameters())
+    ordinary = type(encoder)(encoder.config)  # random as ever, once the other is made
+    assert ordinary.embeddings.word.weight.std() > 0.1
 
 
 def test_roles_and_parts_name_all_that_is_there(encoder):

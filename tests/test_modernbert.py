@@ -17,7 +17,8 @@ from transformers import ModernBertForMaskedLM as ReferenceForMaskedLM
 from transformers import ModernBertForSequenceClassification as ReferenceClassifier
 
 from minbert import Packed, Tokenizer, load_backbone, save_pretrained
-from minbert.encoders.modernbert import ModernBert, ModernBertConfig
+from minbert.encoders.modernbert import ModernBert
+from minbert.encoders.modernbert_config import ModernBertConfig
 from minbert.loading import hub_names
 from minbert.quick import route_of
 

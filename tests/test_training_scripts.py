@@ -14,8 +14,9 @@ ROWS = {
     "sampling": ("uniform", "proportional", "square_root", "annealed", "round_robin"),
     "gradient_surgery": ("none", "pcgrad", "gradvac"),
     "unfreezing": ("all", "gradual", *PARTS),
-    "two_stage": ("sst", "sts"),
-}
+    "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
+                  "sts after multitask"),
+}  # fmt: skip
 SETTINGS = {
     "sampling": {"tasks": ("sst", "sts")},
     "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
@@ -30,8 +31,8 @@ def test_a_script_ends_with_a_table_of_what_it_compared(folder, name, capsys, mo
     settings = {"data_dir": folder / "data", "backbone": str(folder / "backbone"), "epochs": 1}
     main(**settings, **SETTINGS.get(name, {}), out=folder / name)
     lines = capsys.readouterr().out.splitlines()
-    assert " runs " in lines[0] or " runs;" in lines[0]
     rows = lines[-len(ROWS[name]) :]
+    assert f"{len(rows)} runs, with a score after each epoch:" in lines
     assert lines[-len(rows) - 1].startswith("---")
     for row, start in zip(rows, ROWS[name], strict=True):
         assert row.startswith(f"{start} ")

@@ -106,8 +106,8 @@ def heads(draw: Draw) -> Cases:
 
 @check("self_attention")
 def self_attention(draw: Draw) -> Cases:
-    from minbert.attention import Padded
     from minbert.encoders.bert import SelfAttention
+    from minbert.layouts import Padded
     from minbert.quick import route_of
 
     module = prepared(draw, SelfAttention(tiny_config()))
@@ -147,8 +147,8 @@ def feed_forward(draw: Draw) -> Cases:
 
 @check("layer")
 def layer(draw: Draw) -> Cases:
-    from minbert.attention import Padded
     from minbert.encoders.bert import BertLayer
+    from minbert.layouts import Padded
     from minbert.quick import route_of
 
     module = prepared(draw, BertLayer(tiny_config()))
@@ -174,8 +174,8 @@ class _Attention(nn.Module):
 
 @check("encoder")
 def encoder(draw: Draw) -> Cases:
-    from minbert.attention import Padded
     from minbert.encoders.bert import Bert
+    from minbert.layouts import Padded
     from minbert.quick import route_of
 
     module = prepared(draw, Bert(tiny_config())).eval()
@@ -188,8 +188,8 @@ def encoder(draw: Draw) -> Cases:
 
 @check("pooler")
 def pooler(draw: Draw) -> Cases:
-    from minbert.attention import Packed, Padded
     from minbert.encoders.bert import Bert
+    from minbert.layouts import Packed, Padded
 
     module = prepared(draw, Bert(tiny_config())).eval()
     yield "Pooler.forward", module.pooler(draw.normal(B, H))

@@ -116,7 +116,7 @@ class _Encoder(nn.Module):
 @check("masked_loss")
 def masked_loss(draw: Draw) -> Cases:
     from data.batching import Batch
-    from minbert.attention import Packed, Padded
+    from minbert.layouts import Packed, Padded
     from multitask.model import MaskedLanguageModel
 
     model = draw.fill(MaskedLanguageModel(_Encoder(), nn.Linear(4, 11)))

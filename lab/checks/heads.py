@@ -17,7 +17,7 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "f
 
 @check("pooling")
 def pooling(draw: Draw) -> Cases:
-    from minbert.attention import Padded
+    from minbert.layouts import Padded
 
     x = (draw.normal(2, 5, 4) - 2).requires_grad_()  # mostly negative, as real features may be
     layout = Padded(torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]))

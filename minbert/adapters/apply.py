@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
-from minbert.base import Encoder
+from minbert.base import Encoder, pattern_of
 
 FUSED = {"query_key_value": ("query", "key", "value")}
 """Role of one map that does the work of several (ModernBERT) -> the roles that stand for it too."""
@@ -244,7 +244,7 @@ def select(encoder: Encoder, targets: Iterable[str]) -> list[str]:
     """The names of the modules that have one of these roles, in the encoder's order."""
     roles = {}
     for place, _ in encoder.named_modules():
-        role = encoder.ROLES.get(re.sub(r"\.\d+\.", ".{n}.", place))
+        role = encoder.ROLES.get(pattern_of(place))
         if role is not None:
             roles[place] = role
     found = set()

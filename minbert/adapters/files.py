@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
-from minbert.base import Encoder
+from minbert.base import Encoder, pattern_of
 from minbert.files import read_json, replacing, write_json
 
 ROOT = "base_model.model."
@@ -296,14 +296,14 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
 def hub_name(encoder: Encoder, place: str, *, inside: bool) -> str:
     """A module's name in transformers, in the bare encoder or inside a model with a head."""
     number = re.search(r"\.(\d+)\.", place)
-    name = encoder.KEYS[re.sub(r"\.\d+\.", ".{n}.", place)].format(n=number and number[1])
+    name = encoder.KEYS[pattern_of(place)].format(n=number and number[1])
     return encoder.PREFIX + name if inside and not name.startswith(encoder.OUTSIDE) else name
 
 
 def _places(encoder: Encoder, *, inside: bool) -> dict[str, str]:
     """A module's name in transformers -> its name here."""
     named = [place for place, _ in encoder.named_modules()]
-    known = [place for place in named if re.sub(r"\.\d+\.", ".{n}.", place) in encoder.KEYS]
+    known = [place for place in named if pattern_of(place) in encoder.KEYS]
     return {hub_name(encoder, place, inside=inside): place for place in known}
 
 

@@ -7,7 +7,7 @@ embeddings after LayerNorm, on the attention probabilities, and on each block's 
 residual sum.
 
 B batch, S sequence, N heads, D head size, H = N * D hidden size, I intermediate size, V vocabulary.
-"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.attention import (
-    Layout,
-    key_mask,
-    merge_heads,
-    scaled_dot_product_attention,
-    split_heads,
-)
+from minbert.attention import key_mask, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, attention
 
 
@@ -86,17 +81,15 @@ class BertConfig(EncoderConfig):
     """Turc et al. (2019), arXiv:1908.08962, table 1."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        self.check_sizes(
+            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"
+        )
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}; "
                 "choose a divisor"
             )
-        for name in ("hidden_dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
+        self.check_rates("hidden_dropout", "attention_dropout")
 
 
 class Embeddings(nn.Module):
@@ -202,8 +195,9 @@ class MaskedLanguageModelHead(nn.Module):
 
     def __init__(self, config: BertConfig, word_embedding: nn.Embedding) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        size = word_embedding.embedding_dim  # H, but for encoders with narrower embeddings
+        self.dense = Linear(config.hidden_size, size)
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.word = word_embedding  # tied: the encoder's own module
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 

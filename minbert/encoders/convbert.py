@@ -12,6 +12,9 @@ convolution does for less. What differs from BERT:
   narrower than the hidden states (small, medium-small), with a projection between.
 - No pooler. The masked-language-model head is called the generator, as in ELECTRA.
 
+What does not differ is taken from bert.py: the config's other settings, add & norm, the
+masked-language-model head, and the names of these parts in checkpoints.
+
 The reference classifies [CLS] through dropout, dense, GELU, dropout, linear: `Heads` with
 `--pooling cls --head-size H`.
 
@@ -24,12 +27,11 @@ the same as packed ones: the convolutions see zeros beyond each sequence.
 
 B batch, S sequence, N heads, D head size, A = N * D attention size, H = 2 A hidden size, K kernel
 size, E embedding size, I intermediate size, V vocabulary, G groups.
-"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/attention.py.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,34 +40,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.attention import (
-    Layout,
-    Packed,
     dynamic_convolution,
     merge_heads,
     scaled_dot_product_attention,
     split_heads,
 )
-from minbert.base import Encoder, EncoderConfig, register
+from minbert.base import Encoder, register
+from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
+from minbert.layouts import Layout, Packed
 from minbert.quick import Dropout, Linear, attention, linear
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvBertConfig(EncoderConfig):
-    """Sizes and rates of a ConvBERT; the defaults are conv-bert-base.
+class ConvBertConfig(BertConfig):
+    """Sizes and rates of a ConvBERT: BERT's, and its own; the defaults are conv-bert-base.
 
     `ConvBertConfig(**ConvBertConfig.SIZES["small"])` is another of the published sizes.
     """
 
-    vocab_size: int = 30522
-    """V, tokens in the vocabulary."""
-    hidden_size: int = 768
-    """H, features of a token."""
-    num_layers: int = 12
-    """Transformer layers."""
     num_heads: int = 12
     """Heads of a BERT of this size; `mixed_heads` are left of them."""
-    intermediate_size: int = 3072
-    """I, inner features of the feed-forward block."""
     embedding_size: int = 768
     """E, features of an embedding; projected to hidden_size where the two differ."""
     head_ratio: int = 2
@@ -74,73 +68,37 @@ class ConvBertConfig(EncoderConfig):
     """K, tokens that a convolution sees: an odd number, half of them on each side."""
     num_groups: int = 1
     """G, parts of the features that the feed-forward block's linear maps keep apart."""
-    max_positions: int = 512
-    """The longest sequence that has position embeddings."""
-    type_vocab_size: int = 2
-    """Segments: 0 for the first text, 1 for the second of a pair."""
     pad_token_id: int | None = 0
     """The token whose embedding is not trained. The vocabularies have [PAD] at 0, though
     transformers' config says 1 unless told otherwise."""
-    layer_norm_eps: float = 1e-12
-    """Added to the variance in LayerNorm."""
-    hidden_dropout: float = 0.1
-    """Dropout on the embeddings and on each block's output."""
-    attention_dropout: float = 0.1
-    """Dropout on the attention probabilities."""
     batch_invariant: bool = False
     """Convolve over zeros in place of padding: a sequence then comes out the same in any batch."""
 
-    HUB_NAMES: ClassVar = {
-        "num_layers": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "max_positions": "max_position_embeddings",
-        "hidden_dropout": "hidden_dropout_prob",
-        "attention_dropout": "attention_probs_dropout_prob",
+    HUB_FIXED: ClassVar = {"hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False}
+    SIZES: ClassVar = {
+        name: {
+            "num_layers": layers,
+            "hidden_size": hidden,
+            "num_heads": heads,
+            "intermediate_size": 4 * hidden,
+            "embedding_size": embedding,
+            "num_groups": groups,
+        }
+        for name, layers, hidden, heads, embedding, groups in (
+            ("base", 12, 768, 12, 768, 1),
+            ("medium-small", 12, 384, 8, 128, 2),
+            ("small", 12, 256, 4, 128, 1),
+            ("mini", 4, 256, 4, 256, 1),
+            ("tiny", 2, 128, 2, 128, 1),
+        )
     }
-    HUB_FIXED: ClassVar = {
-        "hidden_act": "gelu",
-        "is_decoder": False,
-        "add_cross_attention": False,
-    }
-    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "base": {},
-        "medium-small": {
-            "hidden_size": 384,
-            "num_heads": 8,
-            "intermediate_size": 1536,
-            "embedding_size": 128,
-            "num_groups": 2,
-        },
-        "small": {
-            "hidden_size": 256,
-            "num_heads": 4,
-            "intermediate_size": 1024,
-            "embedding_size": 128,
-        },
-        "mini": {
-            "hidden_size": 256,
-            "num_layers": 4,
-            "num_heads": 4,
-            "intermediate_size": 1024,
-            "embedding_size": 256,
-        },
-        "tiny": {
-            "hidden_size": 128,
-            "num_layers": 2,
-            "num_heads": 2,
-            "intermediate_size": 512,
-            "embedding_size": 128,
-        },
-    }
-    """What differs from base. The first three are the paper's, the others BERT's of these names."""
+    """The first three are the paper's, the others BERT's of these names."""
 
     def __post_init__(self) -> None:
-        for name in (
+        self.check_sizes(
             "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
             "embedding_size", "head_ratio", "conv_kernel_size", "num_groups",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        )  # fmt: skip
         if self.hidden_size % (2 * self.mixed_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by 2 x {self.mixed_heads}: half "
@@ -158,9 +116,7 @@ class ConvBertConfig(EncoderConfig):
                 f"conv_kernel_size must be odd, it is {self.conv_kernel_size}: a token sees as "
                 "many on its left as on its right"
             )
-        for name in ("hidden_dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
+        self.check_rates("hidden_dropout", "attention_dropout")
 
     @property
     def mixed_heads(self) -> int:
@@ -219,6 +175,7 @@ class MixedAttention(nn.Module):
         super().__init__()
         hidden, size = config.hidden_size, config.hidden_size // 2
         self.num_heads = config.mixed_heads
+        self.batch_invariant = config.batch_invariant
         self.query = Linear(hidden, size)
         self.key = Linear(hidden, size)
         self.value = Linear(hidden, size)
@@ -228,13 +185,9 @@ class MixedAttention(nn.Module):
         self.convolution_value = Linear(hidden, size)
         self.output = Linear(hidden, hidden)
 
-    def forward(
-        self,
-        x: Tensor,
-        layout: Layout,
-        zero_padding: bool,
-        attentions: list[Tensor] | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, attentions: list[Tensor] | None = None) -> Tensor:
+        # What a packed batch has for padding is made up by the layout: never to be seen.
+        zero_padding = self.batch_invariant or isinstance(layout, Packed)
         query = self.query(x)  # (..., A)
         kernel = self.convolution_kernel(query * self.span_key(x, layout, zero_padding))
         kernel = kernel.unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)  # (..., N, K)
@@ -296,18 +249,6 @@ class FeedForward(nn.Module):
         return self.outer(F.gelu(self.inner(x)))  # (..., I) -> (..., H)
 
 
-class AddNorm(nn.Module):
-    """LayerNorm(residual + Dropout(block's output)): post-norm, dropout before the sum."""
-
-    def __init__(self, config: ConvBertConfig) -> None:
-        super().__init__()
-        self.dropout = Dropout(config.hidden_dropout)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, residual: Tensor, output: Tensor) -> Tensor:
-        return self.norm(residual + self.dropout(output))  # (..., H)
-
-
 class ConvBertLayer(nn.Module):
     """Mixed attention and feed-forward, each followed by add & norm."""
 
@@ -318,30 +259,9 @@ class ConvBertLayer(nn.Module):
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = AddNorm(config)
 
-    def forward(
-        self,
-        x: Tensor,
-        layout: Layout,
-        zero_padding: bool,
-        attentions: list[Tensor] | None = None,
-    ) -> Tensor:
-        x = self.attention_norm(x, self.attention(x, layout, zero_padding, attentions))
+    def forward(self, x: Tensor, layout: Layout, attentions: list[Tensor] | None = None) -> Tensor:
+        x = self.attention_norm(x, self.attention(x, layout, attentions))
         return self.feed_forward_norm(x, self.feed_forward(x))  # (..., H)
-
-
-class GeneratorHead(nn.Module):
-    """Scores over the vocabulary for each token; the decoder's matrix is the word embedding."""
-
-    def __init__(self, config: ConvBertConfig, word_embedding: nn.Embedding) -> None:
-        super().__init__()
-        self.dense = Linear(config.hidden_size, config.embedding_size)
-        self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
-        self.word = word_embedding  # tied: the encoder's own module
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(F.gelu(self.dense(x)))  # (..., E)
-        return F.linear(x, self.word.weight, self.bias)  # (..., V)
 
 
 @register("convbert")
@@ -365,18 +285,16 @@ class ConvBert(Encoder):
         layout: Layout,
         attentions: list[Tensor] | None,
     ) -> list[Tensor]:
-        # What a packed batch has for padding is made up by the layout: never to be seen.
-        zero_padding = self.config.batch_invariant or isinstance(layout, Packed)
         states = [self.embeddings(input_ids, token_type_ids, layout.positions)]
         for layer in self.layers:
-            states.append(self.run(layer, states[-1], layout, zero_padding, attentions))
+            states.append(self.run(layer, states[-1], layout, attentions))
         return states
 
     def pool(self, last_hidden_state: Tensor, layout: Layout) -> None:
         return None
 
-    def make_mlm_head(self) -> GeneratorHead:
-        head = GeneratorHead(self.config, self.embeddings.word)
+    def make_mlm_head(self) -> MaskedLanguageModelHead:
+        head = MaskedLanguageModelHead(self.config, self.embeddings.word)
         self.initialise(head.dense)
         return head
 
@@ -396,48 +314,22 @@ class ConvBert(Encoder):
             nn.init.zeros_(module.weight[module.padding_idx])
 
     ROLES: ClassVar = {
-        "embeddings.word": "word_embeddings",
-        "embeddings.position": "position_embeddings",
-        "embeddings.token_type": "token_type_embeddings",
+        **{ours: role for ours, role in Bert.ROLES.items() if ours != "pooler.dense"},
         "embeddings.projection": "embedding_projection",
-        "layers.{n}.attention.query": "query",
-        "layers.{n}.attention.key": "key",
-        "layers.{n}.attention.value": "value",
         "layers.{n}.attention.convolution_kernel": "convolution_kernel",
         "layers.{n}.attention.convolution_value": "convolution_value",
-        "layers.{n}.attention.output": "attention_output",
-        "layers.{n}.feed_forward.inner": "feed_forward_inner",
-        "layers.{n}.feed_forward.outer": "feed_forward_outer",
     }
 
     PREFIX = "convbert."
+    _SELF = "encoder.layer.{n}.attention.self"
     KEYS: ClassVar = {
-        "embeddings.word": "embeddings.word_embeddings",
-        "embeddings.position": "embeddings.position_embeddings",
-        "embeddings.token_type": "embeddings.token_type_embeddings",
-        "embeddings.norm": "embeddings.LayerNorm",
+        **{ours: theirs for ours, theirs in Bert.KEYS.items() if ours != "pooler.dense"},
         "embeddings.projection": "embeddings_project",
-        "layers.{n}.attention.query": "encoder.layer.{n}.attention.self.query",
-        "layers.{n}.attention.key": "encoder.layer.{n}.attention.self.key",
-        "layers.{n}.attention.value": "encoder.layer.{n}.attention.self.value",
-        "layers.{n}.attention.span_key": "encoder.layer.{n}.attention.self.key_conv_attn_layer",
-        "layers.{n}.attention.span_key.depthwise": (
-            "encoder.layer.{n}.attention.self.key_conv_attn_layer.depthwise"
-        ),
-        "layers.{n}.attention.span_key.pointwise": (
-            "encoder.layer.{n}.attention.self.key_conv_attn_layer.pointwise"
-        ),
-        "layers.{n}.attention.convolution_kernel": (
-            "encoder.layer.{n}.attention.self.conv_kernel_layer"
-        ),
-        "layers.{n}.attention.convolution_value": (
-            "encoder.layer.{n}.attention.self.conv_out_layer"
-        ),
-        "layers.{n}.attention.output": "encoder.layer.{n}.attention.output.dense",
-        "layers.{n}.attention_norm.norm": "encoder.layer.{n}.attention.output.LayerNorm",
-        "layers.{n}.feed_forward.inner": "encoder.layer.{n}.intermediate.dense",
-        "layers.{n}.feed_forward.outer": "encoder.layer.{n}.output.dense",
-        "layers.{n}.feed_forward_norm.norm": "encoder.layer.{n}.output.LayerNorm",
+        "layers.{n}.attention.span_key": f"{_SELF}.key_conv_attn_layer",
+        "layers.{n}.attention.span_key.depthwise": f"{_SELF}.key_conv_attn_layer.depthwise",
+        "layers.{n}.attention.span_key.pointwise": f"{_SELF}.key_conv_attn_layer.pointwise",
+        "layers.{n}.attention.convolution_kernel": f"{_SELF}.conv_kernel_layer",
+        "layers.{n}.attention.convolution_value": f"{_SELF}.conv_out_layer",
     }
     MLM_KEYS: ClassVar = {
         "dense": "generator_predictions.dense",

@@ -12,20 +12,21 @@ OUT/peft.json                       the points that figures are drawn from
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
-from minbert.files import replacing, write_json
+from minbert.files import write_json
 from multitask.config import TrainConfig
 from multitask.console import table
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.figures import COLOURS
+from multitask.figures import COLOURS, save_svg
 from multitask.glue.runner import finish
 
 if TYPE_CHECKING:
@@ -124,10 +125,9 @@ def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
     """Write the points and the two figures of every task."""
     write_json(out / "peft.json", [asdict(point) for point in points])
     paths = [out / "peft.json"]
+    width = 4.5 * len({point.task for point in points}) + 2
     for draw, name in ((draw_sizes, "parameters"), (draw_rates, "rates")):
-        path = out / f"{name}.svg"
-        _save(path, points, draw)
-        paths.append(path)
+        paths.append(save_svg(out / f"{name}.svg", (width, 4), partial(draw, points=points)))
     return paths
 
 
@@ -194,18 +194,3 @@ def _axes(figure: Figure, points: Sequence[Point]) -> Iterator[tuple]:
         yield axes, task
         axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _save(
-    path: Path, points: Sequence[Point], draw: Callable[[Figure, Sequence[Point]], None]
-) -> None:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    width = 4.5 * len({point.task for point in points}) + 2
-    with rc_context({"svg.hashsalt": "minbert"}), replacing(path) as temporary:
-        figure = Figure(figsize=(width, 4), layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure, points)
-        figure.savefig(temporary, format="svg", metadata={"Date": None})

@@ -1,45 +1,28 @@
-"""The report's figures, as SVG files that are the same, byte for byte, from the same records.
+"""The report's figures of scores, losses and gradients, each a function of a study's records.
 
-They have no background and a grey that reads on white and on black, and colours that colour-blind
-readers can tell apart (Okabe & Ito). Published values are drawn dashed with open marks.
+Each writes an SVG file and returns its path, or None where the records hold nothing to draw.
+Published values are drawn dashed with open marks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from data.tasks import TASKS, get_task
-from minbert.files import replacing
+from data.tasks import TASKS
 from multitask.figures import COLOURS
+from multitask.study.drawing import OURS, THEIRS, heat_map, plot_seeds, save
 from multitask.study.recipes import MAIN, SCALES
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import Record, Study
+from multitask.study.records import Study
 from multitask.study.tables import LABELS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GREY = "#7a7a7a"
 FIGURE_1 = (
-    0.700,
-    0.796,
-    0.802,
-    0.812,
-    0.828,
-    0.831,
-    0.829,
-    0.837,
-    0.839,
-    0.830,
-    0.822,
-    0.808,
-    0.802,
-    0.679,
-)
+    .700, .796, .802, .812, .828, .831, .829, .837, .839, .830, .822, .808, .802, .679,
+)  # fmt: skip
 """Published Pearson r of STS with one part trained: embeddings, layers 1 to 12, pooler; read off a
 plot, ± .001."""
 FIGURE_2 = (
@@ -52,44 +35,6 @@ METHODS = ("frozen", "ia3", "bitfit", "lora-1", "lora-4", "ft+pll")
 CURVES = ("frozen", "ft", "ft+pll", "lora-4", "mt", "mlm30-task")
 METRICS = {"sst": "accuracy", "para": "accuracy", "sts": "Pearson's r", "cola": "accuracy"}
 PUBLISHED = {row.id: dict(zip(STUDIED, row.published)) for row in MAIN}
-STYLE = {
-    "svg.hashsalt": "minbert",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "text.color": GREY,
-    "axes.labelcolor": GREY,
-    "axes.edgecolor": GREY,
-    "axes.titlecolor": GREY,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.facecolor": "none",
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "lines.markersize": 4.5,
-}
-OURS = {"color": COLOURS[0], "marker": "o", "linestyle": "-"}
-THEIRS = {"color": COLOURS[1], "marker": "o", "linestyle": "--", "markerfacecolor": "none"}
-
-
-def save(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> Path:
-    """Write what `draw` puts on a figure of this size in inches."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE), replacing(path) as temporary:
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-    return path
 
 
 def one_part_trained(study: Study, path: Path) -> Path | None:
@@ -110,7 +55,7 @@ def one_part_trained(study: Study, path: Path) -> Path | None:
         names = ["emb.", *map(str, range(1, 13)), "pool."]
         left.plot(range(len(names)), FIGURE_1, **THEIRS)
         left.set(title="bert-base, published", ylabel="STS dev, Pearson's r")
-        _seeds(right, range(len(found)), list(found.values()))
+        plot_seeds(right, range(len(found)), list(found.values()))
         right.set(title=f"{study.settings['backbone']}, ours")
         short = {"embeddings": "emb.", "pooler": "pool."}
         for axes, labels in ((left, names), (right, [short.get(part, part) for part in found])):
@@ -135,7 +80,7 @@ def mlm_epochs(study: Study, path: Path) -> Path | None:
         left, right = figure.subplots(1, 2)
         left.plot(range(len(FIGURE_2)), FIGURE_2, **THEIRS)
         left.set(title="bert-base, published", ylabel="SST dev, accuracy")
-        _seeds(right, list(points), list(points.values()))
+        plot_seeds(right, list(points), list(points.values()))
         right.set(title=f"{study.settings['backbone']}, ours (stages of {leg})")
         for axes in (left, right):
             axes.set_xlabel("epochs of MLM on SST's text")
@@ -157,7 +102,7 @@ def lora_ranks(study: Study, path: Path) -> Path | None:
             axes.plot(RANKS, theirs, **THEIRS, label="bert-base, published")
             ours = {r: study.scores("corrected", row, task) for r, row in zip(RANKS, rows)}
             ours = {rank: scores for rank, scores in ours.items() if scores}
-            _seeds(axes, list(ours), list(ours.values()), f"{study.settings['backbone']}, ours")
+            plot_seeds(axes, list(ours), list(ours.values()), f"{study.settings['backbone']}, ours")
             axes.set(title=f"{LABELS[task]} dev", ylabel=METRICS[task])
         trained = {}
         for rank, row in zip(RANKS, rows):
@@ -246,141 +191,11 @@ def cosines(study: Study, path: Path) -> Path | None:
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         for axes, (title, table) in zip(panels, found.items()):
             names = [LABELS[task] for task in table["tasks"]]
-            image = _heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)
+            image = heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)
             axes.set(title=f"{title}, {table['steps']} steps")
         figure.colorbar(image, ax=panels, label="mean cosine of gradients", shrink=0.8)
 
     return save(path, (4.2 * len(found) + 0.8, 3.6), draw)
-
-
-def errors(study: Study, row: str | None, path: Path) -> Path | None:
-    """What the best row gets wrong."""
-    last = {}
-    for task in STUDIED if row else ():
-        for stages in study.results("corrected", row, task)[:1]:
-            last[task] = stages[-1]["analysis"][task]
-    if not last:
-        return None
-
-    def draw(figure: Figure) -> None:
-        *panels, calibration = figure.subplots(2, 3).flat
-        for axes, (task, panel) in zip(panels, _ERROR_PANELS):
-            if task in last:
-                panel(axes, last[task])
-            else:
-                axes.set_axis_off()
-        for task, colour in zip(("sst", "para", "cola"), COLOURS):
-            if task in last:
-                _calibration(calibration, last[task], LABELS[task], colour)
-        calibration.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        calibration.set(title="Calibration", xlim=(0.2, 1.02), ylim=(0, 1.02))
-        calibration.set(xlabel="mean probability of the answer", ylabel="share answered right")
-        calibration.legend(loc="lower right")
-
-    return save(path, (11, 6.6), draw)
-
-
-def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
-    counts = analysis["confusion"]
-    names = ["--", "-", "0", "+", "++"]
-    shares = [[value / max(1, sum(line)) for value in line] for line in counts]
-    _heat_map(axes, shares, names, names, "{:.0%}")
-    axes.set(title="SST: answers by label", xlabel="answer, very negative to very positive",
-             ylabel="label")  # fmt: skip
-
-
-def _distances(axes: Axes, analysis: Record) -> None:
-    counts = [0] * 5
-    for label, line in enumerate(analysis["confusion"]):
-        for answer, rows in enumerate(line):
-            counts[abs(label - answer)] += rows
-    wrong = max(1, sum(counts[1:]))
-    shares = [count / wrong for count in counts[1:]]
-    bars = axes.bar(range(1, 5), shares, color=COLOURS[0])
-    axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.plot(1, 0.87, "D", color=COLOURS[1], markerfacecolor="none",
-              label="bert-base, published")  # fmt: skip
-    axes.set(title="SST: wrong answers, how far off", xlabel="classes between answer and label",
-             ylabel="share of wrong answers", ylim=(0, 1), xticks=range(1, 5))  # fmt: skip
-    axes.legend(loc="upper right")
-
-
-def _wrong_by_class(axes: Axes, analysis: Record) -> None:
-    shares = [1 - line[label] / max(1, sum(line))
-              for label, line in enumerate(analysis["confusion"])]  # fmt: skip
-    bars = axes.bar(range(5), shares, color=COLOURS[0])
-    axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1.1))
-    axes.set_xticks(range(5), ["very\nnegative", "negative", "neutral", "positive",
-                               "very\npositive"])  # fmt: skip
-
-
-def _deviations(axes: Axes, analysis: Record) -> None:
-    edges, counts = zip(*analysis["deviations"])
-    axes.bar(edges, counts, width=0.25, align="edge", color=COLOURS[0])
-    axes.axvline(0, color=GREY, linewidth=1)
-    axes.set(title="STS: answer - label", xlabel="deviation, in points of 0 to 5",
-             ylabel="rows")  # fmt: skip
-
-
-def _confusion_of_cola(axes: Axes, analysis: Record) -> None:
-    names = list(get_task("cola").classes)
-    shares = [[value / max(1, sum(line)) for value in line] for line in analysis["confusion"]]
-    _heat_map(axes, shares, names, names, "{:.0%}")
-    axes.set(title="LIN: answers by label", xlabel="answer", ylabel="label")
-
-
-_ERROR_PANELS: Sequence[tuple[str, Callable[[Any, Record], None]]] = (
-    ("sst", _confusion_of_sst),
-    ("sst", _distances),
-    ("sst", _wrong_by_class),
-    ("sts", _deviations),
-    ("cola", _confusion_of_cola),
-)
-
-
-def _calibration(axes: Axes, analysis: Record, label: str, colour: str) -> None:
-    points = [(sure, right) for rows, sure, right in analysis["calibration"] if rows >= 10]
-    error = analysis["expected_calibration_error"]
-    if points:
-        axes.plot(*zip(*points), "o-", color=colour, label=f"{label}, error {error:.3f}")
-
-
-def _heat_map(
-    axes: Axes,
-    values: Sequence[Sequence[float]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    form: str,
-    limits: float | None = None,
-) -> Any:
-    """Values as colours with their numbers, from 0 to 1, or from -limits to limits.
-
-    The colour maps are light, so that black numbers read on them against any page.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colours = ["#f3f6fa", "#8fc1e3"] if limits is None else ["#f0b27a", "#f7f7f7", "#8fc1e3"]
-    low, high = (0.0, 1.0) if limits is None else (-limits, limits)
-    shades = LinearSegmentedColormap.from_list("shades", colours)
-    image = axes.imshow(values, cmap=shades, vmin=low, vmax=high)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.grid(False)
-    for i, line in enumerate(values):
-        for j, value in enumerate(line):
-            axes.text(j, i, form.format(value), ha="center", va="center", color="black")
-    return image
-
-
-def _seeds(
-    axes: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], label: str | None = None
-) -> None:
-    """Means over seeds, with bars of one standard deviation where there are several seeds."""
-    errors = [stdev(found) if len(found) > 1 else 0.0 for found in scores]
-    axes.plot(x, [mean(found) for found in scores], **OURS, label=label)
-    if any(errors):
-        axes.errorbar(x, [mean(found) for found in scores], errors, fmt="none", color=COLOURS[0])
 
 
 def _with_size(study: Study, row: str) -> str:

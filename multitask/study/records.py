@@ -37,7 +37,7 @@ def record_of(run: Run) -> Record:
     record = run.record()
     record["skipped"] = len(record["skipped"])
     config = record["config"]
-    for name in ("out", "data_dir", "backbone", "start"):
+    for name in ("out", "data_dir", "backbone"):
         if config.get(name):
             config[name] = _without_folders(config[name])
     record["backbone"]["source"] = _without_folders(record["backbone"]["source"])

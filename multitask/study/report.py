@@ -17,6 +17,7 @@ from minbert.files import write_text
 from multitask.study import figures, tables
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import README, ROOT, put_between
+from multitask.study.mistakes import draw_mistakes
 from multitask.study.recipes import TASKS
 from multitask.study.records import RECORDS, Study, read_records
 
@@ -38,7 +39,7 @@ FIGURES: dict[str, tuple[str, Callable[[Study, Path], Path | None], tuple[str, .
     ),
     "figure-errors": (
         "What is answered wrong",
-        lambda study, path: figures.errors(study, analysed(study), path),
+        lambda study, path: draw_mistakes(study, analysed(study), path),
         ANALYSED,
     ),
 }

@@ -1,0 +1,176 @@
+"""The settings of a ModernBERT, and how a hub config.json writes them.
+
+Apart from modernbert.py, for transformers 4 and 5 write the kinds of layers and the bases of their
+rotary positions each in their own way, and both are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from minbert.base import EncoderConfig
+
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
+"""What a hub config.json calls the two kinds of layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernBertConfig(EncoderConfig):
+    """Sizes and rates of a ModernBERT; the defaults are ModernBERT-base."""
+
+    vocab_size: int = 50368
+    """V, tokens in the vocabulary."""
+    hidden_size: int = 768
+    """H, features of a token."""
+    num_layers: int = 22
+    """Transformer layers."""
+    num_heads: int = 12
+    """N, attention heads; divides hidden_size into an even head size."""
+    intermediate_size: int = 1152
+    """I, inner features of the feed-forward block, after the gate."""
+    max_positions: int = 8192
+    """The longest sequence that it was trained for."""
+    global_every: int = 3
+    """Layers 0, n, 2 n, ... attend globally, the others locally."""
+    local_attention: int = 128
+    """The local layers' window: a token sees half of it on either side, and itself."""
+    global_theta: float = 160_000.0
+    """Base of the rotary positions in global layers."""
+    local_theta: float = 10_000.0
+    """Base of the rotary positions in local layers."""
+    layer_norm_eps: float = 1e-5
+    """Added to the variance in LayerNorm."""
+    initializer_cutoff: float = 2.0
+    """Initial values lie within this many standard deviations."""
+    embedding_dropout: float = 0.0
+    """Dropout on the embeddings."""
+    attention_dropout: float = 0.0
+    """Dropout on the attention probabilities and on the attention block's output."""
+    mlp_dropout: float = 0.0
+    """Dropout on the inner features of the feed-forward block."""
+    classifier_dropout: float = 0.0
+    """Dropout on the pooler's output."""
+    classifier_pooling: Literal["cls", "mean"] = "cls"
+    """What the pooler takes of a sequence: its first token or its mean."""
+    pad_token_id: int = 50283
+    """Padding."""
+    bos_token_id: int | None = 50281
+    """First token; like the three below it is kept for a config.json."""
+    eos_token_id: int | None = 50282
+    """Last token."""
+    cls_token_id: int | None = 50281
+    """[CLS]."""
+    sep_token_id: int | None = 50282
+    """[SEP]."""
+
+    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "tiny": {"hidden_size": 128, "num_layers": 4, "num_heads": 2, "intermediate_size": 192},
+        "mini": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "intermediate_size": 384},
+        "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "intermediate_size": 768},
+        "base": {"hidden_size": 768, "num_layers": 22, "num_heads": 12, "intermediate_size": 1152},
+        "large": {
+            "hidden_size": 1024,
+            "num_layers": 28,
+            "num_heads": 16,
+            "intermediate_size": 2624,
+        },
+    }
+    """Base and large are the paper's; the smaller ones are shapes to train from scratch."""
+
+    TOKEN_IDS: ClassVar = {
+        "pad_token_id": "pad_id",
+        "bos_token_id": "cls_id",
+        "eos_token_id": "sep_id",
+        "cls_token_id": "cls_id",
+        "sep_token_id": "sep_id",
+    }
+    HUB_NAMES: ClassVar = {
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "max_positions": "max_position_embeddings",
+        "global_every": "global_attn_every_n_layers",
+        "global_theta": "global_rope_theta",
+        "local_theta": "local_rope_theta",
+        "layer_norm_eps": "norm_eps",
+        "initializer_cutoff": "initializer_cutoff_factor",
+    }
+    HUB_FIXED: ClassVar = {
+        "hidden_activation": "gelu",
+        "classifier_activation": "gelu",
+        "norm_bias": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "classifier_bias": False,
+        "decoder_bias": True,
+        "tie_word_embeddings": True,
+    }
+
+    def __post_init__(self) -> None:
+        self.check_sizes(
+            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+            "global_every",
+        )  # fmt: skip
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by 2 x num_heads "
+                f"{self.num_heads}, and rotary positions take features two by two; choose a divisor"
+            )
+        if self.local_attention < 2:
+            raise ValueError(f"local_attention must be at least 2, it is {self.local_attention}")
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"pad_token_id {self.pad_token_id} is no token of a vocabulary of "
+                f"{self.vocab_size}; take the tokenizer's"
+            )
+        if self.classifier_pooling not in ("cls", "mean"):
+            raise ValueError(
+                f"classifier_pooling is {self.classifier_pooling!r}; choose one of cls, mean"
+            )
+        self.check_rates(
+            "embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"
+        )
+
+    @property
+    def layer_types(self) -> list[str]:
+        """The kind of each layer, in the words of a hub config.json."""
+        return [LOCAL if n % self.global_every else GLOBAL for n in range(self.num_layers)]
+
+    @classmethod
+    def from_hub(cls, config: Mapping[str, Any]) -> ModernBertConfig:
+        """Read a hub config.json, with transformers 5's names for some settings or the older."""
+        settings = dict(config)
+        for kind, name in ((GLOBAL, "global_rope_theta"), (LOCAL, "local_rope_theta")):
+            rope = (config.get("rope_parameters") or {}).get(kind) or {}
+            if rope.get("rope_type", "default") != "default":
+                raise ValueError(
+                    f"config.json says rope_type = {rope['rope_type']!r}, and {cls.__name__} "
+                    "computes 'default' only; load another checkpoint"
+                )
+            settings[name] = rope.get("rope_theta", config.get(name, cls._theta(kind)))
+        types = config.get("layer_types")
+        if types is not None:
+            settings["global_attn_every_n_layers"] = _period(types)
+        return super().from_hub(settings)
+
+    def to_hub(self) -> dict[str, Any]:
+        """The settings of a hub config.json, in the words of transformers 5 and of 4."""
+        thetas = {GLOBAL: self.global_theta, LOCAL: self.local_theta}
+        ropes = {k: {"rope_type": "default", "rope_theta": v} for k, v in thetas.items()}
+        return {**super().to_hub(), "layer_types": self.layer_types, "rope_parameters": ropes}
+
+    @classmethod
+    def _theta(cls, kind: str) -> float:
+        return cls.global_theta if kind == GLOBAL else cls.local_theta
+
+
+def _period(types: list[str]) -> int:
+    """n where every n-th layer is global, from the first."""
+    for n in range(1, len(types) + 1):
+        if types == [LOCAL if place % n else GLOBAL for place in range(len(types))]:
+            return n
+    raise ValueError(
+        f"config.json says layer_types = {types}, and ModernBERT's global layers are each n-th, "
+        "from the first; load another checkpoint"
+    )

@@ -1,0 +1,228 @@
+"""How a batch lies in memory: padded to a rectangle, or packed without padding.
+
+Only attention mixes tokens, so only attention needs to know where one sequence ends and the next
+begins. A `Layout` answers that, and everything else in an encoder works on any leading dimensions:
+
+    Padded   (B, S, H)  every sequence filled up to the longest; a mask says which tokens are real
+    Packed   (T, H)     all real tokens, one sequence after the other, and no padding at all
+
+Both give the same numbers. Packed does no work on padding, which in batches of random rows is
+about half of all tokens.
+
+B batch, S longest sequence, T tokens in all, H hidden size
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Attend = Callable[..., Tensor]
+"""attend(*tokens each (B, S, ...), mask (B, S) or None) -> (B, S, H)"""
+
+
+class Layout(ABC):
+    """Where the tokens of each sequence of a batch lie."""
+
+    batch_size: int
+    shape: tuple[int, ...]
+    """Shape of the token ids: (B, S) or (T,)."""
+    positions: Tensor
+    """Each token's place in its own sequence, from 0; int64 of `shape`."""
+    max_length: int
+    """Places that the longest sequence takes."""
+
+    @abstractmethod
+    def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
+        """Call `attend(*tokens, mask)` with the tokens of each sequence in a row of its own.
+
+        `mask` is True at real tokens, or None where there is no padding. What `attend` returns
+        comes back in this layout: (B, S, H) or (T, H).
+        """
+
+    @abstractmethod
+    def whole(self) -> Layout:
+        """The layout whose `per_sequence` calls `attend` once, with the batch in its own order."""
+
+    @abstractmethod
+    def to_padded(self, x: Tensor) -> Tensor:
+        """Tokens of this layout as (B, S, ...), with zeros at padding."""
+
+    @abstractmethod
+    def first(self, x: Tensor) -> Tensor:
+        """Each sequence's first token, which is [CLS]: (B, H)."""
+
+    @abstractmethod
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over each sequence's real tokens: (B, H)."""
+
+    @abstractmethod
+    def max(self, x: Tensor) -> Tensor:
+        """Maximum over each sequence's real tokens, feature by feature: (B, H)."""
+
+    def to(self, device: torch.device | str) -> Layout:
+        """This layout with its tensors on `device`."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device, non_blocking=True))
+        return moved
+
+
+class Padded(Layout):
+    """Sequences filled up to the longest with padding, which `attention_mask` marks as 0."""
+
+    def __init__(self, attention_mask: Tensor) -> None:
+        """Make the layout of a mask (B, S), bool or integers: 1 at real tokens, 0 at padding.
+
+        Raises:
+            ValueError: wrong number of dimensions, dtype or values, or a row of padding only.
+        """
+        self.mask = _checked_mask(attention_mask)
+        self.batch_size, self.max_length = self.shape = tuple(self.mask.shape)
+        self.positions = torch.arange(self.max_length, device=self.mask.device).expand(self.shape)
+
+    def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
+        return attend(*tokens, self.mask)
+
+    def whole(self) -> Padded:
+        return self
+
+    def to_padded(self, x: Tensor) -> Tensor:
+        return x * self.mask.view(*self.shape, *[1] * (x.dim() - 2))
+
+    def first(self, x: Tensor) -> Tensor:
+        return x[:, 0]
+
+    def mean(self, x: Tensor) -> Tensor:
+        mask = self.mask.unsqueeze(-1).to(x.dtype)  # (B, S, 1)
+        return (x * mask).sum(dim=1) / mask.sum(dim=1)
+
+    def max(self, x: Tensor) -> Tensor:
+        return x.masked_fill(~self.mask.unsqueeze(-1), float("-inf")).amax(dim=1)
+
+
+class Packed(Layout):
+    """Sequences one after the other, without padding: T is the sum of their lengths.
+
+    Attention still wants rectangles, so `per_sequence` pads sequences of about equal length
+    together: a few small rectangles hold much less padding than one large one.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, groups: list[list[int]] | None = None) -> None:
+        """Make the layout of sequences of these lengths.
+
+        Args:
+            lengths: tokens of each sequence, at least one each.
+            groups: the sequences that share a rectangle; by default those of about equal length.
+        """
+        if len(lengths) == 0 or min(lengths) < 1:
+            raise ValueError(
+                f"a packed batch needs sequences of at least one token, lengths are "
+                f"{list(lengths)}; leave empty ones out"
+            )
+        self._lengths = list(lengths)
+        self.lengths = torch.tensor(self._lengths)  # (B,)
+        self.batch_size = len(self._lengths)
+        self.max_length = max(self._lengths)
+        self.shape = (sum(self._lengths),)
+        self.starts = self.lengths.cumsum(0) - self.lengths  # (B,)
+        self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
+        self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
+
+        # Each rectangle lists, row by row, the tokens it holds. `cells` are all rectangles laid
+        # end to end, and `home` says in which cell each token stands. A padding cell repeats its
+        # row's first token: it is masked as a key, and dropped as a query.
+        self._rectangles: list[tuple[int, int]] = []
+        cells, real = [], []
+        for rows in groups or groups_of_equal_length(self._lengths):
+            width = max(self._lengths[row] for row in rows)
+            self._rectangles.append((len(rows), width))
+            column = torch.arange(width)
+            inside = column < self.lengths[rows].unsqueeze(1)  # (rows, width)
+            cells.append((self.starts[rows].unsqueeze(1) + column * inside).flatten())
+            real.append(inside.flatten())
+        self.cells, self.real = torch.cat(cells), torch.cat(real)
+        self.home = torch.empty(self.shape, dtype=torch.long)
+        self.home[self.cells[self.real]] = self.real.nonzero().squeeze(1)
+        self._in_order = torch.equal(self.cells, torch.arange(self.shape[0]))
+
+    def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
+        sizes = [rows * width for rows, width in self._rectangles]
+        by_rectangle = zip(
+            self._rectangles,
+            self.real.split(sizes),
+            *(self._take(x, self.cells).split(sizes) for x in tokens),
+            strict=True,
+        )
+        outputs = [
+            attend(*(x.unflatten(0, shape) for x in padded), real.view(shape)).flatten(0, 1)
+            for shape, real, *padded in by_rectangle
+        ]
+        return self._take(torch.cat(outputs), self.home)  # (T, H)
+
+    def _take(self, x: Tensor, places: Tensor) -> Tensor:
+        """x[places], which is x where the rectangles hold the tokens as they come."""
+        return x if self._in_order else x.index_select(0, places)
+
+    def whole(self) -> Packed:
+        one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])
+        return one_group.to(self.lengths.device)
+
+    def to_padded(self, x: Tensor) -> Tensor:
+        return nn.utils.rnn.pad_sequence(x.split(self._lengths), batch_first=True)
+
+    def first(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.starts)
+
+    def mean(self, x: Tensor) -> Tensor:
+        total = x.new_zeros(self.batch_size, x.size(-1)).index_add(0, self.owner, x)
+        return total / self.lengths.unsqueeze(-1).to(x.dtype)
+
+    def max(self, x: Tensor) -> Tensor:
+        return torch.stack([tokens.amax(dim=0) for tokens in x.split(self._lengths)])
+
+
+def groups_of_equal_length(lengths: Sequence[int], *, stretch: float = 1.5) -> list[list[int]]:
+    """Split sequences into groups whose longest is at most about `stretch` times the shortest.
+
+    Short sequences (up to 32 tokens) share one group: their padding costs less than a group.
+    """
+    groups: list[list[int]] = []
+    limit = 0.0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if lengths[row] > limit:
+            groups.append([])
+            limit = max(32, stretch * lengths[row])
+        groups[-1].append(row)
+    return groups
+
+
+def _checked_mask(mask: Tensor) -> Tensor:
+    if mask.dim() != 2:
+        raise ValueError(
+            f"attention_mask must have shape (batch, length), not {tuple(mask.shape)}; "
+            "the encoder itself adds the dimensions for heads and queries"
+        )
+    if mask.dtype.is_floating_point or mask.dtype.is_complex:
+        raise ValueError(
+            f"attention_mask must be bool or integers 0 and 1, not {mask.dtype}; an additive mask "
+            "of 0 and -inf is not accepted: pass (mask == 0) in its place"
+        )
+    if mask.dtype != torch.bool:
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError(
+                f"attention_mask must hold 0 and 1 only, it has values from {int(mask.min())} to "
+                f"{int(mask.max())}; pass (input_ids != pad_token_id)"
+            )
+        mask = mask.bool()
+    empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"attention_mask has no real token in rows {empty[:10]}; leave empty sequences out"
+        )
+    return mask
