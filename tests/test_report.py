@@ -13,11 +13,12 @@ from multitask.analysis import analyse
 from multitask.evaluate import Evaluation
 from multitask.study import figures, report, tables
 from multitask.study.deviations import chosen
+from multitask.study.keeping import keep
 from multitask.study.markdown import ROOT
 from multitask.study.plan import make_plan
 from multitask.study.recipes import MAIN, SCALES, rows
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import RECORDS, Study, keep, merged
+from multitask.study.records import RECORDS, Study, merged
 from multitask.study.report import FIGURES, TITLES, redraw, report_on_records, skeleton
 
 NAME = "made-up"

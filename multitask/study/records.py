@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from data.tasks import get_task
-from minbert.files import read_json, write_json
+from minbert.files import read_json
 from multitask.run import Run
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import ROOT
@@ -90,23 +90,6 @@ def _cosines(lines: Sequence[Record]) -> Record | None:
         "mean": cosines.mean(axis=0).round(4).tolist(),
         "below_0": (cosines < 0).mean(axis=0).round(4).tolist(),
     }
-
-
-def keep(folder: Path, records: Path = RECORDS) -> Path:
-    """Keep the record of a run, or those of a study, under the name of its folder."""
-    if not (folder / "study.json").exists():
-        path = records / f"{folder.resolve().name}.json"
-        write_json(path, record_of(Run.open(folder)))
-        return path
-    study = StudyFolder.open(folder)
-    place = records / folder.resolve().name
-    kept = Study.of_runs(study)
-    write_json(place / "study.json", kept.settings)
-    for plan in kept.plans:
-        write_json(place / "plans" / f"{plan['variant']}.json", plan)
-    for name, record in kept.stages.items():
-        write_json(place / "stages" / f"{name}.json", record)
-    return place
 
 
 def read_records(records: Path = RECORDS) -> dict[str, Record]:
