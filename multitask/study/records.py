@@ -4,6 +4,7 @@ records/NAME.json                  a run: `minbert report --keep runs/NAME`
 records/NAME/                      a study, kept in the same way:
     study.json  plans/*.json       its settings; which stages make which score
     stages/STAGE.json              a record for each stage
+records/NAME/RUN.json              the runs of a folder: see run_set.py
 
 Tables and figures are drawn from these files and from nothing else. They hold no text of a data
 set, and no path of the machine.
@@ -132,6 +133,8 @@ class Study:
     def of_records(cls, folder: Path) -> Study:
         """Those that `keep` wrote; of a folder that is not there, a study without any."""
         path = folder / "study.json"
+        if not path.exists() and any(folder.rglob("*.json")):
+            raise ValueError(f"{folder} holds the records of single runs, not of a study")
         settings = read_json(path) if path.exists() else {}
         plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
         stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}

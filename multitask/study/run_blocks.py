@@ -56,7 +56,7 @@ def block_text(found: RunSet, block: str, report: Path) -> str:
         text = chosen.draw(found, path)
     except KeyError as error:
         raise ValueError(
-            f"records/{found.name} does not fit block {block}, for it lacks {error}: the block is "
+            f"records/{found.name} does not fit block {block}, for it lacks {error.args[0]}: the block is "
             f"drawn from what {chosen.command} wrote"
         ) from None
     if block.startswith("figure-"):
@@ -167,10 +167,13 @@ def batches_rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]
             record["config"]["accumulate"],
         ),
     )
-    header = ["batch", "accumulate", "precision", "seconds", "memory, MB"]
-    metrics = {TASKS[_only_task(record)].metrics[0] for record in found}
-    if len(metrics) > 1:
-        raise ValueError(f"runs of several tasks are no comparison: they have {sorted(metrics)}")
+    tasks = sorted({_only_task(record) for record in found})
+    if len(tasks) > 1:
+        raise ValueError(
+            f"runs of several tasks, {', '.join(tasks)}, are no comparison; keep one's"
+        )
+    (task,) = tasks
+    metric = TASKS[task].metrics[0]
     rows = [
         [
             str(record["config"]["batch_size"]),
@@ -178,12 +181,11 @@ def batches_rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]
             record["config"]["precision"],
             f"{record['seconds']:.0f}",
             f"{record['peak_memory_mb']:.0f}",
-            f"{record['dev'][_only_task(record)][metric]:.3f}",
+            f"{record['dev'][task][metric]:.3f}",
         ]
-        for metric in metrics
         for record in found
     ]
-    return [*header, *metrics], rows
+    return ["batch", "accumulate", "precision", "seconds", "memory, MB", metric], rows
 
 
 # Encoders from scratch
