@@ -179,18 +179,8 @@ def test_a_figure_has_no_background_and_no_black(project):
 def test_scores_of_glue(project):
     text = (project / "Report.md").read_text()
     rows = rows_of(text, "tasks")
-    assert rows[0] == [
-        "mrpc",
-        "f1",
-        "0.850",
-        "0.700-0.900",
-        "3",
-        "✓ 0.80",
-        "4",
-        "0.0001",
-        "16",
-        "50",
-    ]
+    assert rows[0][:6] == ["mrpc", "f1", "0.850", "0.700-0.900", "3", "✓ 0.80"]
+    assert rows[0][6:] == ["4", "0.0001", "16", "50"]
     assert rows[1][:4] == ["mrpc", "accuracy", "0.750", "0.600-0.800"]
     assert [row[:3] for row in rows[2:]] == [
         ["mnli", "accuracy", "0.810"], ["mnli-mm", "accuracy", "0.790"],
@@ -225,7 +215,7 @@ def test_batches_and_precisions(project):
         ["8", "4", "bf16", "40", "900", "0.812"],
     ]
     runs = [made_up_record({"mrpc": {"f1": 0.5}}), made_up_record({"sst2": {"accuracy": 0.5}})]
-    with pytest.raises(ValueError, match=r"several tasks are no comparison: .*mrpc.*sst2"):
+    with pytest.raises(ValueError, match="runs of several tasks, mrpc, sst2, are no comparison"):
         batches_rows(runs)
 
 

@@ -56,8 +56,8 @@ def block_text(found: RunSet, block: str, report: Path) -> str:
         text = chosen.draw(found, path)
     except KeyError as error:
         raise ValueError(
-            f"records/{found.name} does not fit block {block}, for it lacks {error.args[0]}: the block is "
-            f"drawn from what {chosen.command} wrote"
+            f"records/{found.name} does not fit block {block}, for it lacks {error.args[0]}: the "
+            f"block is drawn from what {chosen.command} wrote"
         ) from None
     if block.startswith("figure-"):
         return f"![{chosen.title}]({path.relative_to(report.parent).as_posix()})\n{text}"
