@@ -14,10 +14,10 @@ from pathlib import Path
 
 import tyro
 
-from data.tasks import get_task
 from minbert.files import write_text
 from multitask.console import table
 from multitask.run import Run
+from multitask.study.run_blocks import batches_rows
 
 
 def main(
@@ -51,7 +51,7 @@ def main(
     uneven = [size for size in batch_sizes if size < 1 or rows % size]
     if uneven:
         sys.exit(f"batches of {uneven[0]} do not make steps of {rows} rows; choose divisors")
-    lines = []
+    runs = []
     for precision in precisions:
         for size in batch_sizes:
             run = Run(out / f"{task}-{size}-{precision}")
@@ -63,13 +63,8 @@ def main(
                     "--device", device, "--out", run.folder, "--overwrite",
                     *([] if limit is None else ["--limit", limit]),
                 )  # fmt: skip
-            record = run.record()
-            cells = [size, rows // size, precision, round(record["seconds"])]
-            cells += [round(record["peak_memory_mb"])]
-            metric = get_task(task).metrics[0]
-            lines.append([*map(str, cells), f"{record['dev'][task][metric]:.3f}"])
-    header = ["batch", "accumulate", "precision", "seconds", "process memory, MB", metric]
-    text = table(header, lines)
+            runs.append(run.record())
+    text = table(*batches_rows(runs))
     write_text(out / "table.txt", f"{text}\n")
     print(text)
 

@@ -13,12 +13,14 @@ from multitask.analysis import analyse
 from multitask.evaluate import Evaluation
 from multitask.study import figures, report, tables
 from multitask.study.deviations import chosen
+from multitask.study.keeping import keep
 from multitask.study.markdown import ROOT
 from multitask.study.plan import make_plan
 from multitask.study.recipes import MAIN, SCALES, rows
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import RECORDS, Study, keep, merged
+from multitask.study.records import RECORDS, Study, merged
 from multitask.study.report import FIGURES, TITLES, redraw, report_on_records, skeleton
+from multitask.study.run_blocks import BLOCKS
 
 NAME = "made-up"
 PARTS = ["embeddings", *(f"layer {n}" for n in range(1, 7)), "pooler"]
@@ -273,7 +275,7 @@ def test_the_projects_report_is_drawn_from_its_records(tmp_path):
     text = (ROOT / "Report.md").read_text(encoding="utf-8")
     write_text(tmp_path / "Report.md", text)
     found = redraw(tmp_path / "Report.md", lambda name: Study.of_records(RECORDS / name))
-    assert len(found) == len(TITLES)
+    assert len(found) == len(TITLES) + len(BLOCKS)
     assert (tmp_path / "Report.md").read_text(encoding="utf-8") == text
     for path in tmp_path.glob("figures/*"):
         assert (ROOT / "figures" / path.name).exists()

@@ -160,6 +160,7 @@ class ModernBert(Encoder):
 
     Config = ModernBertConfig
     HUB_CLASSES = ("ModernBertModel", "ModernBertForMaskedLM")
+    TOKENIZER = "bpe"
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()

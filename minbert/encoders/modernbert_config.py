@@ -66,8 +66,8 @@ class ModernBertConfig(EncoderConfig):
     """[SEP]."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "tiny": {"hidden_size": 128, "num_layers": 4, "num_heads": 2, "intermediate_size": 192},
-        "mini": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "intermediate_size": 384},
+        "tiny": {"hidden_size": 128, "num_layers": 3, "num_heads": 2, "intermediate_size": 176},
+        "mini": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "intermediate_size": 352},
         "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "intermediate_size": 768},
         "base": {"hidden_size": 768, "num_layers": 22, "num_heads": 12, "intermediate_size": 1152},
         "large": {
@@ -77,7 +77,8 @@ class ModernBertConfig(EncoderConfig):
             "intermediate_size": 2624,
         },
     }
-    """Base and large are the paper's; the smaller ones are shapes to train from scratch."""
+    """Base and large are the paper's; the layers of tiny and mini have about as many parameters as
+    those of a BERT of these names."""
 
     TOKEN_IDS: ClassVar = {
         "pad_token_id": "pad_id",

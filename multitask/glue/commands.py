@@ -138,13 +138,19 @@ class ComparePeft(Settings):
     """Ranks of LoRA."""
 
     def run(self) -> None:
-        from multitask.glue.peft import compare_methods, comparison_table, write_comparison
+        from multitask.console import table
+        from multitask.glue.peft import (
+            HEADER,
+            compare_methods,
+            comparison_rows,
+            write_comparison,
+        )
 
         points = []
         for name in self.names(self.tasks):
             config, folder = self.config(name), self.out / name
             points += compare_methods(config, folder, ranks=self.ranks, seeds=self.all_seeds())
-        print(comparison_table(points))
+        print(table(HEADER, comparison_rows(points)))
         for path in write_comparison(points, self.out):
             print(path)
 

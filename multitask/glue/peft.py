@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from data.tasks import TASKS
 from minbert.files import write_json
 from multitask.config import TrainConfig
-from multitask.console import table
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
@@ -143,9 +142,13 @@ def at_best_rate(points: Sequence[Point]) -> Iterator[tuple[str, str, int | None
                 yield task, method, rank, runs
 
 
-def comparison_table(points: Sequence[Point]) -> str:
-    """A row for each task, method and rank, at the method's best rate: median over seeds."""
-    rows = [
+HEADER = ("task", "method", "rank", "rate", "trained", "score", "seeds", "seconds")
+
+
+def comparison_rows(points: Sequence[Point]) -> list[list[str]]:
+    """HEADER's cells for each task, method and rank, at the method's best rate: median over
+    seeds."""
+    return [
         [
             f"{task} {TASKS[task].metrics[0]}",
             method,
@@ -158,8 +161,6 @@ def comparison_table(points: Sequence[Point]) -> str:
         ]
         for task, method, rank, runs in at_best_rate(points)
     ]
-    header = ["task", "method", "rank", "rate", "trained", "score", "seeds", "seconds"]
-    return table(header, rows)
 
 
 def draw_sizes(figure: Figure, points: Sequence[Point]) -> None:

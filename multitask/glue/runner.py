@@ -17,7 +17,7 @@ from typing import Any
 from data.readers import SAMPLES, has_split
 from data.tasks import TASKS
 from minbert.files import read_json, write_json
-from multitask.config import TrainConfig
+from multitask.config import PretrainConfig, TrainConfig
 from multitask.evaluate import write_predictions
 from multitask.predictor import Predictor
 from multitask.run import Run
@@ -44,10 +44,7 @@ class GlueRun:
         tasks = record["config"]["tasks"]
         if len(tasks) != 1:
             raise ValueError(f"{run.folder} trained on {tasks}; a run of GLUE has one task")
-        scores, second = record["dev"], _mismatched(run)
-        if second.exists() and (found := read_json(second)):
-            scores = scores | {MISMATCHED: found}
-        return cls(run, tasks[0], record, scores)
+        return cls(run, tasks[0], record, scores_of(run, record))
 
     @property
     def score(self) -> float:
@@ -55,24 +52,43 @@ class GlueRun:
         return self.scores[self.task][TASKS[self.task].metrics[0]]
 
 
+def scores_of(run: Run, record: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Set -> metric -> development score; a run of MNLI has a second set."""
+    second = _mismatched(run)
+    if second.exists() and (found := read_json(second)):
+        return record["dev"] | {MISMATCHED: found}
+    return record["dev"]
+
+
 def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
+    """The run of a GLUE task's config, as `finish_run` has it, with MNLI's other sets answered."""
+    run = Run(config.out)
+    if not run.record_path.exists():
+        _mismatched(run).unlink(missing_ok=True)  # of an earlier model
+    finish_run(config, progress=progress)
+    if config.tasks == ("mnli",):
+        _answer_other_sets(run, config, progress=progress)
+    return GlueRun.read(run)
+
+
+def finish_run(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run:
     """The run of a config in its `out`: trained, gone on with, or as it was found.
 
     Raises:
         ValueError: the folder holds a run with other settings.
     """
-    assert config.out is not None, "a run of GLUE is found again by its folder"
+    assert config.out is not None, "a run is found again by its folder"
     run = Run(config.out)
     if run.config_path.exists():
         found, wanted = (_as_written(c) for c in (run.config(), config))
-        changed = [f"{k} {found[k]!r} (not {wanted[k]!r})" for k in wanted if found[k] != wanted[k]]
+        changed = [
+            f"{k} {found.get(k)!r} (not {wanted[k]!r})" for k in wanted if found.get(k) != wanted[k]
+        ]
         if changed:
             raise ValueError(
                 f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
                 "remove that folder"
             )
-    if not run.record_path.exists():
-        _mismatched(run).unlink(missing_ok=True)  # of an earlier model
     if run.record_path.exists():
         state = "done"
     elif run.last.exists():
@@ -81,11 +97,8 @@ def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
     else:
         state = "starts"
         train(replace(config, overwrite=run.config_path.exists()), progress=progress)
-    if config.tasks == ("mnli",):
-        _answer_other_sets(run, config, progress=progress)
-    done = GlueRun.read(run)
-    print(f"{run.folder}: {state}; {TASKS[done.task].metrics[0]} {done.score:.3f}", file=sys.stderr)
-    return done
+    print(f"{run.folder}: {state}; score {run.record()['score']:.3f}", file=sys.stderr)
+    return run
 
 
 def _mismatched(run: Run) -> Path:
@@ -93,7 +106,7 @@ def _mismatched(run: Run) -> Path:
     return run.folder / f"{MISMATCHED}.json"
 
 
-def _as_written(config: TrainConfig) -> dict[str, Any]:
+def _as_written(config: TrainConfig | PretrainConfig) -> dict[str, Any]:
     """A config as config.json has it, but for whether it may replace an earlier run."""
     return json.loads(json.dumps(replace(config, overwrite=False).to_dict()))
 

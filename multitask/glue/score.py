@@ -171,6 +171,9 @@ PASS_MARKS: Mapping[Metric, float] = {
 """What a course asks of runs that train few parameters, on the development sets."""
 
 
+TASKS_HEADER = ("set", "metric", "median", "range", "seeds", "pass mark")
+
+
 @dataclass(frozen=True)
 class System:
     """The runs of one folder: scores over seeds."""
@@ -187,19 +190,25 @@ class System:
 
 def read_system(folder: Path) -> System:
     """Development scores of the finished runs in a folder, under the folder's name."""
+    records = ({**run.record, "dev": run.scores} for run in read_runs(folder))
+    return system_of(folder.resolve().name, records)
+
+
+def system_of(name: str, records: Iterable[Mapping[str, Any]]) -> System:
+    """Development scores of runs' records."""
     seeds: dict[Metric, list[float]] = defaultdict(list)
     seconds = 0.0
-    for run in read_runs(folder):
-        seconds += run.record["seconds"]
-        for name, metric in METRICS:
-            if metric in run.scores.get(name, {}):
-                seeds[name, metric].append(run.scores[name][metric])
-    return System(folder.resolve().name, dict(seeds), seconds)
+    for record in records:
+        seconds += record["seconds"]
+        for task, metric in METRICS:
+            if metric in record["dev"].get(task, {}):
+                seeds[task, metric].append(record["dev"][task][metric])
+    return System(name, dict(seeds), seconds)
 
 
-def tasks_table(found: System) -> str:
-    """A row for each metric: median and range over seeds, and whether it passes the mark."""
-    rows = []
+def task_rows(found: System) -> dict[Metric, list[str]]:
+    """TASKS_HEADER's cells of each metric that some convention takes, in the table's order."""
+    rows = {}
     for metric in METRICS:
         if metric not in found.seeds:
             continue
@@ -207,8 +216,8 @@ def tasks_table(found: System) -> str:
         middle = median(values)
         spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
         tick = "" if mark is None else f"{'✓' if middle >= mark else '✗'} {mark:.2f}"
-        rows.append([metric[0], metric[1], f"{middle:.3f}", spread, f"{len(values)}", tick])
-    return table(["set", "metric", "median", "range", "seeds", "pass mark"], rows)
+        rows[metric] = [*metric, f"{middle:.3f}", spread, f"{len(values)}", tick]
+    return rows
 
 
 def overall_rows(found: System) -> list[dict[str, Any]]:
@@ -237,7 +246,7 @@ def overall_rows(found: System) -> list[dict[str, Any]]:
 
 def describe(found: System) -> str:
     """Scores of a system as text."""
-    lines = [found.name, "", tasks_table(found), ""]
+    lines = [found.name, "", table(TASKS_HEADER, list(task_rows(found).values())), ""]
     for row in overall_rows(found):
         count = len(row["columns"])
         total = count + len(row["missing"])

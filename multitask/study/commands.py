@@ -137,10 +137,10 @@ class Report:
     folder: Annotated[Positional[Path | None], arg(name="study")] = None
     """Folder of a study."""
     keep: tuple[Path, ...] = ()
-    """First copy the records of these runs or studies to records/."""
+    """First copy the records of these runs, folders of runs, or studies to records/."""
 
     def run(self) -> None:
-        from multitask.study.records import keep
+        from multitask.study.keeping import keep
         from multitask.study.report import report_on, report_on_records
 
         for folder in self.keep:

@@ -31,7 +31,16 @@ class StudyFolder:
 
     @classmethod
     def open(cls, folder: Path) -> StudyFolder:
-        """The study in a folder."""
+        """The study in a folder.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not (folder / "study.json").exists():
+            raise ValueError(
+                f"{folder} holds no study (no study.json); name the folder of a study, or put the "
+                "records of other runs into Report.md with minbert report --keep"
+            )
         values = read_json(folder / "study.json")
         return cls(folder, values["scale"], values["backbone"], Path(values["data_dir"]))
 

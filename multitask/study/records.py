@@ -4,6 +4,7 @@ records/NAME.json                  a run: `minbert report --keep runs/NAME`
 records/NAME/                      a study, kept in the same way:
     study.json  plans/*.json       its settings; which stages make which score
     stages/STAGE.json              a record for each stage
+records/NAME/RUN.json              the runs of a folder: see run_set.py
 
 Tables and figures are drawn from these files and from nothing else. They hold no text of a data
 set, and no path of the machine.
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from data.tasks import get_task
-from minbert.files import read_json, write_json
+from minbert.files import read_json
 from multitask.run import Run
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import ROOT
@@ -92,23 +93,6 @@ def _cosines(lines: Sequence[Record]) -> Record | None:
     }
 
 
-def keep(folder: Path, records: Path = RECORDS) -> Path:
-    """Keep the record of a run, or those of a study, under the name of its folder."""
-    if not (folder / "study.json").exists():
-        path = records / f"{folder.resolve().name}.json"
-        write_json(path, record_of(Run.open(folder)))
-        return path
-    study = StudyFolder.open(folder)
-    place = records / folder.resolve().name
-    kept = Study.of_runs(study)
-    write_json(place / "study.json", kept.settings)
-    for plan in kept.plans:
-        write_json(place / "plans" / f"{plan['variant']}.json", plan)
-    for name, record in kept.stages.items():
-        write_json(place / "stages" / f"{name}.json", record)
-    return place
-
-
 def read_records(records: Path = RECORDS) -> dict[str, Record]:
     """The records of single runs that are kept, by name."""
     return {path.stem: read_json(path) for path in sorted(records.glob("*.json"))}
@@ -149,6 +133,8 @@ class Study:
     def of_records(cls, folder: Path) -> Study:
         """Those that `keep` wrote; of a folder that is not there, a study without any."""
         path = folder / "study.json"
+        if not path.exists() and any(folder.rglob("*.json")):
+            raise ValueError(f"{folder} holds the records of single runs, not of a study")
         settings = read_json(path) if path.exists() else {}
         plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
         stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}

@@ -4,7 +4,8 @@
     (drawn anew by `minbert report`)
     <!-- end of NAME/table-1 -->
 
-NAME is a study: a folder of records/, or the folder of a study that was run.
+NAME is a study: a folder of records/, or the folder of a study that was run. Blocks about folders
+of runs are in run_blocks.py; there NAME is a folder of records/.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minbert.files import write_text
-from multitask.study import figures, tables
+from multitask.study import figures, run_blocks, tables
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import README, ROOT, put_between
 from multitask.study.mistakes import draw_mistakes
 from multitask.study.recipes import TASKS
 from multitask.study.records import RECORDS, Study, read_records
+from multitask.study.run_set import RunSet
 
 RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
 MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")
@@ -95,8 +97,13 @@ def _rows_like(study: Study, wanted: tuple[str, ...]) -> list[str]:
     return [row for row in every if row in wanted or row.startswith(beginnings)]
 
 
-def redraw(report: Path, find: Callable[[str], Study]) -> list[str]:
+def redraw(report: Path, find: Callable[[str], Study], records: Path = RECORDS) -> list[str]:
     """Draw every block of a report anew, and return their names.
+
+    Args:
+        report: the Markdown file.
+        find: gives the study of a name.
+        records: folder with the records of runs.
 
     Raises:
         ValueError: a marker names no block, or has no end.
@@ -105,11 +112,14 @@ def redraw(report: Path, find: Callable[[str], Study]) -> list[str]:
     found = []
     for match in MARKER.finditer(text):
         name, block = match["study"], match["block"]
-        if block not in TITLES:
-            known = ", ".join(TITLES)
+        if block in run_blocks.BLOCKS:
+            new = run_blocks.block_text(RunSet.of_records(records / name), block, report)
+        elif block in TITLES:
+            new = block_text(find(name), block, report)
+        else:
+            known = ", ".join([*TITLES, *run_blocks.BLOCKS])
             raise ValueError(f"{report}: no block is called {block!r}; known are {known}")
         end = f"<!-- end of {name}/{block} -->\n"
-        new = block_text(find(name), block, report)
         text = put_between(text, match[0], end, f"\n{new}\n")
         found.append(f"{name}/{block}")
     write_text(report, text)
@@ -144,7 +154,7 @@ def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
             studies[name] = Study.of_records(records / name)
         return studies[name]
 
-    redraw(root / "Report.md", find)
+    redraw(root / "Report.md", find, records)
     readme = root / README.name
     write_text(readme, with_results(readme.read_text(encoding="utf-8"), read_records(records)))
     return [root / "Report.md", readme]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.study.deviations import DEVIATIONS
-from multitask.study.markdown import markdown
+from multitask.study.markdown import folded, markdown
 from multitask.study.recipes import MAIN, METHODS, SCALES, Row
 from multitask.study.recipes import TASKS as STUDIED
 from multitask.study.records import Record, Study, spread
@@ -130,9 +130,10 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
         return NOTHING
     header = ["row", "parameters trained", "seconds, last stages", "seconds, stages before",
               "ms a step", "peak memory, MB"]  # fmt: skip
+    made_on = machines(study.stages[name] for name in study.names(variant, ids))
     note = (
         "Seconds are the sum over the tasks with the first seed, scoring of the development sets "
-        f"included; stages before are shared with other rows. {_machines(study, ids, variant)}\n"
+        f"included; stages before are shared with other rows. {made_on}\n"
     )
     return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
 
@@ -167,9 +168,9 @@ def notes(study: Study) -> str:
                    f"--data-dir {study.settings['data_dir']}", f"--seeds {seeds}"]  # fmt: skip
         done = sum(result["stages"][-1] in study.stages for result in plan["results"])
         lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
-    commits = sorted({_short(r["commit"]) for r in study.stages.values()})
+    made = study.stages.values()
     lines.append(
-        f"\n{_machines(study, None, None)} Commits {', '.join(commits)}. Each of the "
+        f"\n{machines(made)} {commits(made)} Each of the "
         f"{len(study.stages)} records has its settings, seed, commit and versions.\n"
     )
     return "".join(lines)
@@ -179,9 +180,7 @@ def sources(study: Study, variant: str, rows: Sequence[str]) -> str:
     """The records behind a table or figure, folded away."""
     names = study.names(variant, rows)
     links = ", ".join(f"[{name}]({study.link(name)})" for name in names)
-    return (
-        f"\n<details><summary>{len(names)} records ({variant})</summary>\n\n{links}\n\n</details>\n"
-    )
+    return folded(f"{len(names)} records ({variant})", links)
 
 
 def results_table(records: Mapping[str, Record]) -> str:
@@ -228,10 +227,12 @@ def _named(task: str, value: float) -> str:
     return classes[int(value)] if classes else f"{value:.1f}"
 
 
-def _machines(study: Study, rows: Sequence[str] | None, variant: str | None) -> str:
-    names = list(study.stages) if rows is None else study.names(variant, rows)
-    found = sorted(
-        {f"{study.stages[n]['device']}, {study.stages[n]['threads']} thread"
-         + "s" * (study.stages[n]["threads"] > 1) for n in names}
-    )  # fmt: skip
-    return f"Device: {'; '.join(found)}."
+def machines(records: Iterable[Record]) -> str:
+    """What records were made on."""
+    found = {f"{r['device']}, {r['threads']} thread" + "s" * (r["threads"] > 1) for r in records}
+    return f"Device: {'; '.join(sorted(found))}."
+
+
+def commits(records: Iterable[Record]) -> str:
+    """The commits that records were made with."""
+    return f"Commits {', '.join(sorted({_short(r['commit']) for r in records}))}."
