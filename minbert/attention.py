@@ -327,9 +327,11 @@ class Packed(Layout):
         self._lengths = list(lengths)
         self.lengths = torch.tensor(self._lengths)  # (B,)
         self.batch_size = len(self._lengths)
-        self.max_length = max(self._lengths)
+        self.min_length, self.max_length = min(self._lengths), max(self._lengths)
         self.shape = (sum(self._lengths),)
         self.starts = self.lengths.cumsum(0) - self.lengths  # (B,)
+        # Where each sequence begins and the last one ends, as flash attention wants it: (B + 1,).
+        self.offsets = nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
         self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
         self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert import flash
 from minbert.attention import (
     Layout,
     apply_rope,
@@ -254,7 +255,11 @@ class SelfAttention(nn.Module):
         x = self.query_key_value(x).unflatten(-1, (3, *self.heads))  # (..., 3, N, D)
         query, key, value = x.unbind(-3)  # (..., N, D)
         query, key = apply_rope(query, *rope), apply_rope(key, *rope)
-        context = layout.per_sequence(attend, query, key, value)
+        if attentions is None and flash.serves(layout, query, self.dropout, window=self.window):
+            tokens = query, key, value
+            context = flash.attention(layout, *tokens, self.dropout, window=self.window)
+        else:
+            context = layout.per_sequence(attend, query, key, value)
         return self.output_dropout(self.output(context))  # (..., H)
 
 
