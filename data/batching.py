@@ -17,6 +17,7 @@ from torch import Tensor
 from data.readers import Example
 from minbert.layouts import Layout, Packed, Padded
 from minbert.tokenization import Encodings, Tokenizer
+from minbert.transfer import to_device
 
 PairMode = Literal["cross", "concat", "cosine"]
 """cross: [CLS] a [SEP] b [SEP] in one sequence, which compares the texts word by word.
@@ -49,9 +50,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """This batch with its tensors on `device`."""
-        names = ("labels", "input_ids", "token_type_ids", "layout", "features", "masked")
-        values = {name: getattr(self, name) for name in names}
-        return replace(self, **{k: v.to(device) for k, v in values.items() if v is not None})
+        values = {name: getattr(self, name) for name in ("labels", "input_ids", "token_type_ids",
+                                                         "features", "masked")}  # fmt: skip
+        moved = {name: to_device(x, device) for name, x in values.items() if x is not None}
+        if self.layout is not None:
+            moved["layout"] = self.layout.to(device)
+        return replace(self, **moved)
 
 
 class BatchSource(Protocol):

@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from minbert.transfer import to_device
+
 Attend = Callable[..., Tensor]
 """attend(*tokens each (B, S, ...), mask (B, S) or None) -> (B, S, H)"""
 
@@ -69,7 +71,7 @@ class Layout(ABC):
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                setattr(moved, name, value.to(device, non_blocking=True))
+                setattr(moved, name, to_device(value, device))
         return moved
 
 
@@ -128,9 +130,11 @@ class Packed(Layout):
         self._lengths = list(lengths)
         self.lengths = torch.tensor(self._lengths)  # (B,)
         self.batch_size = len(self._lengths)
-        self.max_length = max(self._lengths)
+        self.min_length, self.max_length = min(self._lengths), max(self._lengths)
         self.shape = (sum(self._lengths),)
         self.starts = self.lengths.cumsum(0) - self.lengths  # (B,)
+        # Where each sequence begins and the last one ends, as flash attention wants it: (B + 1,).
+        self.offsets = nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
         self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
         self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
 

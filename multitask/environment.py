@@ -105,5 +105,6 @@ def random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[No
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
         if device.type == "cuda":
-            torch.cuda.manual_seed(number)
+            with torch.cuda.device(device):  # which need not be the current one
+                torch.cuda.manual_seed(number)
         yield

@@ -51,25 +51,27 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    done: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, float]] = []
+    made: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, Tensor | None]] = []
     bar = tqdm(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
         disable=None if progress else True,
     )  # fmt: skip
     for rows, counted in rounds(list(batches_by_length(source.lengths))):
-        batch = source.batch(rows).to(model.device)
+        own = source.batch(rows)
+        batch = own.to(model.device)
         with autocast(model.device, precision):
             outputs = model(batch, task.name)
         if not counted:
             continue
         found, chances = answers(task, outputs)
-        loss = 0.0 if batch.labels is None else float(loss_sum(task, outputs, batch.labels))
-        parts = (x if x is None else x.cpu() for x in (found, chances, batch.labels))
-        done.append((rows, *parts, loss))
+        loss = None if batch.labels is None else loss_sum(task, outputs, batch.labels)
+        made.append((rows, found, chances, own.labels, loss))
         bar.update(len(rows) * count())
     bar.close()
     model.train(was_training)
 
+    # Read after the last batch, so that a GPU need not wait for the host between two.
+    done = [(rows, *(x if x is None else x.cpu() for x in parts)) for rows, *parts in made]
     rows, found, chances, labels, losses = zip(*gather(done), strict=True)
     # Rows come back in their order; a row may have any number of masked tokens, which stay put.
     order = slice(None) if task.kind == "tokens" else np.argsort(np.concatenate(rows))
@@ -77,7 +79,7 @@ def evaluate(
     labels = None if labels[0] is None else torch.cat(labels).numpy()[order]
     metrics = {}
     if labels is not None:
-        loss = sum(losses) / len(labels)
+        loss = sum(map(float, losses)) / len(labels)
         for name in task.metrics:
             of_loss = OF_LOSS.get(name)
             metrics[name] = of_loss(loss) if of_loss else METRICS[name](labels, predicted)

@@ -4,14 +4,16 @@ A step draws a task, takes the task's next batch, and moves the parameters by th
 mean loss over the batch's rows. Everything random is a function of the seed and the step, so a
 run that was killed and resumed makes the same numbers as one that was left alone. On several
 processes each takes a share of the batch's rows, and all of them come to the same weights.
+
+A GPU computes while the host goes on, and nothing in a step waits for it: the next batches are made
+and sent meanwhile, and losses are read when the step after theirs is under way.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,17 @@ from multitask.log import MetricsLog
 from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.run import Run
 from multitask.state import Progress, load_state, save_state, save_weights
+from multitask.steps import StepLog
 from optim import SCHEDULES, AdamW, set_lr
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a batch of rows."""
+
+    batch: Batch
+    counted: bool
+    """Whether its rows count: see `share_of_batch`."""
 
 
 class Trainer:
@@ -76,10 +88,11 @@ class Trainer:
         self.steps_per_epoch = config.steps_per_epoch or one_pass
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
-        self._pending: list[tuple[dict[str, Any], Tensor, tuple[str, ...]]] = []
-        self._notes: list[dict[str, Any]] = []  # lines of extensions
+        self._runs_ahead = model.device.type == "cuda"  # the host does, while the device computes
+        self._next: dict[str, tuple[int, list[Share]]] = {}  # task -> its next draw, made ahead
         self._bar_shown = progress_bar and distributed.is_writer()
         self.log = MetricsLog(run, tensorboard=config.tensorboard)
+        self.steps = StepLog(self.log)
 
     def _make_parallel(self) -> nn.Module:
         """The model as several processes train it; with one process, the model itself."""
@@ -141,8 +154,12 @@ class Trainer:
                 with self._interrupts.held():
                     self._step()
                     progress.step += 1
+                    loss = self._write()  # of an earlier step, while the device is at this one
                     if progress.step % config.log_every == 0 or progress.step == end:
-                        loss = self._flush()
+                        self._read()
+                        if not self._runs_ahead or progress.step == end:
+                            loss = self._write()
+                    if loss is not None:
                         bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                     progress.seconds = time.monotonic() - started
                     if config.save_every and progress.step % config.save_every == 0:
@@ -179,7 +196,7 @@ class Trainer:
                 seed=config.seed,
                 parameters=self.parameters,
                 memory=self.progress.memory,
-                log=self._notes.append,
+                log=self.steps.note,
             )
             for extension in config.extensions:
                 extension.begin_step(self.model, moment)
@@ -197,8 +214,7 @@ class Trainer:
             norm = distributed.full(norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for line, _, _ in self._pending[-len(tasks) :]:
-            line |= {"lr": config.lr * multiplier, "grad_norm": norm}
+        self.steps.finish(len(tasks), config.lr * multiplier, norm)
 
     def _choose_tasks(self, step: Step) -> list[str]:
         for extension in self.config.extensions:
@@ -214,25 +230,37 @@ class Trainer:
         weight of all of them, so that their gradients add up to that of one large batch. With
         several processes, the last batch adds up the gradients of all, if `reduce`.
         """
-        size, source, device = self.config.batch_size, self.data[name].train, self.model.device
-        draw = self.progress.draws[name]
-        rows = self.streams[name][draw]
+        device, draw = self.model.device, self.progress.draws[name]
+        made_for, shares = self._next.pop(name, (None, []))
+        if made_for != draw:
+            shares = self._shares(name, draw)
         self.progress.draws[name] += 1
-        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        shares = [distributed.share_of_batch(part) for part in parts]
-        batches = [(source.batch(own, draw), counted) for own, counted in shares]
-        weight = sum(batch.weight * counted for batch, counted in batches)
+        weight = sum(share.batch.weight * share.counted for share in shares)
         weight = distributed.sum_over_processes(torch.full((), float(weight), device=device))
         weight.clamp_(min=1)  # short texts may come without a masked token
         total = torch.zeros((), device=device)
-        for number, (batch, counted) in enumerate(batches, start=1):
-            with self._reduction(reduce and number == len(batches)):
-                loss, mean = self._loss(batch.to(device), name, weight, counted)
+        for number, share in enumerate(shares, start=1):
+            with self._reduction(reduce and number == len(shares)):
+                loss, mean = self._loss(share.batch, name, weight, share.counted)
                 # Over processes, gradients are averaged, and what is wanted is their sum.
                 self.scaler.scale(loss * distributed.count()).backward()
             total += mean
+        ids = self.data[name].train.ids
+        rows = tuple(ids[row] for row in self.streams[name][draw])
         line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
-        self._pending.append((line, total, tuple(source.ids[row] for row in rows)))
+        self.steps.add(line, total, rows)
+        if self._runs_ahead:
+            self._next[name] = draw + 1, self._shares(name, draw + 1)
+
+    def _shares(self, name: str, draw: int) -> list[Share]:
+        """This process's batches of a task's draw, on their way to the device."""
+        size, source = self.config.batch_size, self.data[name].train
+        rows = self.streams[name][draw]
+        shares = []
+        for start in range(0, len(rows), size):
+            own, counted = distributed.share_of_batch(rows[start : start + size])
+            shares.append(Share(source.batch(own, draw).to(self.model.device), counted))
+        return shares
 
     def _reduction(self, wanted: bool) -> AbstractContextManager[None]:
         if distributed.is_sharded(self.model):
@@ -303,40 +331,22 @@ class Trainer:
             if source is not None
         }
 
-    def _flush(self) -> float:
-        """Log the steps since the last time; stop at a loss that is not a number."""
-        lines, last = [], math.nan
-        for (line, _, ids), last in zip(self._pending, self._pending_losses(), strict=True):
-            if not math.isfinite(last):
-                raise ValueError(
-                    f"the loss is {last} at step {line['step']}, task {line['task']}, rows "
-                    f"{', '.join(ids)}; look at these rows, lower --lr, or use --precision fp32"
-                )
-            norm = line["grad_norm"]
-            norm = None if norm is None else float(norm)
-            seconds = round(self.progress.seconds, 3)
-            lines.append({**line, "loss": last, "grad_norm": norm, "seconds": seconds})
-            sums = self.progress.losses.setdefault(line["task"], [0.0, 0])
-            sums[0] += last * line["rows"]
-            sums[1] += line["rows"]
-        for note in self._notes:
-            lines.append({k: v.tolist() if isinstance(v, Tensor) else v for k, v in note.items()})
-        self._pending.clear()
-        self._notes.clear()
-        self.log.write(lines)
-        return last
+    def _flush(self) -> None:
+        """Log all steps up to now; stop at a loss that is not finite."""
+        self._write()
+        self._read()
+        self._write()
 
-    def _pending_losses(self) -> list[float]:
-        """The losses since the last time; several processes agree here whether to stop."""
-        if not self._pending:
-            return []
-        losses = torch.stack([loss for _, loss, _ in self._pending]).double()
-        if distributed.count() == 1:
-            return losses.tolist()
-        asked = losses.new_tensor([float(self._interrupts.asked)])
-        *found, asked_by = distributed.sum_over_processes(torch.cat([losses, asked])).tolist()
-        self._interrupts.agree(asked_by > 0)
-        return found
+    def _read(self) -> None:
+        """Ask for the numbers of the steps since the last time."""
+        self.steps.read(asked=distributed.count() > 1 and self._interrupts.asked)
+
+    def _write(self) -> float | None:
+        """Log what was asked for, and return the last loss."""
+        loss, stop = self.steps.write(self.progress)
+        if stop:
+            self._interrupts.agree(stop)
+        return loss
 
     # Saving and resuming
 

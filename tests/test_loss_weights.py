@@ -28,7 +28,7 @@ def gradients(folder, task, *extensions, s=None, **changes):
     trainer.optimizer.zero_grad()
     trainer._backward(task)
     found = {n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}
-    return found, trainer._pending[0][1].item()
+    return found, trainer.steps.pending[0].loss.item()
 
 
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 3, "accumulate": 3}])

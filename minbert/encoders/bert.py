@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert import flash
 from minbert.attention import key_mask, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.layouts import Layout
@@ -136,7 +137,12 @@ class SelfAttention(nn.Module):
                 attentions.append(probabilities)
             return merge_heads(context)  # (B, S, H)
 
-        context = layout.per_sequence(attend, self.query(x), self.key(x), self.value(x))
+        tokens = self.query(x), self.key(x), self.value(x)  # (..., H) each
+        heads = [t.unflatten(-1, (self.num_heads, -1)) for t in tokens]  # (..., N, D)
+        if attentions is None and flash.serves(layout, heads[0], self.dropout):
+            context = flash.attention(layout, *heads, self.dropout)  # the same, on a GPU
+        else:
+            context = layout.per_sequence(attend, *tokens)
         return self.output(context)  # (..., H)
 
 

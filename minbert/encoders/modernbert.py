@@ -22,6 +22,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert import flash
 from minbert.attention import (
     apply_rope,
     local_attention,
@@ -89,7 +90,11 @@ class SelfAttention(nn.Module):
         x = self.query_key_value(x).unflatten(-1, (3, *self.heads))  # (..., 3, N, D)
         query, key, value = x.unbind(-3)  # (..., N, D)
         query, key = apply_rope(query, *rope), apply_rope(key, *rope)
-        context = layout.per_sequence(attend, query, key, value)
+        if attentions is None and flash.serves(layout, query, self.dropout, window=self.window):
+            tokens = query, key, value
+            context = flash.attention(layout, *tokens, self.dropout, window=self.window)
+        else:
+            context = layout.per_sequence(attend, query, key, value)
         return self.output_dropout(self.output(context))  # (..., H)
 
 
