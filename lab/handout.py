@@ -16,7 +16,7 @@ from lab.exercises import EXERCISES, Exercise
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("minbert", "optim", "data", "multitask")
 FILES = ("setup.sh", "constraints.txt", "environment.yml", "LICENSE")
-LAB = ("__init__.py", "__main__.py", "exercises.py", "source.py", "values.py", "harness.py",
+LAB = ("__init__.py", "__main__.py", "exercises", "source.py", "values.py", "harness.py",
        "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
