@@ -97,7 +97,6 @@ def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, 
     outside = tmp_path / "outside"
     numbers = marking.supplied.parent / "somewhere"
     reference = ROOT / "minbert" / "attention.py"
-    git = ROOT / ".git" / "HEAD"
     edit(submission, "embeddings", "import os", "while True:", "    os.fork()")
     edit(submission, "attention", "import subprocess", "subprocess.run(['true'])")
     edit(submission, "heads", "import importlib.util as u",
@@ -117,7 +116,7 @@ def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, 
          "os.open('data/masking.py', os.O_RDONLY, dir_fd=folder)")  # fmt: skip
     edit(submission, "layer_rates", "import os",
          "return open(f'/proc/{os.getppid() or 1}/environ', 'rb').read()")  # fmt: skip
-    edit(submission, "bitfit", f"open({str(git)!r}, 'rb')")
+    edit(submission, "bitfit", f"open({str(ROOT / 'README.md')!r})")
     edit(submission, "surgery", "import sys",
          "sys.modules['multitask'].__path__ = [" + repr(str(ROOT / "multitask")) + "]",
          "sys.modules.pop('multitask.heads', None)", "import multitask.heads")  # fmt: skip

@@ -114,14 +114,13 @@ def test_a_copy_holds_no_solution(made):
                 found = {name for name, text in texts.items() if statement in text}
                 assert found == ELSEWHERE.get(statement, set()), f"{place}: {statement}"
                 count += 1
-    for path in [
-        *(ROOT / "lab" / "answers").glob("*.py"),
-        *(ROOT / "tests/solutions").glob("*.py"),
-    ]:
+    answers = [*(ROOT / "lab/answers").glob("*.py"), *(ROOT / "tests/solutions").glob("*.py")]
+    for path in answers:
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef):
                 whole = max(statements(function), key=len)
-                assert not any(whole in text for text in texts.values()), f"{path}: {whole}"
+                found = {name for name, text in texts.items() if len(whole) >= 25 and whole in text}
+                assert not found, f"{path}: {function.name}"
                 count += 1
     assert count > 500
 
@@ -139,9 +138,9 @@ def test_signatures_and_docstrings_stay(made):
 
 
 def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
-    for path, changes in handout.CHANGES.items():
+    for path in ("multitask/config.py", "minbert/quick.py"):
         text = (made / path).read_text()
-        assert all(new in text and old not in text for old, new in changes)
+        assert all(new in text and old not in text for old, new in handout.CHANGES[path])
     done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))
     assert done.returncode == 2
     first = next(e for e in EXERCISES if e.name == "loading")  # what a run needs first
