@@ -1,6 +1,6 @@
 """The students' lab: exercises cut out of this library, checks that say what went wrong, grading.
 
-    exercises.py   the list of exercises: one record each             <- start reading here
+    exercises/     the list of exercises: one record each             <- start reading here
     checks/        what is tried on an exercise's functions           (in the handout)
     answers/       what is right, and the catalogue of mistakes       (never in the handout)
     handout.py     writes a student's copy: bodies out, expected numbers in
@@ -11,7 +11,7 @@
     golden.py      the expected numbers, made from the answers
     bundle.py      `minbert lab bundle`: an autograder for Gradescope
 
-To add an exercise: a record in exercises.py, a check in checks/, the right answer and its mistakes
+To add an exercise: a record in exercises/, a check in checks/, the right answer and its mistakes
 in answers/, a page in docs/assignment.md. Nothing here imports more than the standard library at
 start-up, for it has to run beside broken code.
 """

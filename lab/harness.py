@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import pkgutil
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 Check = Callable[["Draw"], Iterator[tuple[str, Any]]]
 CHECKS: dict[str, Check] = {}
-FILES = ("bert", "optim", "heads", "extensions")
-"""The files of lab/checks, and of lab/answers."""
 PACKAGES = ("minbert", "optim", "data", "multitask")
 """Where the code under test is."""
 
@@ -55,9 +54,14 @@ def check(name: str) -> Callable[[Check], Check]:
 
 def load_checks() -> dict[str, Check]:
     """All checks by the name of their exercise."""
-    for name in FILES:
-        importlib.import_module(f"lab.checks.{name}")
+    import_files("lab.checks")
     return CHECKS
+
+
+def import_files(package: str) -> None:
+    """Import every file of a package, so that its decorators do their work."""
+    for file in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{file.name}")
 
 
 class Draw:

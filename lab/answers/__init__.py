@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.exercises import BY_NAME
-from lab.harness import FILES
+from lab.harness import import_files
 from lab.source import Target
 
 Function = Callable[..., Any]
@@ -65,8 +65,7 @@ def mistake(exercise: str, says: str, of: str = "") -> Callable[[Function], Func
 def load_answers() -> None:
     """Fill RIGHT and MISTAKES, and import what they stand for: a module that is imported while
     something is planted would keep it."""
-    for name in FILES:
-        importlib.import_module(f"lab.answers.{name}")
+    import_files("lab.answers")
     for target in RIGHT:
         importlib.import_module(target.module)
 

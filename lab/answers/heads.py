@@ -1,137 +1,13 @@
-"""Part 3, heads and tasks: right answers in float64 where there are sums, and mistakes."""
+"""Part 3, heads and losses: right answers in float64 where there are sums, and mistakes."""
 
 from __future__ import annotations
 
-import random
-
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from lab.answers import mistake, right
-from lab.answers.bert import gelu, softmax
-from lab.answers.bert import linear as linear_map
-
-# Pooling
-
-
-@right("pooling", of="mean")
-def mean(self, x):
-    return torch.stack([row[keep].double().mean(0) for row, keep in zip(x, self.mask)]).to(x.dtype)
-
-
-@right("pooling", of="max")
-def maximum(self, x):
-    return torch.stack([row[keep].max(0).values for row, keep in zip(x, self.mask)])
-
-
-@mistake("pooling", "the mean takes padding in; only real tokens count", of="mean")
-def mean_of_all(self, x):
-    return x.mean(1)
-
-
-@mistake("pooling", "the sum is over real tokens and is divided by S; divide by how many are real",
-         of="mean")  # fmt: skip
-def mean_by_length(self, x):
-    return (x * self.mask.unsqueeze(-1)).mean(1)
-
-
-@mistake("pooling", "the sum takes padding in; zero it first", of="mean")
-def sum_of_all(self, x):
-    return x.sum(1) / self.mask.sum(1, keepdim=True)
-
-
-@mistake("pooling", "the sum is not divided by anything", of="mean")
-def sum_for_mean(self, x):
-    return (x * self.mask.unsqueeze(-1)).sum(1)
-
-
-@mistake("pooling", "the mask is inverted: this is the mean over padding", of="mean")
-def mean_inverted(self, x):
-    mask = (~self.mask).unsqueeze(-1)
-    return (x * mask).sum(1) / mask.sum(1)
-
-
-@mistake("pooling", "the maximum takes padding in; only real tokens count", of="max")
-def max_of_all(self, x):
-    return x.amax(1)
-
-
-@mistake("pooling", "padding counts as 0 in the maximum, which beats negative features", of="max")
-def max_with_zeros(self, x):
-    return (x * self.mask.unsqueeze(-1)).amax(1)
-
-
-@mistake("pooling", "the mask is inverted in the maximum", of="max")
-def max_inverted(self, x):
-    return x.masked_fill(self.mask.unsqueeze(-1), float("-inf")).amax(1)
-
-
-# Pairs
-
-
-def encoded(self, texts, pairs=None, *, max_length=None, strategy="longest_first", reset=True,
-            count=None):  # fmt: skip
-    """Tokenizer.encode with its parts open to change."""
-    from minbert.tokenization import Encodings
-
-    rows = list(texts) if pairs is None else list(zip(texts, pairs))
-    whole = [self.fast.encode(*row) if pairs is not None else self.fast.encode(row) for row in rows]
-    cut = 0 if max_length is None else sum(len(each.ids) > max_length for each in whole)
-    if max_length is not None:
-        self.fast.enable_truncation(max_length, strategy=strategy)
-        whole = [self.fast.encode(*r) if pairs is not None else self.fast.encode(r) for r in rows]
-        if reset:
-            self.fast.no_truncation()
-    ids, types = [each.ids for each in whole], [each.type_ids for each in whole]
-    return Encodings(ids, types, cut if count is None else count)
-
-
-@right("pair")
-def encode(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, pairs, max_length=max_length)
-
-
-@mistake("pair", "segment ids are all 0: the second text's tokens should have 1")
-def types_all_zero(self, texts, pairs=None, *, max_length=None):
-    from minbert.tokenization import Encodings
-
-    found = encoded(self, texts, pairs, max_length=max_length)
-    types = [[0] * len(ids) for ids in found.input_ids]
-    return Encodings(found.input_ids, types, found.truncated)
-
-
-@mistake("pair", "the second texts are left out")
-def second_left_out(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, max_length=max_length)
-
-
-@mistake("pair", "the two texts are joined into one, without [SEP] between them")
-def joined(self, texts, pairs=None, *, max_length=None):
-    both = texts if pairs is None else [f"{a} {b}" for a, b in zip(texts, pairs)]
-    return encoded(self, both, max_length=max_length)
-
-
-@mistake("pair", "first and second text have changed places")
-def texts_swapped(self, texts, pairs=None, *, max_length=None):
-    first, second = (texts, None) if pairs is None else (pairs, texts)
-    return encoded(self, first, second, max_length=max_length)
-
-
-@mistake("pair", "rows are not cut to max_length")
-def never_cut(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, pairs)
-
-
-@mistake("pair", "the truncation stays on after the call: call `no_truncation()` when done")
-def truncation_left_on(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, pairs, max_length=max_length, reset=False)
-
-
-@mistake("pair", "rows that were cut are not counted in `truncated`")
-def cut_not_counted(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, pairs, max_length=max_length, count=0)
-
+from lab.answers.formulas import gelu, softmax
+from lab.answers.formulas import linear as linear_map
 
 # Heads
 
@@ -336,6 +212,14 @@ def yes_first(task, outputs):
     return found, probabilities.flip(-1) if task.kind == "binary" else probabilities
 
 
+@mistake("answers", "yes and no have changed places: class 1 is yes, and the second probability")
+def yes_is_no(task, outputs):
+    found, probabilities = answers(task, outputs)
+    if task.kind != "binary":
+        return found, probabilities
+    return 1 - found, probabilities.flip(-1)
+
+
 @mistake("answers", "a binary output is compared with 0.5; as a logit it says yes above 0")
 def logit_over_half(task, outputs):
     found, probabilities = answers(task, outputs)
@@ -364,113 +248,3 @@ def squashed_answer(task, outputs):
 @mistake("answers", "a regression's answer keeps the dimension of size 1; it should be (B,)")
 def answer_column(task, outputs):
     return (outputs, None) if task.kind == "regression" else answers(task, outputs)
-
-
-# Freezing
-
-
-def built(config, encoder, *, frozen="encoder", dropout=True, seeded=True, forked=True,
-          checkpointing=True):  # fmt: skip
-    """MultitaskModel.from_config with its parts open to change."""
-    from data.tasks import TASKS
-    from multitask.model import MultitaskModel
-
-    state = torch.get_rng_state()
-    if seeded:
-        torch.manual_seed(config.seed)
-    model = MultitaskModel(
-        encoder,
-        [TASKS[name] for name in config.tasks],
-        pooling=config.pooling,
-        pair=config.pair,
-        head_size=config.head_size,
-        head_dropout=config.head_dropout,
-    )
-    rate = config.encoder_dropout
-    for module in encoder.modules():
-        if dropout and rate is not None and isinstance(module, nn.Dropout):
-            module.p = rate
-    encoder.gradient_checkpointing = config.gradient_checkpointing and checkpointing
-    if config.frozen:
-        parts = {"encoder": [encoder], "all": [model], "none": [], "layers": encoder.layers}
-        for part in parts[frozen]:
-            for parameter in part.parameters():
-                parameter.requires_grad = False
-    for extension in config.extensions:
-        extension.prepare(model)
-    if forked:
-        torch.set_rng_state(state)
-    return model
-
-
-@right("freezing")
-def from_config(cls, config, encoder):
-    return built(config, encoder)
-
-
-@mistake("freezing", "nothing is frozen: the encoder's parameters must not require gradients")
-def not_frozen(cls, config, encoder):
-    return built(config, encoder, frozen="none")
-
-
-@mistake("freezing", "the heads are frozen too, so nothing is left to train")
-def all_frozen(cls, config, encoder):
-    return built(config, encoder, frozen="all")
-
-
-@mistake("freezing", "only the layers are frozen; embeddings and pooler belong to the encoder too")
-def layers_frozen(cls, config, encoder):
-    return built(config, encoder, frozen="layers")
-
-
-@mistake("freezing", "`config.encoder_dropout` is not used; a rate of 0.0 is a rate, None is not")
-def dropout_not_set(cls, config, encoder):
-    return built(config, encoder, dropout=False)
-
-
-@mistake("freezing", "the heads do not start from `config.seed`")
-def not_seeded(cls, config, encoder):
-    return built(config, encoder, seeded=False)
-
-
-@mistake("freezing", "the seed stays set for everybody else: put the random state back")
-def not_forked(cls, config, encoder):
-    return built(config, encoder, forked=False)
-
-
-@mistake("freezing", "`config.gradient_checkpointing` is not used")
-def no_checkpointing(cls, config, encoder):
-    return built(config, encoder, checkpointing=False)
-
-
-# Sampling
-
-
-@right("sampling")
-def uniform_task(tasks, *, seed, step):
-    return random.Random(f"{seed} {step}").choice(tasks)
-
-
-@mistake("sampling", "tasks come in turn and are not drawn")
-def round_robin(tasks, *, seed, step):
-    return tasks[(seed + step) % len(tasks)]
-
-
-@mistake("sampling", "the step is left out, so every step draws the same task")
-def same_every_step(tasks, *, seed, step):
-    return uniform_task(tasks, seed=seed, step=0)
-
-
-@mistake("sampling", "the seed is left out: another seed should draw other tasks")
-def seed_left_out(tasks, *, seed, step):
-    return uniform_task(tasks, seed=0, step=step)
-
-
-@mistake("sampling", "the draw comes from a global generator: a resumed run would draw other tasks")
-def global_generator(tasks, *, seed, step):
-    return random.choice(tasks)
-
-
-@mistake("sampling", "the last task is never drawn: the upper end of `integers` is out already")
-def last_left_out(tasks, *, seed, step):
-    return uniform_task(tasks[:-1] or tasks, seed=seed, step=step)

@@ -1,0 +1,99 @@
+"""Checks of part 4, rates and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.checks.bert import tiny_config
+from lab.harness import Draw, check
+
+Cases = Iterator[tuple[str, Any]]
+
+
+@check("layer_rates")
+def layer_rates(draw: Draw) -> Cases:
+    from data.tasks import get_task
+    from minbert.encoders.bert import Bert
+    from multitask.extensions.layer_lr import LayerLR
+    from multitask.model import MultitaskModel
+
+    model = MultitaskModel(Bert(tiny_config()), [get_task("sst")], head_size=3)
+    for decay, heads in ((0.5, 1.0), (draw.number(0.6, 0.9), 3.0), (1.0, 1.0)):
+        name = f"decay {decay:.2g}, heads {heads:g}: "
+        scale = LayerLR(decay=decay, heads=heads).lr_scale(model)
+        yield name + "factors of the rates", dict(scale)
+
+
+def three_gradients(draw: Draw) -> np.ndarray:
+    """(3, 3): three gradients of different lengths, each two of which conflict."""
+    rows = []
+    for n in range(3):
+        angle = 2 * math.pi * n / 3 + draw.number(-0.1, 0.1)
+        flat = [math.cos(angle), math.sin(angle), draw.number(-0.3, 0.3)]
+        rows.append(np.array(flat) * draw.number(0.6, 1.8))
+    return np.stack(rows)
+
+
+def over_orders(count: int, run: Callable[[np.random.Generator], Any]) -> list[Tensor]:
+    """For each task, the rows that come out over many generators, each once and sorted.
+
+    So it does not matter how an order is drawn, only which orders are.
+    """
+    found: list[dict[Any, np.ndarray]] = [{} for _ in range(count)]
+    for seed in range(40):
+        result = run(np.random.default_rng(seed))
+        rows = [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
+        for i, seen in enumerate(found):
+            row = np.concatenate([part[i] for part in rows])
+            seen.setdefault(tuple(row.round(4).tolist()), row)
+    return [torch.tensor(np.stack([seen[key] for key in sorted(seen)])) for seen in found]
+
+
+@check("surgery")
+def surgery(draw: Draw) -> Cases:
+    from multitask.extensions.gradient_surgery import pcgrad
+
+    yield from _reconciled(draw, lambda products, generator, _: pcgrad(products, generator))
+
+
+@check("vaccine")
+def vaccine(draw: Draw) -> Cases:
+    from multitask.extensions.gradient_surgery import gradvac
+
+    def run(products: np.ndarray, generator: np.random.Generator, averages: np.ndarray) -> Any:
+        kept = averages.copy()
+        result = gradvac(products, averages, 0.2, generator)
+        assert (averages == kept).all(), "the averages passed in are changed; copy them first"
+        return result
+
+    yield from _reconciled(draw, run)
+    rows = np.stack([np.zeros(3), *three_gradients(draw)[:2]])
+    averages = np.full((3, 3), 0.2)
+    result = over_orders(3, lambda generator: run(rows @ rows.T, generator, averages))
+    yield "one of three gradients is zero", result
+
+
+def _reconciled(draw: Draw, run: Callable[..., Any]) -> Cases:
+    """Cases of two and of three tasks."""
+    rows = three_gradients(draw)
+    low, high = (np.array([[draw.number(*ends) for _ in range(3)] for _ in range(3)])
+                 for ends in ((-0.2, 0.1), (0.6, 0.9)))  # fmt: skip
+    averages = np.where(np.add.outer(range(3), range(3)) % 2, high, low)
+    cases = {
+        "two tasks that conflict": rows[:2],
+        "two tasks that agree": np.abs(rows[:2]) + 0.2,
+        "three tasks that conflict, in any order": rows,
+        "three tasks, two of which agree": rows * [[1], [1], [-1]],
+    }
+    for name, vectors in cases.items():
+        products, n = vectors @ vectors.T, len(vectors)
+        kept = products.copy()
+        some = averages[:n, :n]
+        yield name, over_orders(n, lambda g, p=products, a=some: run(p, g, a))
+        yield f"{name}: the products are left as they were", (products == kept).all()

@@ -1,0 +1,54 @@
+"""The exercises, in the order of learning: one record each.
+
+A record names functions of the library; the code itself carries no marks. The check of an exercise
+is the function of its name in lab/checks, its right answer and its mistakes are in lab/answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lab.exercises.bert import BERT
+from lab.exercises.extensions import EXTENSIONS
+from lab.exercises.heads import HEADS
+from lab.exercises.optim import OPTIM
+from lab.exercises.record import PARTS, Exercise
+
+__all__ = ["BY_NAME", "EXERCISES", "PARTS", "Exercise", "numbered", "parse_numbers"]
+
+EXERCISES: tuple[Exercise, ...] = tuple(
+    replace(exercise, number=number)
+    for number, exercise in enumerate((*BERT, *OPTIM, *HEADS, *EXTENSIONS), start=1)
+)
+
+BY_NAME: dict[str, Exercise] = {exercise.name: exercise for exercise in EXERCISES}
+
+
+def numbered(number: int) -> Exercise:
+    """The exercise of this number.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not 1 <= number <= len(EXERCISES):
+        raise ValueError(f"there is no exercise {number}; they are 1 to {len(EXERCISES)}")
+    return EXERCISES[number - 1]
+
+
+def parse_numbers(text: str) -> tuple[Exercise, ...]:
+    """The exercises of "3", "1-4" or "1-4,7".
+
+    Raises:
+        ValueError: this is no list of numbers.
+    """
+    chosen: dict[int, Exercise] = {}
+    for piece in text.split(","):
+        first, dash, last = piece.partition("-")
+        try:
+            numbers = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            raise ValueError(f"{text!r} is no list of exercises; write 3, 1-4 or 1-4,7") from None
+        chosen |= {number: numbered(number) for number in numbers}
+    if not chosen:
+        raise ValueError(f"{text!r} names no exercise; the smaller number comes first, as in 1-4")
+    return tuple(chosen.values())
