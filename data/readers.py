@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,6 +100,16 @@ def read_split(
     if not examples:
         raise ValueError(f"{places[0]} has no usable row for task {task.name!r}")
     return Rows(places[0], examples, skipped)
+
+
+def spread(rows: Sequence[Example], count: int | None) -> list[Example]:
+    """So many rows at equal distances, in their order; None, or more than there are, is all.
+
+    The first rows of a file would not do: SST's are positive, then negative.
+    """
+    if count is None or count >= len(rows):
+        return list(rows)
+    return [rows[n * len(rows) // count] for n in range(count)]
 
 
 def _places(table: Table, data_dir: Path) -> list[Path]:

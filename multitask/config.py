@@ -116,7 +116,7 @@ class RunConfig:
     on_bad_row: OnBadRow = "stop"
     """Stop at a row that cannot be read, or skip it and list it."""
     limit: int | None = None
-    """Use the first so many training rows of each task, for a try."""
+    """Use so many training rows of each task, taken at equal distances, for a try."""
     revision: str | None = None
     """Branch, tag or commit of a backbone from the hub."""
     offline: bool = False

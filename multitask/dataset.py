@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from data.batching import BatchSource, EncodedRows, FeatureRows
-from data.readers import SAMPLES, BadRow, Example, has_split, read_split
+from data.readers import SAMPLES, BadRow, Example, has_split, read_split, spread
 from data.tasks import Split, Task, get_task
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
@@ -68,7 +68,7 @@ def load_data(
             rows = read_split(task, split, data_dir, on_bad_row=config.on_bad_row)
             examples = rows.examples
             if split == "train":
-                examples = examples[: config.limit]
+                examples = spread(examples, config.limit)
                 if config.both_orders and task.symmetric:
                     examples = [order for example in examples for order in both_orders(example)]
             encoded = EncodedRows(

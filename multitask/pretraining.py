@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data.masking import MaskedRows, Masker
-from data.readers import SAMPLES, BadRow, read_split
+from data.readers import SAMPLES, BadRow, read_split, spread
 from data.tasks import MLM, Split, get_task
 from data.text import Text, held_out, lines_of, path_of, read_tokens, write_tokens
 from minbert.encoders import encoder_class
@@ -77,7 +77,7 @@ def read_text(config: PretrainConfig, split: Split, skipped: list[BadRow]) -> It
         data_dir = config.data_dir or SAMPLES
         rows = read_split(get_task(name), split, data_dir, on_bad_row=config.on_bad_row)
         skipped += rows.skipped
-        yield from (example.texts for example in rows.examples[:limit])
+        yield from (example.texts for example in spread(rows.examples, limit))
     if split == "train":
         lines = lines_of(config.text)
         if not config.dev_text:

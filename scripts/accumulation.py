@@ -44,7 +44,7 @@ def main(
         precisions: fp32, bf16, fp16.
         epochs: passes over the data.
         lr: learning rate.
-        limit: use the first so many training rows.
+        limit: use so many training rows, taken at equal distances.
         device: auto, cpu, cuda, ...
         out: folder of the runs, and of table.txt.
     """

@@ -60,7 +60,7 @@ def main(
         epochs: passes over the rows of `task`.
         task_lr: learning rate of fine-tuning.
         batch_size: rows of a step.
-        limit: use the first so many training rows of each task; without it, all.
+        limit: use so many training rows, taken at equal distances of each task; without it, all.
         seed: of all runs.
         device: auto, cpu, cuda, ...
         out: folder of the runs.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from helpers import write_table
 
-from data.readers import SAMPLES, has_split, read_split
+from data.readers import SAMPLES, Example, has_split, read_split, spread
 from data.tasks import SPLITS, TASKS, get_task
 from multitask.metrics import METRICS
 
@@ -248,3 +248,10 @@ def test_a_new_task_is_one_record(tmp_path):
     write_table(tmp_path / "new.tsv", [[1, "a"], [0, "b"]], quoted=False)
     found = read_split(task, "train", tmp_path).examples
     assert [(e.texts, e.label) for e in found] == [(("a",), 1.0), (("b",), 0.0)]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, [0, 3, 6]), (1, [0]), (10, [*range(10)])])
+def test_rows_are_taken_at_equal_distances(count, expected):
+    rows = [Example(str(n), ("text",), None) for n in range(10)]
+    assert [int(row.id) for row in spread(rows, count)] == expected
+    assert spread(rows, None) == spread(rows, 99) == rows
