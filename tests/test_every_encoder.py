@@ -123,10 +123,10 @@ def test_all_encoders_are_here():
 
 def test_an_empty_encoder_draws_no_random_numbers(folder):
     before = torch.get_rng_state()
-    empty = empty_encoder(folder)
+    empty = empty_encoder(folder / "backbone")
     assert torch.equal(torch.get_rng_state(), before)
     assert not empty.embeddings.word.weight.any()
-    encoder = load_backbone(folder).encoder
+    encoder = load_backbone(folder / "backbone").encoder
     shapes = {name: p.shape for name, p in encoder.named_parameters()}
     assert {name: p.shape for name, p in empty.named_parameters()} == shapes
     assert all(p.device.type == "cpu" and p.requires_grad for p in empty.parameters())
