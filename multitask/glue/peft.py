@@ -42,6 +42,8 @@ RATES = {
     "BitFit": (5e-4, 1e-3, 2e-3, 4e-3),
 }
 """Method -> the learning rates that are tried."""
+LINES = {"LoRA, rank-stabilised": "o--"}
+"""At rank 8 it is LoRA, whose line then shows through."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def draw_sizes(figure: Figure, points: Sequence[Point]) -> None:
             if found:
                 x = [runs[0].trained for runs in found]
                 y = [median(run.score for run in runs) for runs in found]
-                axes.plot(x, y, "o-", color=colour, label=method)
+                axes.plot(x, y, LINES.get(method, "o-"), color=colour, label=method)
         axes.set(xscale="log", xlabel="trainable parameters", title=task)
         axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
 
@@ -184,7 +186,8 @@ def draw_rates(figure: Figure, points: Sequence[Point]) -> None:
             swept = {p.lr: p.score for p in own
                      if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed}  # fmt: skip
             if swept:
-                axes.plot(*zip(*sorted(swept.items())), "o-", color=colour, label=method)
+                line = LINES.get(method, "o-")
+                axes.plot(*zip(*sorted(swept.items())), line, color=colour, label=method)
         axes.set(xscale="log", xlabel="learning rate", title=task)
         axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
 

@@ -236,6 +236,8 @@ def perplexity_figure(found: RunSet, path: Path) -> str:
     points = found.points["encoders.json"]
 
     def draw(figure: Figure) -> None:
+        from matplotlib.ticker import ScalarFormatter
+
         panels = figure.subplots(1, 2, sharey=True)
         for point, colour, mark in zip(points, COLOURS, "osD^"):
             steps, seconds, values = zip(*point["curve"])
@@ -243,6 +245,8 @@ def perplexity_figure(found: RunSet, path: Path) -> str:
                 axes.plot(x, values, color=colour, marker=mark, label=point["encoder"])
         for axes, label in zip(panels, ("optimizer step", "seconds")):
             axes.set(xlabel=label, yscale="log")
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(ScalarFormatter())
         panels[0].set_ylabel("perplexity of held-out text")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
