@@ -188,7 +188,7 @@ def sandboxed(work: Path, scratch: Path, marking: Marking, hidden: Sequence[Path
         "notes": str(scratch / "notes"),
         "packages": packages,
         "hidden": [
-            *(str(handout.ROOT / name) for name in (*handout.PACKAGES, "lab", "tests")),
+            *(str(path) for path in handout.ROOT.iterdir() if not holds(path, packages)),
             *(str(path.resolve()) for path in hidden),
         ],
     }
@@ -201,6 +201,11 @@ def sandboxed(work: Path, scratch: Path, marking: Marking, hidden: Sequence[Path
         arguments=(str(work / "lab" / "guard.py"), json.dumps(settings)),
         environment={"HOME": str(scratch), "TMPDIR": str(scratch), "PATH": "/usr/bin:/bin"},
     )
+
+
+def holds(folder: Path, paths: Sequence[str]) -> bool:
+    """Whether one of the paths is in a folder."""
+    return any(Path(path).resolve().is_relative_to(folder.resolve()) for path in paths)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -48,10 +49,15 @@ def limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def real_path(path: Any) -> str:
+    return os.path.realpath(os.fsdecode(path))
+
+
 def arm(settings: dict[str, Any]) -> None:
     """Refuse from now on what a submission may not do, and write down what it tried."""
-    scratch = os.path.realpath(settings["scratch"])
-    hidden = [os.path.realpath(path) for path in settings["hidden"]]
+    scratch = real_path(settings["scratch"])
+    hidden = [real_path(path) for path in settings["hidden"]]
+    own = real_path("/proc/self")
     notes = os.open(settings["notes"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     reasons = {event: reason for reason, events in REFUSED.items() for event in events}
     told: set[str] = set()
@@ -63,7 +69,7 @@ def arm(settings: dict[str, Any]) -> None:
         raise PermissionError(f"the submission {reason}, which is refused")
 
     def within(path: Any, folders: list[str]) -> bool:
-        real = os.path.realpath(os.fsdecode(path))
+        real = real_path(path)
         return any(real == folder or real.startswith(folder + os.sep) for folder in folders)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -71,12 +77,16 @@ def arm(settings: dict[str, Any]) -> None:
             refuse(reasons[event])
         if event == "open" and not isinstance(args[0], int) and args[0] is not None:
             path, mode, flags = args
+            if os.path.isdir(path):  # with it, a path relative to it could lead anywhere
+                refuse("opens a folder")
             changing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
             writes = any(sign in (mode or "") for sign in "wax+") or bool((flags or 0) & changing)
             if writes and not within(path, [scratch, os.devnull]):
                 refuse("writes files")
             if within(path, hidden):
                 refuse("reads the library's own solutions, or what others handed in")
+            if re.match(r"/proc/\d", real_path(path)) and not within(path, [own]):
+                refuse("looks into other processes")
         elif event in CHANGING and not within(args[0], [scratch]):
             refuse("writes files")
 

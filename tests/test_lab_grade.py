@@ -22,8 +22,9 @@ from lab.submission import LARGEST, open_submission
 
 ROOT = Path(__file__).parent.parent
 SET = ("embeddings", "attention", "heads", "add_norm", "feed_forward", "moments",
-       "bias_correction", "weight_decay", "no_decay", "warmup", "pooling", "sampling")  # fmt: skip
-"""Exercises of these tests; among them one in each file."""
+       "bias_correction", "weight_decay", "no_decay", "warmup", "pooling", "sampling",
+       "mlm_masking", "layer_rates", "bitfit", "lora_merge", "surgery", "rope")  # fmt: skip
+"""Exercises of these tests, of every part."""
 EXERCISES_SET = [BY_NAME[name] for name in SET]
 
 
@@ -110,8 +111,18 @@ def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, 
     edit(submission, "warmup", "print('x' * 5_000_000)", "raise SystemExit(0)")
     edit(submission, "pooling", "import torch", "return torch.empty(10**12)")
     edit(submission, "sampling", f"return open({str(numbers)!r}).read()")
+    edit(submission, "mlm_masking", "import os, pathlib",
+         f"folder = os.open({str(ROOT)!r}, os.O_RDONLY)",
+         "os.open('data/masking.py', os.O_RDONLY, dir_fd=folder)")  # fmt: skip
+    edit(submission, "layer_rates", "import os",
+         "return open(f'/proc/{os.getppid() or 1}/environ', 'rb').read()")  # fmt: skip
+    edit(submission, "bitfit", f"open({str(ROOT / 'README.md')!r})")
+    edit(submission, "surgery", "import sys",
+         "sys.modules['multitask'].__path__ = [" + repr(str(ROOT / "multitask")) + "]",
+         "sys.modules.pop('multitask.heads', None)", "import multitask.heads")  # fmt: skip
+    edit(submission, "rope", "import ctypes", "return ctypes.CDLL(None).system(b'true')")
     found = graded(submission, marking, tmp_path)
-    assert points(found) == {"moments", "bias_correction"}
+    assert points(found) == {"moments", "bias_correction", "lora_merge"}
     for name, reason in {
         "embeddings": "starts another process",
         "attention": "starts another process",
@@ -123,11 +134,17 @@ def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, 
         "warmup": "calls exit()",
         "pooling": "memory",
         "sampling": "No such file",
+        "mlm_masking": "opens a folder",
+        "layer_rates": "looks into other processes",
+        "bitfit": "reads the library's own solutions",
+        "surgery": "reads the library's own solutions",
+        "rope": "calls C libraries",
     }.items():
         assert reason in found.verdicts[name].message, name
     notes = "\n".join(found.notes)
     for tried in ("starts another process", "uses the network", "writes files", "sends signals",
-                  "reads the library's own solutions"):  # fmt: skip
+                  "reads the library's own solutions", "opens a folder", "calls C libraries",
+                  "looks into other processes"):  # fmt: skip
         assert f"tried: {tried}" in notes
     assert "printed 5,000," in notes
     assert not outside.exists() and reference.exists()
@@ -313,9 +330,8 @@ def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
     for name in ("run_autograder", "setup.sh"):
         subprocess.run(["bash", "-n", home / "source" / name], check=True)
     shutil.copytree(submission, home / "submission")
-    (home / "source" / "project" / "setup.sh").write_text(
-        f'shift; exec {sys.executable} -B -m multitask "$@"\n'
-    )
+    setup = home / "source" / "project" / "setup.sh"
+    setup.write_text(f'shift; exec {sys.executable} -B -m multitask "$@"\n{setup.read_text()}')
     script = (home / "source" / "run_autograder").read_text()
     script = script.replace("/autograder/", f"{home}/")
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
