@@ -9,7 +9,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from lab.handout import ROOT, project_files
+from lab.handout import ASSIGNMENT, REPORT, ROOT, project_files
 
 SETUP = """#!/usr/bin/env bash
 # Makes the container: Python, and what the project needs.
@@ -35,7 +35,7 @@ def bundle(path: Path, *, only: str | None = None) -> Path:
         raise ValueError(f"{path} is there already; choose another name")
     options = f" --only {only}" if only else ""
     lab = sorted((ROOT / "lab").rglob("*.py"))
-    files = dict.fromkeys([*project_files(), *lab, ROOT / "docs" / "assignment.md"])
+    files = dict.fromkeys([*project_files(), *lab, ASSIGNMENT, REPORT])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
             info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))

@@ -16,6 +16,10 @@ from lab.exercises import EXERCISES, Exercise
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("minbert", "optim", "data", "multitask")
 FILES = ("setup.sh", "constraints.txt", "environment.yml", "LICENSE")
+ASSIGNMENT = ROOT / "docs" / "assignment.md"
+"""Becomes the README, but for what is for teachers."""
+REPORT = ROOT / "docs" / "report-template.md"
+"""Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "exercises", "source.py", "values.py", "harness.py",
        "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
@@ -24,6 +28,15 @@ LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/modernbert.py")
 """What the copy does not have: these encoders are written much as the exercises want BERT's."""
 
 CHANGES = {
+    "minbert/__init__.py": (
+        ("    from minbert.encoders.convbert import ConvBert, ConvBertConfig\n"
+         "    from minbert.encoders.modernbert import ModernBert, ModernBertConfig\n", ""),
+        ('    "ConvBert": "encoders.convbert",\n    "ConvBertConfig": "encoders.convbert",\n', ""),
+        ('    "ModernBert": "encoders.modernbert",\n'
+         '    "ModernBertConfig": "encoders.modernbert",\n', ""),
+        ('    "ConvBert",\n    "ConvBertConfig",\n', ""),
+        ('    "ModernBert",\n    "ModernBertConfig",\n', ""),
+    ),
     "minbert/encoders/__init__.py": (
         ("import bert, convbert, modernbert", "import bert"),
         ('["bert", "convbert", "encoder_class", "modernbert"]', '["bert", "encoder_class"]'),
@@ -31,7 +44,12 @@ CHANGES = {
     "pyproject.toml": (
         ('minbert = "multitask.cli:main"', 'minbert = "lab.__main__:main"'),
         ("timeout = 120", "timeout = 20"),
+        # `pytest tests/exercises` without the large libraries that other tests compare with.
+        ('    "matplotlib>=3.8",\n',
+         '    "matplotlib>=3.8",\n    "pytest>=8",\n    "pytest-timeout>=2.3",\n'),
+        ('    "transformers>=5",\n    "sentence-transformers>=5",\n    "peft>=0.17",\n', ""),
     ),
+    "setup.sh": (("try: bash setup.sh minbert demo", "try: bash setup.sh minbert lab check"),),
     # So that training goes through what the student has written.
     "multitask/config.py": (
         ('route: Literal["auto", "plain", "blas", "onednn"] = "auto"',
@@ -78,7 +96,10 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    shutil.copy(ROOT / "docs" / "assignment.md", folder / "README.md")
+    assignment = ASSIGNMENT.read_text(encoding="utf-8")
+    text, _, _ = assignment.partition("\n## For teachers\n")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    shutil.copy(REPORT, folder / "Report.md")
     for name, changes in CHANGES.items():
         _change(folder / name, changes)
     for exercise in exercises:

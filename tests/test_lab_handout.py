@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from student_mistakes import EDITS
 
 from lab import handout, source
 from lab.__main__ import lab
+from lab.answers import MISTAKES, load_answers
 from lab.check import Launch, Output, assigned, outcomes
 from lab.exercises import EXERCISES, numbered, parse_numbers
 from lab.source import body_of, find, replace_body
+from multitask.study.report import with_results
 
 ROOT = Path(__file__).parent.parent
 POINTS = sum(exercise.points for exercise in EXERCISES)
@@ -68,25 +71,59 @@ def test_blanks_earn_nothing_and_the_librarys_bodies_all_points(copy):
     assert f"{POINTS} of {POINTS} points. Well done!" in done.stdout
 
 
+def flat(text):
+    """Text without white space."""
+    return "".join(text.split())
+
+
+def statements(function):
+    """The simple statements of a function's body, and the body as a whole, each without space."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    nodes = [node for part in body for node in ast.walk(part)]
+    simple = [n for n in nodes if isinstance(n, ast.stmt) and not hasattr(n, "body")]
+    found = {flat(ast.unparse(node)) for node in simple}
+    # A short statement, such as `return x`, may stand elsewhere by chance.
+    return {s for s in found if len(s) >= 25} | {flat("\n".join(map(ast.unparse, body)))}
+
+
+ELSEWHERE = {
+    "check_schedule(step,total,warmup)": {"optim/schedules.py"},
+    "torch.manual_seed(config.seed)": {"multitask/run.py", "lab/exercises/heads.py"},
+    "output=self.encoder(batch.input_ids,token_type_ids=batch.token_type_ids,"
+    "layout=batch.layout)": {"multitask/model.py"},
+}
+"""Statements of solutions that other code needs too, or that a hint gives, and where they are."""
+
+
 def test_a_copy_holds_no_solution(made):
     files = [path for path in made.rglob("*") if path.is_file()]
     assert len(files) > 60
     names = {path.relative_to(made).as_posix() for path in files}
-    assert not [n for n in names if n.startswith((".git", "lab/answers", "tests/test_", "records"))]
-    assert not [n for n in names if n.endswith((".pyc", ".whl")) or "__pycache__" in n]
+    assert not [n for n in names if n.startswith((".git", "lab/answers", "records", "docs"))]
+    assert {n for n in names if n.startswith("tests/")} == {"tests/exercises/test_exercises.py"}
+    kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
+    assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
     assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/guard.py"}
-    texts = {
-        n: (made / n).read_text() for n in names if n.endswith((".py", ".json", ".md", ".toml"))
-    }
+    texts = {path.relative_to(made).as_posix(): path.read_text() for path in files}
+    for name, text in texts.items():  # Python in one form, whatever its line breaks and quotes
+        texts[name] = flat(ast.unparse(ast.parse(text)) if name.endswith(".py") else text)
+    count = 0
     for exercise in EXERCISES:
         for place in exercise.places:
-            body = body_of((ROOT / place.path).read_text(), place.name)
-            solution = "\n".join(line.strip() for line in body)
-            # Short bodies, such as `return x`, may stand elsewhere by chance.
-            for name, text in texts.items():
-                if len(solution) > 60 or name == str(place.path):
-                    flat = "\n".join(line.strip() for line in text.splitlines())
-                    assert solution not in flat, f"{place} is in {name}"
+            function = find(ast.parse((ROOT / place.path).read_text()), place.name)
+            for statement in statements(function):
+                found = {name for name, text in texts.items() if statement in text}
+                assert found == ELSEWHERE.get(statement, set()), f"{place}: {statement}"
+                count += 1
+    answers = [*(ROOT / "lab/answers").glob("*.py"), *(ROOT / "tests/solutions").glob("*.py")]
+    for path in answers:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                whole = max(statements(function), key=len)
+                found = {name for name, text in texts.items() if len(whole) >= 25 and whole in text}
+                assert not found, f"{path}: {function.name}"
+                count += 1
+    assert count > 500
 
 
 def test_signatures_and_docstrings_stay(made):
@@ -102,13 +139,23 @@ def test_signatures_and_docstrings_stay(made):
 
 
 def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
-    for path, changes in handout.CHANGES.items():
+    for path in ("multitask/config.py", "minbert/quick.py"):
         text = (made / path).read_text()
-        assert all(new in text and old not in text for old, new in changes)
+        assert all(new in text and old not in text for old, new in handout.CHANGES[path])
     done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))
     assert done.returncode == 2
     first = next(e for e in EXERCISES if e.name == "loading")  # what a run needs first
     assert f"error: {first} is still to be written" in done.stderr
+
+
+def test_a_copy_is_a_students_own_project(made):
+    assert "For teachers" not in (made / "README.md").read_text()
+    assert "minbert lab check" in (made / "setup.sh").read_text()
+    requirements = (made / "pyproject.toml").read_text()
+    assert "transformers" not in requirements and "pytest>=8" in requirements
+    assert "ModernBert" not in (made / "minbert" / "__init__.py").read_text()
+    records = {"plain-1": json.loads((ROOT / "records" / "sst-1.json").read_text())}
+    assert "| plain | 0.487 |" in with_results((made / "Report.md").read_text(), records)
 
 
 def test_every_exercise_has_a_page(made):
@@ -237,3 +284,25 @@ def test_expected_numbers_are_small_and_plain(made):
     assert len(sizes) == 2 * len(EXERCISES) and sum(sizes) < 2_000_000
     numbers = json.loads((folder / "expected" / "heads.json").read_text())
     assert set(numbers) == {"right", "mistakes"}
+
+
+def test_a_students_mistakes_are_named_in_a_copy(copy):
+    """One in each exercise, all at once, in code that is otherwise the library's own."""
+    load_answers()
+    says = {(m.exercise, m.name): m.says for m in MISTAKES}
+    assert [edit.exercise for edit in EDITS] == [exercise.name for exercise in EXERCISES]
+    for edit, exercise in zip(EDITS, EXERCISES, strict=True):
+        handout.solve(copy, exercise)
+        (place,) = (p for p in exercise.places if edit.of in ("", p.name))
+        text = (copy / place.path).read_text()
+        body = "\n".join(body_of(text, place.name))
+        assert edit.old in body, f"{place} has changed; change tests/student_mistakes.py too"
+        lines = body.replace(edit.old, edit.new).split("\n")
+        (copy / place.path).write_text(replace_body(text, place.name, lines))
+    done = in_copy(copy, "lab", "check", "--all")
+    assert done.stderr == "" and done.returncode == 1
+    assert f"0 of {len(EXERCISES)} done, 0 of {POINTS} points" in done.stdout
+    lines = done.stdout.split("\n")
+    rows = [n for n, line in enumerate(lines) if line.startswith("✗ ")]
+    found = [lines[row + 1].strip().rstrip(".") for row in rows]
+    assert found == [says[edit.exercise, edit.mistake].rstrip(".") for edit in EDITS]

@@ -179,6 +179,13 @@ def merge_heads(x):
          of="split_heads")  # fmt: skip
 def split_without_transpose(x, num_heads):
     batch, length, hidden = x.shape
+    return x.view(batch, num_heads, length, hidden // num_heads)
+
+
+@mistake("heads", "the features are cut without a transpose: heads hold other tokens' features",
+         of="split_heads")  # fmt: skip
+def split_by_reshape(x, num_heads):
+    batch, length, hidden = x.shape
     return x.reshape(batch, num_heads, length, hidden // num_heads)
 
 
@@ -200,6 +207,13 @@ def split_not_transposed(x, num_heads):
 def merge_without_transpose(x):
     batch, num_heads, length, size = x.shape
     return x.reshape(batch, length, num_heads * size)
+
+
+@mistake("heads", "heads are merged without the transpose: features of other tokens get mixed in",
+         of="merge_heads")  # fmt: skip
+def merge_by_view(x):
+    batch, num_heads, length, size = x.shape
+    return x.view(batch, length, num_heads * size)
 
 
 @mistake("heads", "merged features are interleaved; head n's D features stand side by side",

@@ -212,6 +212,14 @@ def yes_first(task, outputs):
     return found, probabilities.flip(-1) if task.kind == "binary" else probabilities
 
 
+@mistake("answers", "yes and no have changed places: class 1 is yes, and the second probability")
+def yes_is_no(task, outputs):
+    found, probabilities = answers(task, outputs)
+    if task.kind != "binary":
+        return found, probabilities
+    return 1 - found, probabilities.flip(-1)
+
+
 @mistake("answers", "a binary output is compared with 0.5; as a logit it says yes above 0")
 def logit_over_half(task, outputs):
     found, probabilities = answers(task, outputs)

@@ -155,9 +155,10 @@ def sampling(draw: Draw) -> Cases:
     known = all(name in names for name in first)
     yield "every draw is one of the tasks", known
     yield "the same seed and step draw the same task", first == draws(seed)
-    shares = [first.count(name) / steps for name in names]
+    shares = sorted((first.count(name) / steps for name in names), reverse=True)
     even = all(0.25 < share < 0.42 for share in shares)
-    yield "each of three tasks is drawn in a third of all steps", even or f"drawn in {shares}"
+    drawn = " and ".join(f"{round(share, 1):.0%}" for share in shares)
+    yield "each of three tasks is drawn in a third of all steps", even or f"drawn in about {drawn}"
     changes = sum(a != b for a, b in pairwise(first)) / steps
     drawn_anew = 0.57 < changes < 0.77
     yield "the next step's task does not follow from this one's", drawn_anew

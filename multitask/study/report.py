@@ -135,7 +135,8 @@ def report_on(folder: Path) -> Path:
 
 
 def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
-    """Report.md and the README's results table, from the records that are kept."""
+    """Report.md and the README from the records that are kept: their blocks, and the results table
+    in the one that has its marker."""
     studies: dict[str, Study] = {}
 
     def find(name: str) -> Study:
@@ -143,12 +144,15 @@ def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
             studies[name] = Study.of_records(records / name)
         return studies[name]
 
-    redraw(root / "Report.md", find)
-    readme = root / README.name
-    write_text(readme, with_results(readme.read_text(encoding="utf-8"), read_records(records)))
-    return [root / "Report.md", readme]
+    report, readme = root / "Report.md", root / README.name
+    redraw(report, find)
+    for path in (report, readme):
+        text = path.read_text(encoding="utf-8")
+        if RESULTS[0] in text:
+            write_text(path, with_results(text, read_records(records)))
+    return [report, readme]
 
 
-def with_results(readme: str, records: dict) -> str:
-    """The README with its results table drawn anew."""
-    return put_between(readme, *RESULTS, tables.results_table(records))
+def with_results(text: str, records: dict) -> str:
+    """The README, or another text, with its results table drawn anew."""
+    return put_between(text, *RESULTS, tables.results_table(records))
