@@ -1,0 +1,182 @@
+"""Part 1: with loops, with einsum, with PyTorch's own functions, in one piece."""
+
+import itertools
+import math
+import re
+
+import torch
+from torch.nn import functional as F
+
+from solutions import solution
+
+
+@solution("embeddings")
+def embeddings_one_hot(self, input_ids, token_type_ids, positions):
+    def look_up(table, index):
+        return F.one_hot(index, table.num_embeddings).float() @ table.weight
+
+    x = look_up(self.word, input_ids).clone()
+    x += look_up(self.position, positions)
+    x += look_up(self.token_type, token_type_ids)
+    return self.dropout(
+        F.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)
+    )
+
+
+@solution("attention_mask")
+def mask_unsqueezed(mask):
+    return mask.unsqueeze(1).unsqueeze(2)
+
+
+@solution("attention_mask")
+def mask_viewed(mask):
+    return mask.view(len(mask), 1, 1, -1)
+
+
+@solution("attention")
+def sdpa(query, key, value, mask, dropout):
+    if isinstance(dropout, torch.nn.Dropout) and dropout.training:
+        scores = torch.baddbmm(
+            torch.zeros(()), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=query.size(-1) ** -0.5
+        ).view(*query.shape[:3], -1)
+        bias = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
+        probabilities = F.softmax(scores + bias, -1)
+        return dropout(probabilities) @ value, probabilities
+    eye = torch.eye(key.size(-2)).expand(*key.shape[:2], -1, -1)
+    context = F.scaled_dot_product_attention(query, key, value, mask)
+    return context, F.scaled_dot_product_attention(query, key, eye, mask)
+
+
+@solution("attention")
+def attention_by_loops(query, key, value, mask, dropout):
+    batch, heads, length, size = query.shape
+    rows = []
+    for b in range(batch):
+        for n in range(heads):
+            for q in range(length):
+                row = (key[b, n] * query[b, n, q]).sum(-1) / size**0.5
+                if mask is not None:
+                    allowed = mask.expand(batch, heads, length, length)[b, n, q]
+                    row = torch.where(allowed, row, torch.tensor(-1e9))
+                rows.append(row.softmax(0))
+    probabilities = torch.stack(rows).view(batch, heads, length, length)
+    return torch.einsum("bnqk,bnkd->bnqd", dropout(probabilities), value), probabilities
+
+
+@solution("heads", of="split_heads")
+def split_by_einsum(x, num_heads):
+    return torch.einsum("bsnd->bnsd", x.unflatten(-1, (num_heads, -1)))
+
+
+@solution("heads", of="split_heads")
+def split_and_stacked(x, num_heads):
+    parts = x.split(x.size(-1) // num_heads, -1)
+    return torch.stack(parts, -1).permute(0, 3, 1, 2).contiguous()
+
+
+@solution("heads", of="merge_heads")
+def merged_by_permute(x):
+    return x.permute(0, 2, 1, 3).contiguous().flatten(2)
+
+
+@solution("self_attention")
+def self_attention_in_one(self, x, layout, attentions=None):
+    """Nothing of what other exercises make."""
+
+    def attend(query, key, value, mask):
+        q, k, v = (y.unflatten(-1, (self.num_heads, -1)) for y in (query, key, value))
+        scores = torch.einsum("bqnd,bknd->bnqk", q, k) / q.size(-1) ** 0.5
+        scores = scores + (1.0 - mask.float())[:, None, None] * -1e9
+        probabilities = torch.softmax(scores, -1)
+        if attentions is not None:
+            attentions.extend([probabilities])
+        return torch.einsum("bnqk,bknd->bqnd", self.dropout(probabilities), v).flatten(2)
+
+    parts = [module(x) for module in (self.query, self.key, self.value)]
+    return self.output(layout.per_sequence(attend, *parts))
+
+
+@solution("self_attention")
+def self_attention_with_keywords(self, x, layout, attentions=None):
+    from minbert import attention as a
+
+    def attend(query, key, value, mask):
+        query, key, value = (
+            a.split_heads(num_heads=self.num_heads, x=y) for y in (query, key, value)
+        )
+        context, probabilities = a.scaled_dot_product_attention(
+            dropout=self.dropout, query=query, key=key, value=value, mask=a.key_mask(mask)
+        )
+        if attentions is not None:
+            attentions.append(probabilities)
+        return a.merge_heads(context)
+
+    return self.output(layout.per_sequence(attend, self.query(x), self.key(x), self.value(x)))
+
+
+@solution("add_norm")
+def summed_by_name(self, residual, output):
+    return self.norm(torch.add(self.dropout(output), residual))
+
+
+@solution("feed_forward")
+def gelu_as_module(self, x):
+    return self.outer(torch.nn.GELU()(self.inner(x)))
+
+
+@solution("feed_forward")
+def gelu_by_definition(self, x):
+    y = self.inner(x)
+    return self.outer(y * torch.special.ndtr(y))
+
+
+@solution("layer")
+def layer_written_out(self, x, layout, attentions=None):
+    """With the insides of add & norm and of the feed-forward block."""
+    first, second = self.attention_norm, self.feed_forward_norm
+    y = first.norm(x + first.dropout(self.attention(x, layout, attentions)))
+    inner = F.gelu(self.feed_forward.inner(y))
+    return second.norm(y + second.dropout(self.feed_forward.outer(inner)))
+
+
+@solution("encoder")
+def states_accumulated(self, input_ids, token_type_ids, layout, attentions):
+    x = self.embeddings(input_ids, token_type_ids, layout.positions)
+
+    def step(x, layer):
+        return layer(x, layout, attentions)
+
+    return tuple(itertools.accumulate(self.layers, step, initial=x))
+
+
+@solution("pooler", of="Pooler.forward")
+def tanh_in_place(self, first):
+    return self.dense(first).clone().tanh_()
+
+
+@solution("pooler", of="Bert.pool")
+def first_by_index(self, last_hidden_state, layout):
+    padded = last_hidden_state.dim() == 3
+    return self.pooler(last_hidden_state[:, 0] if padded else last_hidden_state[layout.starts])
+
+
+@solution("loading", of="hub_names")
+def hub_names_by_longest_prefix(model):
+    encoder, names = model["encoder"], {}
+    for ours, _ in model.named_parameters():
+        part, _, rest = ours.partition(".")
+        number = re.search(r"\d+", rest)
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "{n}", rest)
+        table = encoder.KEYS if part == "encoder" else encoder.MLM_KEYS
+        key = max((k for k in table if f"{pattern}.".startswith(f"{k}.")), key=len)
+        hub = table[key].replace("{n}", number.group() if number else "")
+        names[ours] = hub + pattern[len(key) :]
+    return names
+
+
+@solution("loading", of="_modern_name")
+def modern_name_by_words(name, prefix):
+    if name.startswith(prefix):
+        name = name[len(prefix) :]
+    *words, last = name.split(".")
+    return ".".join([*words, {"gamma": "weight", "beta": "bias"}.get(last, last)])

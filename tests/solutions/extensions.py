@@ -1,0 +1,207 @@
+"""Part 4: token by token, on vectors instead of coefficients, with complex numbers, unfolded."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from solutions import solution
+
+
+@solution("mlm_masking")
+def masked_by_loops(self, input_ids, generator):
+    seen, chosen = list(input_ids), np.zeros(len(input_ids), dtype=bool)
+    words = self.words(input_ids) if self.whole_words else np.arange(len(input_ids))
+    picked = {int(word): generator.random() < self.rate for word in words}
+    for place, (token, word) in enumerate(zip(input_ids, words, strict=True)):
+        if self.is_special[token] or not picked[int(word)]:
+            continue
+        chosen[place] = True
+        rest = 1 - self.mask_share - self.random_share
+        fate = generator.choice(3, p=[self.mask_share, self.random_share, rest])
+        if fate < 2:
+            seen[place] = generator.choice(self.ordinary) if fate else self.mask_id
+    return np.array(seen), chosen
+
+
+@solution("masked_loss")
+def states_by_index(self, batch, task="mlm", then=lambda x: x):
+    output = self.encoder(batch.input_ids, None, batch.token_type_ids, layout=batch.layout)
+    states = output.last_hidden_state
+    return then(self.heads[task](states.reshape(-1, states.size(-1))[batch.masked]))
+
+
+@solution("layer_rates")
+def rates_by_prefix(self, model):
+    found, rate = {}, 1.0
+    for name, module in model.depths()[::-1]:
+        for full, parameter in model.named_parameters():
+            if any(parameter is p for p in module.parameters()):
+                found[full] = self.heads if name == "heads" else rate
+        rate *= self.decay
+    return found
+
+
+@solution("bitfit", of="freeze")
+def frozen_one_by_one(encoder):
+    own = [n for n, _ in encoder.named_parameters() if "adapters" not in n.split(".")]
+    trained = [encoder.get_parameter(name).requires_grad for name in own]
+    if any(trained) and not all(trained):
+        raise ValueError("some of it is frozen")
+    for name in own:
+        encoder.get_parameter(name).requires_grad = False
+
+
+@solution("bitfit", of="train_biases")
+def biases_by_module(encoder, roles=("all",)):
+    from minbert.adapters import apply
+
+    modules = dict(encoder.named_modules())
+    if "all" not in roles:
+        modules = {place: modules[place] for place in apply.select(encoder, roles)}
+    biases = [getattr(module, "bias", None) for module in modules.values()]
+    if "all" not in roles and any(bias is None for bias in biases):
+        raise ValueError("one of them has no bias")
+    apply.freeze(encoder)
+    for bias in biases:
+        if isinstance(bias, Tensor):
+            bias.requires_grad = True
+
+
+@solution("bitfit", of="BitFit.prepare")
+def biases_of_the_model(self, model):
+    biases_by_module(model.encoder, roles=self.roles)
+
+
+@solution("lora_start")
+def drawn_by_uniform(self, generator):
+    bound = self.A.size(1) ** -0.5
+    nn.init.uniform_(self.A, -bound, bound, generator=generator)
+
+
+@solution("lora_forward", of="LoRALinear.forward")
+def lora_by_changed_weight(self, base, x):
+    if self.magnitude is not None:
+        dropped = self.dropout(x)
+        return self.rescaled(base, base(x), dropped, self.scale * (dropped @ self.A.T @ self.B.T))
+    return (
+        torch.addmm(base.bias, x.flatten(0, -2), base.weight.T).unflatten(0, x.shape[:-1])
+        + self.dropout(x) @ (self.scale * self.B @ self.A).T
+    )
+
+
+@solution("lora_forward", of="LoRAEmbedding.forward")
+def lora_by_changed_table(self, base, ids):
+    table = base.weight + self.scale * (self.B @ self.A).T
+    found = table[ids]
+    return found if self.magnitude is None else found * self.gain(base.weight.T)
+
+
+@solution("lora_merge", of="LoRA.changed")
+def changed_by_addmm(self, matrix):
+    return torch.addmm(matrix, self.B, self.A, alpha=self.scale)
+
+
+@solution("lora_merge", of="Adapted.merge")
+def merged_as_state(self):
+    if self.is_merged or self.adapter is None:
+        return
+    values = self.adapter.merged(self.base)
+    self._originals = {name: getattr(self.base, name).detach().clone() for name in values}
+    self.base.load_state_dict(values, strict=False)
+
+
+@solution("lora_merge", of="Adapted.unmerge")
+def unmerged_as_state(self):
+    self.base.load_state_dict(self._originals, strict=False)
+    self._originals.clear()
+
+
+def vectors_of(products):
+    """Gradients that have these products: (n, n)."""
+    values, vectors = np.linalg.eigh(products)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+@solution("surgery")
+def surgery_on_vectors(products, generator):
+    gradients, found = vectors_of(products), np.eye(len(products))
+    for i in range(len(products)):
+        mine = gradients[i].copy()
+        others = [j for j in range(len(products)) if j != i]
+        generator.shuffle(others)
+        for j in others:
+            dot = mine.dot(gradients[j])
+            if dot < 0:
+                share = dot / gradients[j].dot(gradients[j])
+                mine -= share * gradients[j]
+                found[i, j] -= share
+    return found
+
+
+@solution("vaccine")
+def vaccine_on_vectors(products, averages, beta, generator):
+    gradients, found, averages = vectors_of(products), np.eye(len(products)), np.array(averages)
+    for i in range(len(products)):
+        mine = gradients[i].copy()
+        others = [j for j in range(len(products)) if j != i]
+        generator.shuffle(others)
+        for j in others:
+            lengths = np.linalg.norm(mine), np.linalg.norm(gradients[j])
+            if min(lengths) < 1e-6:
+                continue
+            angle = np.arccos(np.clip(mine @ gradients[j] / math.prod(lengths), -1, 1))
+            aim = np.arccos(averages[i, j])
+            if angle > aim > 0:
+                share = lengths[0] / lengths[1] * np.sin(angle - aim) / np.sin(aim)
+                mine += share * gradients[j]
+                found[i, j] += share
+            averages[i, j] += beta * (np.cos(angle) - averages[i, j])
+    return found, averages
+
+
+@solution("rope", of="rope_angles")
+def angles_by_outer(positions, head_size, theta):
+    rates = torch.exp(torch.arange(head_size // 2) * (-2 * math.log(theta) / head_size))
+    angles = torch.outer(positions.flatten().float(), rates).view(*positions.shape, -1)
+    return angles.cos(), angles.sin()
+
+
+@solution("rope", of="apply_rope")
+def turned_as_complex(x, cos, sin):
+    first, second = x.float().unflatten(-1, (2, -1)).unbind(-2)
+    turned = torch.complex(first, second) * torch.complex(cos, sin).unsqueeze(-2)
+    return torch.cat([turned.real, turned.imag], -1).type_as(x)
+
+
+@solution("local_attention", of="within_window")
+def window_by_loops(queries, keys, real, window):
+    pairs = [[int(i) - int(j) for j in keys] for i in queries]
+    near = torch.tensor([[-window <= d <= window for d in row] for row in pairs])
+    itself = torch.tensor([[d == 0 for d in row] for row in pairs])
+    return torch.logical_or(torch.logical_and(near, real), itself)
+
+
+@solution("local_attention", of="local_mask")
+def mask_by_triangles(mask, window):
+    size = mask.size(-1)
+    band = torch.ones(size, size).tril(window).triu(-window).bool()
+    return band & mask | torch.eye(size).bool()
+
+
+@solution("local_attention", of="local_attention")
+def local_with_bias(query, key, value, mask, window, dropout):
+    allowed = mask_by_triangles(mask, window)
+    scores = torch.einsum("bnqd,bnkd->bnqk", query, key) / query.size(-1) ** 0.5
+    probabilities = (scores + torch.where(allowed, 0.0, -math.inf)).softmax(-1)
+    return dropout(probabilities) @ value, probabilities
+
+
+@solution("convolution")
+def convolution_by_unfold(value, kernel):
+    width = kernel.size(-1)
+    padded = F.pad(value, (0, 0, width // 2, width // 2))
+    windows = padded.unfold(1, width, 1).unflatten(2, (kernel.size(2), -1))  # (B, S, N, D, K)
+    return torch.einsum("bsndk,bsnk->bsnd", windows, kernel).flatten(2)
