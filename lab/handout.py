@@ -51,6 +51,7 @@ CHANGES = {
          '    "matplotlib>=3.8",\n    "pytest>=8",\n    "pytest-timeout>=2.3",\n'),
         ('    "transformers>=5",\n    "sentence-transformers>=5",\n    "peft>=0.17",\n', ""),
     ),
+    "setup.sh": (("try: bash setup.sh minbert demo", "try: bash setup.sh minbert lab check"),),
     # So that training goes through what the student has written.
     "multitask/config.py": (
         ('route: Literal["auto", "plain", "blas", "onednn"] = "auto"',

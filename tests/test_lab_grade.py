@@ -330,9 +330,8 @@ def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
     for name in ("run_autograder", "setup.sh"):
         subprocess.run(["bash", "-n", home / "source" / name], check=True)
     shutil.copytree(submission, home / "submission")
-    (home / "source" / "project" / "setup.sh").write_text(
-        f'shift; exec {sys.executable} -B -m multitask "$@"\n'
-    )
+    setup = home / "source" / "project" / "setup.sh"
+    setup.write_text(f'shift; exec {sys.executable} -B -m multitask "$@"\n{setup.read_text()}')
     script = (home / "source" / "run_autograder").read_text()
     script = script.replace("/autograder/", f"{home}/")
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)

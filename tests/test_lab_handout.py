@@ -17,6 +17,7 @@ from lab.answers import MISTAKES, load_answers
 from lab.check import Launch, Output, assigned, outcomes
 from lab.exercises import EXERCISES, numbered, parse_numbers
 from lab.source import body_of, find, replace_body
+from multitask.study.report import with_results
 
 ROOT = Path(__file__).parent.parent
 POINTS = sum(exercise.points for exercise in EXERCISES)
@@ -145,6 +146,16 @@ def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
     assert done.returncode == 2
     first = next(e for e in EXERCISES if e.name == "loading")  # what a run needs first
     assert f"error: {first} is still to be written" in done.stderr
+
+
+def test_a_copy_is_a_students_own_project(made):
+    assert "For teachers" not in (made / "README.md").read_text()
+    assert "minbert lab check" in (made / "setup.sh").read_text()
+    requirements = (made / "pyproject.toml").read_text()
+    assert "transformers" not in requirements and "pytest>=8" in requirements
+    assert "ModernBert" not in (made / "minbert" / "__init__.py").read_text()
+    records = {"plain-1": json.loads((ROOT / "records" / "sst-1.json").read_text())}
+    assert "| plain | 0.487 |" in with_results((made / "Report.md").read_text(), records)
 
 
 def test_every_exercise_has_a_page(made):
