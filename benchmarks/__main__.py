@@ -142,6 +142,55 @@ def _measure_curves(curves: Curves, command: Growth | Length) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """Measure fine-tuning of bert-base on a GPU, on real lengths and at length 128."""
+
+    data_dir: Path
+    """Folder with the real data: see minbert data fetch."""
+    batch_size: int = 32
+    """Rows of a step."""
+    repeats: int = 3
+    """Turns of each candidate."""
+    out: Path = RESULTS / "gpu.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(
+                "this benchmark measures a GPU, and PyTorch finds none; run it on a machine with "
+                "one, or measure the CPU with python -m benchmarks run"
+            )
+        from benchmarks.gpu import FIXED, TASKS, Plan, matmul_peak, measure, real_lengths
+        from minbert import BertConfig
+        from minbert.files import write_json
+        from multitask.environment import environment
+
+        plan = Plan(config=BertConfig(), batch_size=self.batch_size)
+        peak = matmul_peak(plan.device)
+        results = {**environment(torch.device("cuda")), "matmul_peak_tflops": peak / 1e12}
+        results["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
+        lengths = {f"lengths of {task}": real_lengths(task, self.data_dir) for task in TASKS}
+        workloads = {f"length {FIXED}": [FIXED], **lengths}
+        results["workloads"] = {}
+        for name, rows in tqdm(workloads.items(), desc="workloads"):
+            found = measure(plan, rows, peak, self.repeats)
+            results["workloads"][name] = found
+            tqdm.write(name)
+            for candidate, result in found["candidates"].items():
+                if "error" in result:
+                    tqdm.write(f"  {candidate}: {result['error']}")
+                    continue
+                tqdm.write(
+                    f"  {candidate}: {result['tokens_per_second']:,.0f} tokens/s, "
+                    f"{result['utilisation']:.0%} of {peak / 1e12:.0f} TFLOP/s"
+                )
+            write_json(self.out, results)
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Draw the tables and figures of README.md and docs/speed.md from the results."""
 
@@ -165,6 +214,7 @@ def main() -> None:
         Annotated[Measure, subcommand("run")]
         | Annotated[Growth, subcommand("growth")]
         | Annotated[Length, subcommand("length")]
+        | Annotated[Gpu, subcommand("gpu")]
         | Annotated[Table, subcommand("table")]
     )
     command = tyro.cli(

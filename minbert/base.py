@@ -192,6 +192,18 @@ class Encoder(nn.Module, ABC):
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Let torch.compile fuse what each layer does to tokens one by one, at its first call.
+
+        Attention stays as it is: its products are kernels already, and its shapes change from batch
+        to batch. The names of parameters stay too.
+        """
+        layers = [part for name, part in self.depths() if name.startswith("layer ")]
+        for layer in layers:
+            for name, module in layer.named_children():
+                if name != "attention":
+                    module.compile(backend=backend, dynamic=True)
+
     @abstractmethod
     def encode(
         self,

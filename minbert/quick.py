@@ -9,6 +9,8 @@ one setting of the process:
              PyTorch's BLAS, which is MKL on x86
     onednn   the same, and linear maps go to oneDNN
     auto     blas or onednn, whichever is quicker on the CPU at hand
+
+What torch.compile compiles (`--compile`) takes the plain route, for its compiler has its own.
 """
 
 from __future__ import annotations
@@ -93,6 +95,7 @@ def onednn_is_quicker() -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b."""
     quick = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    quick = quick and not torch.compiler.is_compiling()
     if quick and current_route() == "onednn" and not torch.is_autocast_enabled("cpu"):
         return OneDnnLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -145,7 +148,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         quick = self.training and 0 < self.p < 1 and x.device.type == "cpu"
-        if quick and current_route() != "plain":
+        if quick and not torch.compiler.is_compiling() and current_route() != "plain":
             return x * dropout_factors(x, self.p)
         return super().forward(x)
 

@@ -90,6 +90,10 @@ class RunConfig:
 
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again: less memory, more time."""
+    compile: bool = False
+    """Compile the encoder's layers with torch.compile: the first steps take minutes, the others
+    less time, which pays in long runs on a GPU. It needs a C++ compiler, and a frozen encoder,
+    which computes once, gains nothing."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "auto"

@@ -61,6 +61,8 @@ class Trainer:
         progress_bar: bool = True,
     ) -> None:
         self.config, self.model, self.data, self.run = config, model, data, run
+        if config.compile:
+            model.encoder.compile_layers()
         self._parallel = self._make_parallel()
         self.progress = Progress(draws=dict.fromkeys(data, 0))
         self.parameters = trainable(model)

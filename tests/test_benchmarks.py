@@ -1,5 +1,6 @@
 """The benchmarks compare what they say they compare; no test looks at how quick anything is."""
 
+import sys
 import time
 from functools import partial
 
@@ -8,14 +9,15 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import growth, length
+from benchmarks import gpu, growth, length
+from benchmarks.__main__ import main
 from benchmarks.inference import ours_embed, ours_encode, torch_encode, transformers_encode
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.rows import load_rows
 from benchmarks.table import DOCUMENTS, all_results, draw, speed_table, with_speed
 from benchmarks.training import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
-from minbert import load_backbone
+from minbert import BertConfig, load_backbone
 from minbert.quick import route_of
 
 
@@ -193,3 +195,56 @@ def test_the_table_says_what_the_results_say(tmp_path):
     assert "theirs" in (tmp_path / "speed.svg").read_text()
     with pytest.raises(ValueError, match="lacks the lines"):
         with_speed("<!-- speed: cpu -->\n", {"cpu": RESULTS})
+
+
+def test_the_gpu_benchmark_refuses_a_cpu(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu", "--data-dir", "nowhere"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "measures a GPU, and PyTorch finds none" in capsys.readouterr().err
+
+
+def test_the_gpu_benchmark_times_the_same_steps_of_both(monkeypatch):
+    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
+    plan = gpu.Plan(config=BertConfig(**sizes), batch_size=4, warm_up=2, steps=3, device="cpu")
+    ticks = []
+    monkeypatch.setattr(gpu.Clock, "step_begins", recorded(gpu.Clock.step_begins, ticks))
+    chosen = {
+        "minbert": gpu.ours,
+        "transformers": partial(gpu.theirs, grouped=True),
+        "broken": fail_with_arguments,
+    }
+    found = gpu.measure(plan, [3, 9, 5], peak=1e9, repeats=1, candidates=chosen)
+    assert ticks == [0, 1, 2, 3, 4, 5] * 2
+    assert found["mean_length"] == pytest.approx(17 / 3) and found["steps"] == 3
+    candidates = found["candidates"]
+    assert candidates["broken"] == {"error": "ImportError: no such library"}
+    for name in ("minbert", "transformers"):
+        one = candidates[name]
+        speed = 3 * 4 * 17 / 3 / one["seconds"][0]
+        assert one["tokens_per_second"] == pytest.approx(speed)
+        flops = 4 * useful_flops(plan.config, [3, 9, 5], training=True)
+        assert one["utilisation"] == pytest.approx(flops / one["seconds"][0] / 1e9)
+    ours, other = (candidates[name]["seconds"][0] for name in ("minbert", "transformers"))
+    assert candidates["minbert"]["ratio"] == pytest.approx(other / ours)
+
+
+def recorded(method, seen):
+    def act(self, number):
+        seen.append(number)
+        method(self, number)
+
+    return act
+
+
+def fail_with_arguments(*_):
+    fail()
+
+
+def test_lengths_are_those_of_the_tokens(tmp_path):
+    found = gpu.real_lengths("sts", write_data(tmp_path))
+    texts = (tmp_path / "sts-train.csv").read_text().splitlines()[1].split("\t")[2:4]
+    words = sum(len(text.split()) for text in texts)
+    assert len(found) == 22 and found[0] >= words + 3  # [CLS] and two [SEP]
+    assert gpu.matmul_peak("cpu", size=8, repeats=1) > 0
