@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from minbert.attention import (
     local_attention_in_blocks,
@@ -214,10 +215,45 @@ def _attention(
     )
     if known and current_route() != "plain":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
-    return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
+
+    def context(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
+
+    scores = query.numel() // query.size(-1) * key.size(-2)  # B N S S
+    return recomputed(context, query, key, value, numbers=scores)
 
 
 # Memory
+
+
+LARGE = 2**20
+"""Numbers from which on an intermediate result is not kept for the backward pass."""
+
+
+def recomputed(
+    function: Callable[..., Tensor], *tensors: Tensor, numbers: int | None = None
+) -> Tensor:
+    """function(*tensors), whose intermediate results are computed again in the backward pass.
+
+    For cheap steps before a linear map whose results are large: of what bert-base keeps otherwise,
+    two fifths are attention's probabilities and the inner features after GELU. The backward pass
+    computes no further than it has to: of a linear map at the end, its input alone.
+
+    Args:
+        function: may draw random numbers, which are the same the second time.
+        numbers: size of the intermediate results, by default that of the first tensor; below LARGE
+            they are kept, which is quicker.
+    """
+    x = tensors[0]
+    if (
+        (x.numel() if numbers is None else numbers) < LARGE
+        or not (torch.is_grad_enabled() and x.requires_grad)
+        or x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or current_route() == "plain"
+    ):
+        return function(*tensors)
+    return checkpoint(function, *tensors, use_reentrant=False)
 
 
 def keep_freed_memory() -> None:

@@ -9,10 +9,23 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from minbert import Bert, BertConfig, Packed, quick
 from minbert.attention import scaled_dot_product_attention
+from minbert.base import ENCODERS
+from minbert.encoders import bert, convbert, modernbert
+
+SIZES = {"vocab_size": 50, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "pad_token_id": 0}
+TINY_SIZES = {
+    "bert": {**SIZES, "intermediate_size": 100},
+    "convbert": {**SIZES, "intermediate_size": 100, "embedding_size": 32},
+    "modernbert": {
+        **SIZES, "intermediate_size": 100, "attention_dropout": 0.1, "mlp_dropout": 0.1,
+    },
+}  # fmt: skip
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch was built without oneDNN"
@@ -152,6 +165,71 @@ def test_routes_that_are_not_there(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no oneDNN; choose route auto or blas"):
         quick.use_route("onednn")
+
+
+# What is not kept for the backward pass
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("bert", bert), ("convbert", convbert), ("modernbert", modernbert)],
+)
+def test_large_intermediate_results_are_not_kept(monkeypatch, name, module):
+    """GELU's output and attention's probabilities are gone, and the gradients are the same bits."""
+    config = ENCODERS[name].Config(**TINY_SIZES[name])
+    encoder = ENCODERS[name](config).train()
+    ids, layout = torch.randint(1, 50, (40,)), Packed([20, 20])
+    made = []
+
+    def remembered(function):
+        def call(*args):
+            found = function(*args)
+            result = found[1] if isinstance(found, tuple) else found
+            made.append(StorageWeakRef(result.untyped_storage()))
+            return found
+
+        return call
+
+    monkeypatch.setattr(module.F, "gelu", remembered(F.gelu))
+    monkeypatch.setattr(
+        quick, "scaled_dot_product_attention", remembered(scaled_dot_product_attention)
+    )
+    found = {}
+    for large in (10**9, 1):
+        monkeypatch.setattr(quick, "LARGE", large)
+        torch.manual_seed(0)
+        encoder.zero_grad()
+        made.clear()
+        states = encoder(ids, layout=layout).last_hidden_state
+        kept = sum(not reference.expired() for reference in made)
+        (states * torch.linspace(-1, 1, 48)).sum().backward()
+        gradients = {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
+        found[large] = {n: g.clone() for n, g in gradients.items()}, kept
+    for n, gradient in found[1][0].items():
+        assert torch.equal(gradient, found[10**9][0][n]), n
+    assert found[10**9][1] == 2 * config.num_layers
+    assert found[1][1] == 0
+
+
+def test_what_is_computed_again_stops_before_the_last_linear_map(monkeypatch):
+    monkeypatch.setattr(quick, "LARGE", 1)
+    outer, x = quick.Linear(30, 20), torch.randn(7, 30, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        quick.recomputed(lambda x: outer(F.gelu(x)), x).sum().backward()
+    product = 2 * 7 * 30 * 20
+    assert counter.get_total_flops() == 3 * product  # forward, and the gradients of both factors
+
+
+@pytest.mark.parametrize("why", ["small", "plain", "frozen", "inference"])
+def test_what_need_not_be_computed_again(monkeypatch, why):
+    monkeypatch.setattr(quick, "LARGE", 31 if why == "small" else 1)
+    monkeypatch.setattr(quick, "checkpoint", None)
+    x = torch.randn(30, requires_grad=why != "frozen")
+    with (
+        quick.route_of("plain" if why == "plain" else "blas"),
+        torch.set_grad_enabled(why != "inference"),
+    ):
+        assert torch.equal(quick.recomputed(F.gelu, x), F.gelu(x))
 
 
 # Attention

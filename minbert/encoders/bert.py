@@ -23,7 +23,7 @@ from minbert import flash
 from minbert.attention import key_mask, merge_heads, scaled_dot_product_attention, split_heads
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.layouts import Layout
-from minbert.quick import Dropout, Linear, attention
+from minbert.quick import Dropout, Linear, attention, recomputed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class FeedForward(nn.Module):
         self.outer = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(F.gelu(self.inner(x)))  # (..., I) -> (..., H)
+        return recomputed(lambda x: self.outer(F.gelu(x)), self.inner(x))  # (..., I) -> (..., H)
 
 
 class AddNorm(nn.Module):

@@ -48,7 +48,7 @@ from minbert.attention import (
 from minbert.base import Encoder, register
 from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
 from minbert.layouts import Layout, Packed
-from minbert.quick import Dropout, Linear, attention, linear
+from minbert.quick import Dropout, Linear, attention, linear, recomputed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +246,7 @@ class FeedForward(nn.Module):
             self.outer = GroupedLinear(inner, hidden, groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(F.gelu(self.inner(x)))  # (..., I) -> (..., H)
+        return recomputed(lambda x: self.outer(F.gelu(x)), self.inner(x))  # (..., I) -> (..., H)
 
 
 class ConvBertLayer(nn.Module):

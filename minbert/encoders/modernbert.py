@@ -33,7 +33,7 @@ from minbert.attention import (
 from minbert.base import Encoder, register
 from minbert.encoders.modernbert_config import GLOBAL, LOCAL, ModernBertConfig
 from minbert.layouts import Layout
-from minbert.quick import Dropout, Linear, attention
+from minbert.quick import Dropout, Linear, attention, recomputed
 
 
 def layer_norm(config: ModernBertConfig) -> nn.LayerNorm:
@@ -108,8 +108,11 @@ class GatedFeedForward(nn.Module):
         self.outer = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        activated, gate = self.inner(x).chunk(2, dim=-1)  # (..., I) each
-        return self.outer(self.dropout(F.gelu(activated) * gate))  # (..., H)
+        def gated(inner: Tensor) -> Tensor:
+            activated, gate = inner.chunk(2, dim=-1)  # (..., I) each
+            return self.outer(self.dropout(F.gelu(activated) * gate))  # (..., H)
+
+        return recomputed(gated, self.inner(x))
 
 
 class ModernBertLayer(nn.Module):
