@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
-from tyro.conf import subcommand
+from tyro.conf import Positional, subcommand
 
 if TYPE_CHECKING:
     from benchmarks.curves import Curves
@@ -191,6 +191,31 @@ class Gpu:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Measure how far bfloat16 takes the answers of trained runs from float32's."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders; their development rows are answered."""
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the ones that the runs were trained on."""
+    out: Path = RESULTS / "drift.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.drift import HEADER, drift_of, rows
+        from minbert.files import write_json
+        from multitask.console import table
+        from multitask.environment import environment
+
+        found = [one for folder in self.runs for one in drift_of(folder, self.data_dir)]
+        write_json(self.out, {**environment(torch.device("cpu")), "runs": found})
+        print(table(HEADER, rows(found)))
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Draw the tables and figures of README.md and docs/speed.md from the results."""
 
@@ -215,6 +240,7 @@ def main() -> None:
         | Annotated[Growth, subcommand("growth")]
         | Annotated[Length, subcommand("length")]
         | Annotated[Gpu, subcommand("gpu")]
+        | Annotated[Drift, subcommand("drift")]
         | Annotated[Table, subcommand("table")]
     )
     command = tyro.cli(

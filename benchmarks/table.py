@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, length
+from benchmarks import drift, growth, length
 from minbert.files import read_json, replacing, write_text
 from multitask.figures import COLOURS
-from multitask.study.markdown import README, ROOT, put_between
+from multitask.study.markdown import README, ROOT, markdown, put_between
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = (README, ROOT / "docs" / "speed.md")
@@ -79,8 +79,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def draw_all() -> list[Path]:
     """Draw the tables and figures anew; the files that hold the tables."""
     results = all_results()
+    tables = all_tables(results)
     for path in DOCUMENTS:
-        write_text(path, with_speed(path.read_text(encoding="utf-8"), results))
+        write_text(path, with_tables(path.read_text(encoding="utf-8"), tables))
     draw(results["cpu"], ROOT / "docs" / "speed.svg")
     for name, one in (("growth", growth), ("length", length)):
         recorded = RESULTS / f"{name}.json"
@@ -94,10 +95,19 @@ def all_results() -> dict[str, dict[str, Any]]:
     return {path.stem: read_json(path) for path in sorted(RESULTS.glob("cpu*.json"))}
 
 
-def with_speed(text: str, results: Mapping[str, dict[str, Any]]) -> str:
-    """A document with its tables of speed drawn anew: those between markers with a file's name."""
-    for name, found in results.items():
-        begin, end = f"<!-- speed: {name} -->\n", f"<!-- end of speed: {name} -->\n"
+def all_tables(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Every table by the name of its markers."""
+    tables = {f"speed: {name}": speed_table(found) for name, found in results.items()}
+    if (RESULTS / "drift.json").exists():
+        found = read_json(RESULTS / "drift.json")["runs"]
+        tables["drift"] = markdown(drift.HEADER, drift.rows(found), left=2)
+    return tables
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """A document with those of its tables drawn anew that stand between markers."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
         if begin in text:
-            text = put_between(text, begin, end, speed_table(found))
+            text = put_between(text, begin, end, table)
     return text

@@ -4,6 +4,7 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from helpers import write_backbone, write_data
@@ -14,11 +15,15 @@ from benchmarks.__main__ import main
 from benchmarks.inference import ours_embed, ours_encode, torch_encode, transformers_encode
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.rows import load_rows
-from benchmarks.table import DOCUMENTS, all_results, draw, speed_table, with_speed
+from benchmarks.table import DOCUMENTS, all_results, all_tables, draw, speed_table, with_tables
 from benchmarks.training import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
 from minbert import BertConfig, load_backbone
+from minbert.files import read_json
 from minbert.quick import route_of
+from multitask.config import TrainConfig
+from multitask.predictor import Predictor
+from multitask.training import train
 
 
 def wait(seconds):
@@ -171,9 +176,11 @@ def test_the_documents_show_the_recorded_results():
         for workload in found["workloads"].values():
             assert workload["commit"] and "+" not in workload["commit"]
     shown = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    tables = all_tables(results)
+    assert tables.keys() == {"drift", *(f"speed: {name}" for name in results)}
     for text in shown:
-        assert with_speed(text, results) == text
-    assert all(f"<!-- speed: {name} -->" in "".join(shown) for name in results)
+        assert with_tables(text, tables) == text
+    assert all(f"<!-- {name} -->" in "".join(shown) for name in tables)
 
 
 def test_rows_are_made_equally_long(tmp_path):
@@ -194,7 +201,35 @@ def test_the_table_says_what_the_results_say(tmp_path):
     draw(RESULTS, tmp_path / "speed.svg")
     assert "theirs" in (tmp_path / "speed.svg").read_text()
     with pytest.raises(ValueError, match="lacks the lines"):
-        with_speed("<!-- speed: cpu -->\n", {"cpu": RESULTS})
+        with_tables("<!-- drift -->\n", {"drift": "| task |\n"})
+
+
+def test_drift_compares_answers_in_bfloat16_with_float32(tmp_path, capsys, monkeypatch):
+    """On a tiny run: what is recorded is what two evaluations differ by."""
+    write_backbone(tmp_path / "backbone")
+    write_data(tmp_path / "data")
+    run = TrainConfig(
+        tasks=("sst", "sts"), data_dir=tmp_path / "data", backbone=str(tmp_path / "backbone"),
+        pooling="mean", epochs=1, batch_size=8, out=tmp_path / "run", device="cpu",
+    )  # fmt: skip
+    train(run, progress=False)
+    out = tmp_path / "drift.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "drift", str(run.out), "--out", str(out)])
+    main()
+    sst, sts = read_json(out)["runs"]
+    exact, low = (
+        Predictor(run.out, precision=precision).evaluate("dev") for precision in ("fp32", "bf16")
+    )
+    apart = [np.abs(exact["sst"].probabilities - low["sst"].probabilities).max(),
+             np.abs(exact["sts"].answers - low["sts"].answers).max()]  # fmt: skip
+    assert [sst["furthest"], sts["furthest"]] == pytest.approx(apart) and min(apart) > 0
+    assert sst["changed"] == (exact["sst"].answers != low["sst"].answers).sum()
+    assert sts["changed"] is None
+    assert (sst["fp32"], sst["bf16"]) == tuple(e["sst"].metrics["accuracy"] for e in (exact, low))
+    assert (sts["fp32"], sts["bf16"]) == tuple(e["sts"].metrics["pearson"] for e in (exact, low))
+    assert sst["rows"] == len(exact["sst"].ids)
+    printed = capsys.readouterr().out
+    assert f"{sts['bf16']:.4f}" in printed and f"{sst['furthest']:.3f}" in printed
 
 
 def test_the_gpu_benchmark_refuses_a_cpu(monkeypatch, capsys):

@@ -233,7 +233,7 @@ def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
 
 def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys, monkeypatch):
     rates = {"full": (1e-2,), "LoRA": (1e-3, 1e-1), "BitFit": (1e-9, 1e-1)}
-    rates["LoRA, rank-stabilised"] = (1e-2,)
+    rates["LoRA, rank-stabilised"] = (1e-3,)
     monkeypatch.setattr(peft, "RATES", rates)
     write_data(tmp_path / "course")
     settings = {"data_dir": tmp_path / "course", "backbone": str(folder / "backbone")}
@@ -244,7 +244,9 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
     compare.run()
     printed = capsys.readouterr().out
     points = read_json(tmp_path / "out" / "peft.json")
-    assert len({point["run"] for point in points}) == len(points)
+    assert len({(point["method"], point["run"]) for point in points}) == len(points)
+    shared = {p["method"] for p in points if p["run"].endswith("lora-8-0.001-11711")}
+    assert shared == {"LoRA", "LoRA, rank-stabilised"}
     runs = {str(run.run.folder): run for run in read_runs(tmp_path / "out" / "cola")}
     assert runs.keys() == {point["run"] for point in points}
     for point in points:

@@ -89,12 +89,14 @@ def compare_methods(
     """
 
     def trained(method: str, rank: int | None, lr: float, seed: int) -> Point:
-        name = method.lower().replace(", ", "-") + (f"-{rank}" if rank else "")
+        # At the swept rank both kinds of LoRA are one, and so are their runs.
+        kind = "LoRA" if rank == SWEPT_RANK else method
+        name = kind.lower().replace(", ", "-") + (f"-{rank}" if rank else "")
         config = replace(
             base,
             lr=lr,
             seed=seed,
-            extensions=(*base.extensions, *extensions_of(method, rank)),
+            extensions=(*base.extensions, *extensions_of(kind, rank)),
             out=out / f"{name}-{lr:g}-{seed}",
         )
         done = finish(config)
@@ -118,7 +120,7 @@ def compare_methods(
         chosen = [
             trained(method, r, best, seed) for r in (ranks if rank else [None]) for seed in seeds
         ]
-        points |= {point.run: point for point in (*sweep, *chosen)}
+        points |= {(method, point.run): point for point in (*sweep, *chosen)}
     return list(points.values())
 
 

@@ -38,9 +38,12 @@ def record_of(run: Run) -> Record:
     record = run.record()
     record["skipped"] = len(record["skipped"])
     config = record["config"]
-    for name in ("out", "data_dir", "backbone"):
+    for name in ("out", "data_dir", "backbone", "encoder_config"):
         if config.get(name):
             config[name] = _without_folders(config[name])
+    for name in ("text", "dev_text"):
+        if config.get(name):
+            config[name] = [_without_folders(path) for path in config[name]]
     record["backbone"]["source"] = _without_folders(record["backbone"]["source"])
     lines = run.metrics()
     record["curves"] = {"loss": _losses(lines), "dev": _scores(lines)}
