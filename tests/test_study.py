@@ -105,6 +105,15 @@ def test_full_scale_has_the_published_epochs():
     assert (multitask.config.epochs, multitask.config.steps_per_epoch) == (3, 1000)
 
 
+def test_small_scale_cuts_what_is_read_but_for_fine_tuning_on_cola():
+    plan = make_plan([ROWS["frozen"], ROWS["mlm15-task"], ROWS["lora-4"]], SCALES["small"])
+    limits = {(s.kind, *s.config.tasks): s.config.limit for s in plan.stages}
+    assert limits == {
+        **{("finetune", task): None if task == "cola" else 2000 for task in TASKS},
+        **{("mlm", task): 2000 for task in TASKS},
+    }
+
+
 def test_a_stage_is_known_by_what_it_computes():
     stage = plan_of("ft").stages[0]
     name = stage.name

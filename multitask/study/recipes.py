@@ -37,6 +37,8 @@ class Scale:
     batch_size: int = 16
     limit: int | None = None
     """Training rows of each task, at most."""
+    whole: tuple[str, ...] = ()
+    """Tasks that are fine-tuned on all of their rows."""
     multitask_epochs: int = 3
     multitask_steps: int = 1000
     """Steps in an epoch of multitask training."""
@@ -77,6 +79,7 @@ SCALES = {
             epochs=2,
             frozen_epochs=10,
             limit=2000,
+            whole=("cola",),
             multitask_steps=125,
             mlm_epochs={15: 2, 30: 4},
             mlm_leg=1,
@@ -89,7 +92,8 @@ SCALES = {
             "after a warm-up of 10 %; full fine-tuning at 1e-4 in place of 1e-5, which suits a "
             "small encoder; 2 and 4 epochs of MLM, at 1e-4, in place of 15 and 30; multitask "
             "training 3 x 125 steps in place of 3 x 1000; 2,000 training rows of each task, taken "
-            "at equal distances; the mean of the tokens in place of the pooler, which "
+            "at equal distances, but for fine-tuning on CoLA, which learns nothing from so few and "
+            "takes all of its rows; the mean of the tokens in place of the pooler, which "
             "sentence encoders such as MiniLM have never trained",
         ),
         Scale(
@@ -221,6 +225,7 @@ class FineTune:
                 tasks=(task,),
                 epochs=scale.frozen_epochs if self.frozen else scale.epochs,
                 lr=getattr(scale, self.rate),
+                limit=None if task in scale.whole else scale.limit,
                 frozen=self.frozen,
                 extensions=self.extensions,
             )
