@@ -43,8 +43,8 @@ EDITS = (
     Edit(
         "feed_forward",
         "gelu_tanh",
-        "F.gelu(self.inner(x))",
-        'F.gelu(self.inner(x), approximate="tanh")',
+        "F.gelu(x)",
+        'F.gelu(x, approximate="tanh")',
     ),
     Edit("layer", "one_norm_for_both", "feed_forward_norm(x,", "attention_norm(x,"),
     Edit("encoder", "layers_side_by_side", "states[-1]", "states[0]"),
