@@ -24,6 +24,7 @@ from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import make_plan, parts_of, select_rows, settings_of
 from multitask.study.recipes import MAIN, SCALES, TASKS, rows
+from multitask.study.records import merged
 from multitask.study.runner import Runner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +130,18 @@ def test_an_unknown_row_or_deviation_lists_the_known():
         select_rows(ROWS, ["nope"])
     with pytest.raises(ValueError, match=r"no deviation is called 'nope'; known are .*slow-lora"):
         chosen("corrected", ["nope"])
+
+
+def test_the_latest_plan_says_how_a_row_is_made(tmp_path):
+    """A recipe was changed between two calls: the tables follow the later one."""
+    study = StudyFolder(tmp_path, "tiny", "minilm", tmp_path)
+    plans = [make_plan([ROWS["ft"]], replace(SCALE, epochs=epochs)) for epochs in (2, 3)]
+    for plan in (*plans, *plans):
+        for path in (tmp_path / "plans").glob("*"):
+            os.utime(path, (0, 0))
+        study.add_plan(plan)
+        (latest,) = merged(study.plans())
+        assert latest["results"] == sorted(plan.to_dict()["results"], key=lambda r: r["task"])
 
 
 # Deviations

@@ -65,8 +65,9 @@ class StudyFolder:
         write_json(self.folder / "plans" / f"{plan.variant}-{key}.json", values)
 
     def plans(self) -> list[dict[str, Any]]:
-        """The plans that were run here."""
-        return [read_json(path) for path in sorted((self.folder / "plans").glob("*.json"))]
+        """The plans that were run here, the latest last, which says how a row is made now."""
+        paths = (self.folder / "plans").glob("*.json")
+        return [read_json(p) for p in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
 
     def run_of(self, name: str) -> Run:
         """The run folder of a stage."""

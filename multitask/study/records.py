@@ -183,7 +183,8 @@ class Study:
 
 
 def merged(plans: Sequence[Record]) -> list[Record]:
-    """One plan for each variant, with the results of all of its plans; corrected first."""
+    """One plan for each variant, corrected first, with the results of all of its plans; of a
+    result that two have, the later plan's."""
     found: dict[str, dict[tuple, Record]] = defaultdict(dict)
     for plan in plans:
         for result in plan["results"]:
