@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import drift, growth, length
-from minbert.files import read_json, replacing, write_text
-from multitask.figures import COLOURS
+from minbert.files import read_json, write_text
+from multitask.figures import COLOURS, save_svg
 from multitask.study.markdown import README, ROOT, markdown, put_between
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = (README, ROOT / "docs" / "speed.md")
@@ -47,33 +50,31 @@ def _median(candidates: dict[str, dict[str, Any]]) -> Any:
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Bars of how many times quicker than the second candidate each one is."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     workloads = results["workloads"]
-    figure = Figure(figsize=(9, 0.32 * sum(len(w["candidates"]) + 1.5 for w in workloads.values())))
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    place, ticks, labels = 0.0, [], []
-    for name, workload in workloads.items():
-        axes.text(0, place, name, weight="bold", va="center")
-        for candidate, result in workload["candidates"].items():
-            if "ratio" not in result:
-                continue
-            place -= 1
-            ticks.append(place)
-            labels.append(candidate)
-            ends = [[result["ratio"] - result["lowest"]], [result["highest"] - result["ratio"]]]
-            colour = COLOURS[0] if candidate.startswith(OURS) else COLOURS[5]
-            axes.barh(place, result["ratio"], xerr=ends, color=colour, height=0.7)
-        place -= 1.5
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(ticks, labels)
-    axes.set(xlabel="times as fast as the default alternative (bar at 1)", ylim=(place + 1, 1))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None})
+
+    def bars(figure: Figure) -> None:
+        axes = figure.subplots()
+        place, ticks, labels = 0.0, [], []
+        for name, workload in workloads.items():
+            axes.text(0, place, name, weight="bold", va="center")
+            for candidate, result in workload["candidates"].items():
+                if "ratio" not in result:
+                    continue
+                place -= 1
+                ticks.append(place)
+                labels.append(candidate)
+                ends = [[result["ratio"] - result["lowest"]], [result["highest"] - result["ratio"]]]
+                colour = COLOURS[0] if candidate.startswith(OURS) else COLOURS[5]
+                axes.barh(place, result["ratio"], xerr=ends, color=colour, height=0.7)
+            place -= 1.5
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_yticks(ticks, labels)
+        axes.set(xlabel="times as fast as the default alternative (bar at 1)", ylim=(place + 1, 1))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+
+    height = 0.32 * sum(len(w["candidates"]) + 1.5 for w in workloads.values())
+    save_svg(path, (9, height), bars)
 
 
 def draw_all() -> list[Path]:
