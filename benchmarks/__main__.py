@@ -209,6 +209,8 @@ class Drift:
         from multitask.console import table
         from multitask.environment import environment
 
+        if not self.runs:
+            raise ValueError("no run is named; give the folders of finished runs, as in runs/sst")
         found = [one for folder in self.runs for one in drift_of(folder, self.data_dir)]
         write_json(self.out, {**environment(torch.device("cpu")), "runs": found})
         print(table(HEADER, rows(found)))

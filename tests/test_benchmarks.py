@@ -232,6 +232,15 @@ def test_drift_compares_answers_in_bfloat16_with_float32(tmp_path, capsys, monke
     assert f"{sts['bf16']:.4f}" in printed and f"{sst['furthest']:.3f}" in printed
 
 
+def test_drift_wants_a_run(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "drift.json"
+    for runs, says in (((), "no run is named"), ((str(tmp_path),), "holds no run")):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "drift", *runs, "--out", str(out)])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        assert says in capsys.readouterr().err and not out.exists()
+
+
 def test_the_gpu_benchmark_refuses_a_cpu(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu", "--data-dir", "nowhere"])
