@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -43,7 +43,6 @@ class Measure:
         from benchmarks.workloads import WORKLOADS
         from minbert import load_backbone
         from minbert.files import read_json, write_json
-        from multitask.environment import environment
 
         torch.set_num_threads(self.threads)
         chosen = [
@@ -53,11 +52,9 @@ class Measure:
             names = "; ".join(workload.name for workload in WORKLOADS)
             raise ValueError(f"no workload has a name with {' or '.join(self.only)}: {names}")
         results = read_json(self.out) if self.only and self.out.exists() else {"workloads": {}}
-        facts = environment(torch.device("cpu"))
+        facts = {**_environment("cpu"), "threads": self.threads}
         commit = facts.pop("commit")
         results |= facts
-        results["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
-        results["threads"] = self.threads
         results["matmul_peak_gflops"] = max(matmul_peak(), results.get("matmul_peak_gflops", 0))
         folders = {size: backbone_folder(size) for size in {w.size for w in chosen}}
         for workload in tqdm(chosen, desc="workloads"):
@@ -130,13 +127,10 @@ class Length:
 
 
 def _measure_curves(curves: Curves, command: Growth | Length) -> None:
-    import torch
-
     from minbert.files import write_json
-    from multitask.environment import environment
 
     found = curves.measure(threads=command.threads, repeats=command.repeats)
-    facts = {**environment(torch.device("cpu")), "threads": command.threads}
+    facts = {**_environment("cpu"), "threads": command.threads}
     write_json(command.out, {**facts, "points": found})
     print(command.out)
 
@@ -165,12 +159,10 @@ class Gpu:
         from benchmarks.gpu import FIXED, TASKS, Plan, matmul_peak, measure, real_lengths
         from minbert import BertConfig
         from minbert.files import write_json
-        from multitask.environment import environment
 
         plan = Plan(config=BertConfig(), batch_size=self.batch_size)
         peak = matmul_peak(plan.device)
-        results = {**environment(torch.device("cuda")), "matmul_peak_tflops": peak / 1e12}
-        results["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
+        results = {**_environment("cuda"), "matmul_peak_tflops": peak / 1e12}
         lengths = {f"lengths of {task}": real_lengths(task, self.data_dir) for task in TASKS}
         workloads = {f"length {FIXED}": [FIXED], **lengths}
         results["workloads"] = {}
@@ -202,17 +194,15 @@ class Drift:
     """File to write."""
 
     def run(self) -> None:
-        import torch
 
         from benchmarks.drift import HEADER, drift_of, rows
         from minbert.files import write_json
         from multitask.console import table
-        from multitask.environment import environment
 
         if not self.runs:
             raise ValueError("no run is named; give the folders of finished runs, as in runs/sst")
         found = [one for folder in self.runs for one in drift_of(folder, self.data_dir)]
-        write_json(self.out, {**environment(torch.device("cpu")), "runs": found})
+        write_json(self.out, {**_environment("cpu"), "runs": found})
         print(table(HEADER, rows(found)))
         print(self.out)
 
@@ -226,6 +216,17 @@ class Table:
 
         for path in draw_all():
             print(path)
+
+
+def _environment(device: str) -> dict[str, Any]:
+    """What a result was made with, the versions of the libraries compared included."""
+    import torch
+
+    from multitask.environment import environment
+
+    facts = environment(torch.device(device))
+    facts["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}
+    return facts
 
 
 def _version(package: str) -> str | None:

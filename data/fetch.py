@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from data.download import FetchError, download, say
 from data.sources import ALL, COURSE, SOURCES, File, Source
-from minbert.files import sha256_of
+from minbert.files import sha256_of, write_json
 
 __all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
 
@@ -147,9 +147,7 @@ class _Record:
     def _remember(self, file: File, found: str) -> None:
         say(f"{file.path}: no checksum is known; remembering {found[:12]}... in {self.path}")
         self.sums[file.path] = found
-        part = self.path.with_name(f"{RECORD}.part")
-        part.write_text(json.dumps(self.sums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        write_json(self.path, dict(sorted(self.sums.items())))
 
 
 def _one_by_one(source: Source, target: Path, record: _Record, progress: bool) -> None:

@@ -237,6 +237,12 @@ def pattern_of(place: str) -> str:
     return re.sub(r"\.\d+\.", ".{n}.", place)
 
 
+def name_in(table: Mapping[str, str], place: str) -> str:
+    """What a table such as KEYS calls a module: {n} in its entry becomes the layer's number."""
+    number = re.search(r"\.(\d+)\.", place)
+    return table[pattern_of(place)].format(n=number and number[1])
+
+
 E_ = TypeVar("E_", bound=type[Encoder])
 ENCODERS: dict[str, type[Encoder]] = {}
 """The encoders by name; import minbert.encoders to have all of them in it."""

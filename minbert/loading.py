@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors
-from minbert.base import Encoder, EncoderConfig, pattern_of
+from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
 from minbert.encoders import encoder_class
 from minbert.files import read_json, replacing, write_json
 from minbert.tokenization import Tokenizer
@@ -186,12 +186,10 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
     names = {}
     for ours, _ in model.named_parameters():  # a tied parameter comes once, as the encoder's
         module, _, leaf = ours.rpartition(".")
-        number = re.search(r"\.(\d+)\.", module)
-        pattern = pattern_of(module)
         if ours in table:
             names[ours] = table[ours]
-        elif pattern in table:
-            names[ours] = table[pattern].format(n=number and number[1]) + f".{leaf}"
+        elif pattern_of(module) in table:
+            names[ours] = f"{name_in(table, module)}.{leaf}"
         else:
             raise ValueError(
                 f"{ours} has no name in hub checkpoints; if it is of an adapter, call "

@@ -3,6 +3,7 @@
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -137,6 +138,17 @@ def test_a_step_of_growth_runs(candidate):
 def test_a_text_of_length_runs(monkeypatch, candidate, work):
     monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
     candidate({"work": work, "length": 7, "layers": 2})()
+
+
+def test_curves_are_recorded_with_the_versions_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.curves.compare", lambda *_, **__: {"minbert": {}})
+    out = tmp_path / "growth.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "growth", "--threads", "1", "--out", str(out)])
+    main()
+    found = read_json(out)
+    assert found["versions"]["transformers"] == version("transformers")
+    assert found["versions"]["torch"] == version("torch") and found["threads"] == 1
+    assert len(found["points"]) == len(growth.CURVES.points)
 
 
 def test_every_workload_has_an_alternative():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
-from minbert.base import Encoder, pattern_of
+from minbert.base import Encoder, name_in, pattern_of
 from minbert.files import read_json, replacing, write_json
 
 ROOT = "base_model.model."
@@ -295,8 +295,7 @@ def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]
 
 def hub_name(encoder: Encoder, place: str, *, inside: bool) -> str:
     """A module's name in transformers, in the bare encoder or inside a model with a head."""
-    number = re.search(r"\.(\d+)\.", place)
-    name = encoder.KEYS[pattern_of(place)].format(n=number and number[1])
+    name = name_in(encoder.KEYS, place)
     return encoder.PREFIX + name if inside and not name.startswith(encoder.OUTSIDE) else name
 
 
