@@ -94,7 +94,7 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """Measure how time and memory grow with length, batch and layers."""
+    """Measure how time and memory grow with length, batch, layers and data."""
 
     threads: int = 2
     """Threads of each candidate."""

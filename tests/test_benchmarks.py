@@ -103,9 +103,10 @@ def test_candidates_run(tmp_path, candidate):
 
 def test_growth_changes_one_thing_at_a_time():
     for point in growth.CURVES.points:
-        changed = {name for name, size in growth.START.items() if point[name] != size}
+        start = growth.EPOCH if point["grows"] == "data" else growth.START
+        changed = {name for name, size in start.items() if point[name] != size}
         assert changed <= {point["grows"]}
-    assert {point["grows"] for point in growth.CURVES.points} == set(growth.GROWTH)
+    assert {point["grows"] for point in growth.CURVES.points} == {*growth.GROWTH, "data"}
 
 
 def test_length_measures_both_works_at_every_length():
@@ -131,6 +132,15 @@ def test_curves_are_measured_and_drawn(tmp_path, monkeypatch, curves):
 @pytest.mark.parametrize("candidate", [growth.ours, growth.theirs])
 def test_a_step_of_growth_runs(candidate):
     candidate({"length": 5, "batch": 2, "layers": 1})()
+
+
+@pytest.mark.parametrize("candidate", ["ours", "theirs"])
+def test_an_epoch_of_growth_visits_every_text_once(monkeypatch, candidate):
+    visited = []
+    monkeypatch.setattr(growth, "_learn", lambda optimizer, outputs: visited.append(len(outputs)))
+    epoch = getattr(growth, candidate)({"rows": 11, "batch": 4, "layers": 1})
+    epoch()
+    assert sorted(visited) == [3, 4, 4]
 
 
 @pytest.mark.parametrize("work", length.WORK)
