@@ -1,6 +1,7 @@
 """GLUE's runs on tiny data: done once, gone on with, passed over; recipes; pairs in both orders."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -274,6 +275,19 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
     monkeypatch.setattr(runner, "train", lambda *a, **k: pytest.fail("trained again"))
     compare.run()
     assert read_json(tmp_path / "out" / "peft.json") == points
+
+
+def test_a_comparison_keeps_the_tasks_of_calls_before(tmp_path):
+    def point(task, score):
+        return peft.Point(task=task, method="full", rank=None, lr=1e-4, seed=1, score=score,
+                          trained=9, seconds=1.0, run=f"out/{task}/full")  # fmt: skip
+
+    mrpc, cola, better = point("mrpc", 0.5), point("cola", 0.25), point("mrpc", 0.75)
+    for written in (mrpc, cola, better):
+        peft.write_comparison([written], tmp_path)
+    assert read_json(tmp_path / "peft.json") == [asdict(cola), asdict(better)]
+    drawn = (tmp_path / "rates.svg").read_text()
+    assert "cola" in drawn and "mrpc" in drawn
 
 
 def test_strength_of_lora_over_ranks():

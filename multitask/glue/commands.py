@@ -129,7 +129,7 @@ class RunGlue(Settings):
 class ComparePeft(Settings):
     """Compare BitFit, LoRA over ranks and full fine-tuning, each at the best of four rates.
 
-    Call it again to go on, as with glue run. Many runs: 16 of the sweep, and 10 over the ranks.
+    Call it again to go on, as with glue run. Many runs: 12 of the sweep, and 10 over the ranks.
     """
 
     tasks: tuple[str, ...] = ("cola", "mrpc")

@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
-from minbert.files import write_json
+from minbert.files import read_json, write_json
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
@@ -125,9 +125,14 @@ def compare_methods(
 
 
 def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
-    """Write the points and the two figures of every task."""
-    write_json(out / "peft.json", [asdict(point) for point in points])
-    paths = [out / "peft.json"]
+    """Write the points and the two figures of every task; what was written of others stays."""
+    path = out / "peft.json"
+    before = [Point(**point) for point in read_json(path)] if path.exists() else []
+    compared = {point.task for point in points}
+    points = [*(point for point in before if point.task not in compared), *points]
+    points.sort(key=lambda point: list(TASKS).index(point.task))
+    write_json(path, [asdict(point) for point in points])
+    paths = [path]
     width = 4.5 * len({point.task for point in points}) + 2
     for draw, name in ((draw_sizes, "parameters"), (draw_rates, "rates")):
         paths.append(save_svg(out / f"{name}.svg", (width, 4), partial(draw, points=points)))
