@@ -99,7 +99,7 @@ class EncodedRows:
         self.truncated = sum(part.truncated for part in parts)
         self._parts = [Ragged.of(part) for part in parts]
         self.lengths = sum(part.lengths for part in self._parts)
-        self.checksum = _checksum(self.ids, self.lengths)
+        self.checksum = self._checksum()
         self._layout = layout
         self._pad_id = tokenizer.pad_id
 
@@ -115,16 +115,21 @@ class EncodedRows:
             layout=layout_of(lengths, self._layout),
         )
 
+    def _checksum(self) -> int:
+        found = zlib.crc32("\n".join(self.ids).encode())
+        for part in self._parts:
+            for array in (part.lengths, part.input_ids, part.token_type_ids):
+                found = zlib.crc32(array, found)
+        return found if self.labels is None else zlib.crc32(self.labels.numpy(), found)
+
 
 class FeatureRows:
     """The pooled features of a split, computed once: what a frozen encoder's heads train on."""
 
-    def __init__(self, ids: tuple[str, ...], labels: Tensor | None, features: Tensor) -> None:
-        self.ids = ids
-        self.labels = labels
+    def __init__(self, rows: EncodedRows, features: Tensor) -> None:
+        self.ids, self.labels, self.checksum = rows.ids, rows.labels, rows.checksum
         self.features = features  # (rows, F)
-        self.lengths = np.ones(len(ids), dtype=np.int64)
-        self.checksum = _checksum(self.ids, self.lengths)
+        self.lengths = np.ones(len(rows.ids), dtype=np.int64)
 
     def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
         index = torch.as_tensor(rows)
@@ -181,7 +186,3 @@ def lay_out(rows: Sequence[np.ndarray], kind: BatchLayout, *, fill: int) -> Tens
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
     return torch.from_numpy(padded)
-
-
-def _checksum(ids: tuple[str, ...], lengths: np.ndarray) -> int:
-    return zlib.crc32(lengths, zlib.crc32("\n".join(ids).encode()))

@@ -43,7 +43,7 @@ class EncoderConfig:
     hidden_size: int
     num_layers: int
     max_positions: int
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     initializer_range: float = 0.02
 
     HUB_NAMES: ClassVar[Mapping[str, str]] = {}
@@ -67,9 +67,17 @@ class EncoderConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
 
+    def check_padding(self) -> None:
+        """Raise ValueError unless the padding's id is a token, or None."""
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"pad_token_id {self.pad_token_id} is no token of a vocabulary of "
+                f"{self.vocab_size}; take the tokenizer's"
+            )
+
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
-        """Read a hub config.json; a setting that this encoder does not have is an error."""
+        """Read a hub config.json; one of HUB_FIXED that is set otherwise is an error."""
         for name, value in cls.HUB_FIXED.items():
             if config.get(name, value) != value:
                 raise ValueError(
@@ -172,7 +180,15 @@ class Encoder(nn.Module, ABC):
                 )
             layout = layout.whole()
         attentions: list[Tensor] | None = [] if output_attentions else None
-        states = self.encode(input_ids, token_type_ids, layout, attentions)
+        try:
+            states = self.encode(input_ids, token_type_ids, layout, attentions)
+        except IndexError:  # of an embedding table, on a CPU
+            segments = getattr(self.config, "type_vocab_size", "any number of")
+            raise ValueError(
+                f"input_ids are from {input_ids.min()} to {input_ids.max()}, token_type_ids to "
+                f"{token_type_ids.max()}; this encoder has {self.config.vocab_size} tokens and "
+                f"{segments} segments, counted from 0; encode texts with its own tokenizer"
+            ) from None
         return EncoderOutput(
             last_hidden_state=states[-1],
             pooler_output=self.pool(states[-1], layout),

@@ -27,6 +27,9 @@ from minbert.encoders import encoder_class
 from minbert.files import read_json, replacing, write_json
 from minbert.tokenization import Tokenizer
 
+OPTIONAL = ("pooler", "mlm_head")
+"""What a checkpoint may lack and still be of use."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -59,7 +62,7 @@ def load_backbone(
         offline: use the hub's cache on this machine only.
         cache_dir: the hub's cache, by default huggingface_hub's own.
         mlm_head: load the masked-language-model head too.
-        fresh: modules that may be missing and then start anew, such as ("pooler", "mlm_head").
+        fresh: of OPTIONAL, what may be missing and then starts anew, such as ("pooler",).
 
     Raises:
         ValueError: the source is not found, or its files do not fit the encoder they claim to be.
@@ -131,6 +134,9 @@ def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
 def _load_modules(
     folder: Path, mlm_head: bool, fresh: tuple[str, ...]
 ) -> tuple[Encoder, nn.Module | None, tuple[str, ...], tuple[str, ...]]:
+    unknown = [part for part in fresh if part not in OPTIONAL]
+    if unknown:
+        raise ValueError(f"fresh has {unknown[0]!r}; what may start anew is {', '.join(OPTIONAL)}")
     encoder = empty_encoder(folder)
     cls = type(encoder)
     model = nn.ModuleDict({"encoder": encoder})
@@ -142,10 +148,9 @@ def _load_modules(
     made = [ours for ours, theirs in names.items() if theirs not in tensors and _in(ours, fresh)]
     wanted = {theirs: model.get_parameter(ours) for ours, theirs in names.items()}
     left = {k: _why_dropped(k, cls.DROPPED) for k in sorted(tensors.keys() - wanted.keys())}
+    missing = [ours for ours, theirs in names.items() if theirs not in tensors and ours not in made]
     problems = {
-        "missing": [
-            theirs for ours, theirs in names.items() if theirs not in tensors and ours not in made
-        ],
+        "missing": [names[ours] for ours in missing],
         "unexpected": [name for name, why in left.items() if why is None],
         "misshapen": [
             f"{name} {tuple(tensors[name].shape)} (not {tuple(parameter.shape)})"
@@ -160,6 +165,10 @@ def _load_modules(
     }
     if any(problems.values()):
         named = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        parts = tuple(part for part in OPTIONAL if any(_in(ours, (part,)) for ours in missing))
+        if parts and all(_in(ours, parts) for ours in missing):
+            named += f"; what is missing starts anew with fresh={parts}"
+            named += " (minbert train: a --pooling other than pooler)" * (parts == ("pooler",))
         raise ValueError(
             f"{folder} does not hold the weights of the {cls.name} in its config.json. {named}"
         )

@@ -116,5 +116,5 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
         features = torch.cat(found)[np.argsort(np.concatenate(rows))]
         # Made in inference mode, a tensor could not take part in training: clone it outside.
         with torch.inference_mode(False):
-            task_data.sources[split] = FeatureRows(source.ids, source.labels, features.clone())
+            task_data.sources[split] = FeatureRows(source, features.clone())
     bar.close()

@@ -83,6 +83,22 @@ class AdamW(torch.optim.Optimizer):
         check_options({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict()` gave, of either route; its options replace one's own.
+
+        Raises:
+            ValueError: the state is another optimizer's, or an option breaks its rule.
+        """
+        for group in state_dict["param_groups"]:
+            missing = [name for name in self.defaults if name not in group]
+            if missing:
+                raise ValueError(
+                    f"the state has no {', '.join(missing)}, so another optimizer saved it; load "
+                    "one of this AdamW, or go on without, with new moments"
+                )
+            check_options({name: group[name] for name in self.defaults})
+        super().load_state_dict(state_dict)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,10 +105,29 @@ def test_rows_without_labels_and_features_in_place_of_tokens(tokenizer):
     source = EncodedRows(unlabelled, tokenizer, pair="cross", max_length=32)
     assert source.batch(ROWS).labels is None
     features = torch.randn(20, 5)
-    batch = FeatureRows(source.ids, torch.arange(20.0), features).batch(ROWS)
-    assert torch.equal(batch.features, features[ROWS]) and batch.labels.tolist() == ROWS
+    assert FeatureRows(source, features).batch(ROWS).labels is None
+    labelled = EncodedRows(SINGLES, tokenizer, pair="cross", max_length=32)
+    batch = FeatureRows(labelled, features).batch(ROWS)
+    assert torch.equal(batch.features, features[ROWS])
+    assert batch.labels.tolist() == [SINGLES[row].label for row in ROWS]
     assert batch.ids == ("s4", "s0", "s7", "s3") and batch.input_ids is None
-    assert FeatureRows(source.ids, None, features).batch(ROWS).labels is None
+    assert FeatureRows(labelled, features).checksum == labelled.checksum != source.checksum
+
+
+def test_the_checksum_of_rows_is_of_their_ids_texts_and_labels(tokenizer):
+    def checksum(*examples):
+        return EncodedRows(examples, tokenizer, pair="cross", max_length=32).checksum
+
+    first, second = Example("1", ("bet bon",), 1.0), Example("2", ("dot bon",), 0.0)
+    assert checksum(first, second) == checksum(first, second)
+    others = [
+        (second, first),
+        (replace(first, id="3"), second),
+        (replace(first, texts=second.texts), replace(second, texts=first.texts)),
+        (replace(first, label=0.0), second),
+        (first,),
+    ]
+    assert len({checksum(first, second), *(checksum(*rows) for rows in others)}) == 6
 
 
 @pytest.mark.parametrize("tokens", [1, 20, 10_000])

@@ -36,6 +36,7 @@ from minbert.adapters import (
     merge_and_remove,
     save_adapter,
     unmerge,
+    use_adapter,
 )
 from minbert.adapters.apply import adapted, select
 from minbert.base import ENCODERS
@@ -154,6 +155,28 @@ ADAPTERS = {
     "all": LoRASettings(rank=2, alpha=3.0, targets=("all",), dora=True, ranks={"query": 4}),
     "ia3": IA3Settings(),
 }
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+def test_a_tied_head_sees_the_adapter_of_the_embeddings(encoder, head_first):
+    head = encoder.make_mlm_head() if head_first else None
+    add_lora(encoder, LoRASettings(rank=2, targets=("all",)))
+    fill(trained(encoder))
+    head = (head or encoder.make_mlm_head()).eval()
+    states = torch.randn(3, encoder.config.hidden_size)
+    adapted_scores = head(states)
+    word = encoder.embeddings.word
+    word.adapter.A.grad = None
+    adapted_scores.sum().backward()
+    assert word.adapter.A.grad.abs().sum() > 0
+    merge(encoder)
+    torch.testing.assert_close(head(states), adapted_scores, **CLOSE)
+    unmerge(encoder)
+    use_adapter(encoder, None)
+    assert not torch.allclose(head(states), adapted_scores, atol=1e-2)
+    use_adapter(encoder, "default")
+    merge_and_remove(encoder)
+    torch.testing.assert_close(head(states), adapted_scores, **CLOSE)
 
 
 @pytest.fixture(params=ADAPTERS)

@@ -356,6 +356,24 @@ def test_a_loaded_state_continues_bit_for_bit(through, correct_bias, fused):
     assert [fresh.state[p]["step"] for p in resumed] == [20, 6, 20, 20]
 
 
+def test_the_state_of_another_optimizer_is_refused_and_changes_nothing():
+    params = make_params()
+    optimizer = AdamW(params)
+    train(optimizer, params, make_gradients(2))
+    before = copy.deepcopy(optimizer.state_dict())
+    foreign = torch.optim.AdamW(params).state_dict()
+    with pytest.raises(ValueError, match="no correct_bias, efficient, decay, so another optimizer"):
+        optimizer.load_state_dict(foreign)
+    wrong = copy.deepcopy(before)
+    wrong["param_groups"][0]["lr"] = -5.0
+    with pytest.raises(ValueError, match="lr must be finite and at least 0; got -5"):
+        optimizer.load_state_dict(wrong)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for index, state in before["state"].items():
+        assert torch.equal(after["state"][index]["exp_avg"], state["exp_avg"])
+
+
 @ROUTES
 def test_a_state_continues_in_the_other_route(fused):
     rows = make_gradients(20)

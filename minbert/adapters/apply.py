@@ -155,14 +155,12 @@ def train_biases(encoder: Encoder, roles: Iterable[str] = ("all",)) -> None:
 
 def use_adapter(encoder: Encoder, name: str | None) -> None:
     """Switch to the adapter of this name, which alone is then trainable; None for none of them."""
-    modules = adapted(encoder)
+    _check_unmerged(encoder)
     if name is not None and name not in adapter_names(encoder):
         raise ValueError(
             f"no adapter is called {name!r}; the encoder has {adapter_names(encoder) or 'none'}"
         )
-    if any(module.is_merged for module in modules.values()):
-        raise ValueError("an adapter is merged into the encoder; call unmerge(encoder) first")
-    for module in modules.values():
+    for module in adapted(encoder).values():
         module.active = name
         for key, adapter in module.adapters.items():
             adapter.requires_grad_(key == name)
@@ -205,6 +203,7 @@ def adapted(encoder: Encoder) -> dict[str, Adapted]:
 
 def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> None:
     """Freeze an encoder, put an adapter on each module named, and use it."""
+    _check_unmerged(encoder)
     if not re.fullmatch(r"\w+", name) or hasattr(nn.ModuleDict, name):
         raise ValueError(f"{name!r} cannot name an adapter; use letters, digits and _")
     if name in adapter_names(encoder):
@@ -222,6 +221,11 @@ def attach(encoder: Encoder, adapters: Mapping[str, nn.Module], name: str) -> No
             encoder.set_submodule(place, module)
         module.adapters[name] = adapter.train(module.training)
     use_adapter(encoder, name)
+
+
+def _check_unmerged(encoder: Encoder) -> None:
+    if any(module.is_merged for module in adapted(encoder).values()):
+        raise ValueError("an adapter is merged into the encoder; call unmerge(encoder) first")
 
 
 def freeze(encoder: Encoder) -> None:
@@ -242,6 +246,8 @@ def freeze(encoder: Encoder) -> None:
 
 def select(encoder: Encoder, targets: Iterable[str]) -> list[str]:
     """The names of the modules that have one of these roles, in the encoder's order."""
+    if isinstance(targets, str):
+        raise ValueError(f"roles are a tuple of names, not {targets!r}; pass ({targets!r},)")
     roles = {}
     for place, _ in encoder.named_modules():
         role = encoder.ROLES.get(pattern_of(place))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +162,14 @@ def load_adapter(folder: str | Path, encoder: Encoder, name: str = "default") ->
     config = read_json(folder / "adapter_config.json")
     try:
         _check_config(config)
-        by_module, head = _by_module(_read(folder / "adapter_model.safetensors"), encoder)
+        tensors = _read(folder / "adapter_model.safetensors")
+        inside = _is_inside(tensors, encoder, config)
+        by_module, head = _by_module(tensors, encoder, inside)
         adapters = {}
         for place, (theirs, parts) in by_module.items():
             adapters[place] = _adapter(encoder, place, theirs, parts, config)
-        _check_complete(encoder, {theirs for theirs, _ in by_module.values()}, config)
+        found = {theirs for theirs, _ in by_module.values()}
+        _check_complete(_places(encoder, inside=inside), found, config)
         attach(encoder, adapters, name)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
@@ -212,11 +215,19 @@ ByModule = dict[str, tuple[str, dict[str, Tensor]]]
 """Our module's name -> its name in the file, and its tensors by the last part of theirs."""
 
 
+def _is_inside(tensors: Iterable[str], encoder: Encoder, config: Mapping[str, Any]) -> bool:
+    """Whether an adapter is of a model with a head, whose encoder has a prefix in their names."""
+    with_head = config.get("task_type") == "SEQ_CLS"
+    return any(
+        key.startswith(encoder.PREFIX) or (with_head and key.startswith(encoder.OUTSIDE))
+        for key in tensors
+    )
+
+
 def _by_module(
-    tensors: Mapping[str, Tensor], encoder: Encoder
+    tensors: Mapping[str, Tensor], encoder: Encoder, inside: bool
 ) -> tuple[ByModule, dict[str, Tensor]]:
     """Sort a file's tensors by the encoder's modules; those of a head come apart."""
-    inside = any(key.startswith(encoder.PREFIX) for key in tensors)  # of a model with a head
     places = _places(encoder, inside=inside)
     endings = [name for names in PARTS.values() for name in names.values()]
     found: ByModule = {}
@@ -274,13 +285,12 @@ def _adapter(
     return adapter
 
 
-def _check_complete(encoder: Encoder, found: set[str], config: Mapping[str, Any]) -> None:
-    """Every module that the settings name must be in the file."""
+def _check_complete(places: Iterable[str], found: set[str], config: Mapping[str, Any]) -> None:
+    """Every one of the places that the settings name must be in the file."""
     if config.get("layers_to_transform") or config.get("exclude_modules"):
         return  # they leave out modules that the targets name
     targets, whole = config.get("target_modules") or [], config.get("modules_to_save") or []
-    inside = any(name.startswith(encoder.PREFIX) for name in found)
-    for theirs in _places(encoder, inside=inside):
+    for theirs in places:
         if isinstance(targets, str):
             wanted = _matches(targets, theirs)
         else:

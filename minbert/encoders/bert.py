@@ -83,14 +83,16 @@ class BertConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         self.check_sizes(
-            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"
-        )
+            "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+            "max_positions", "type_vocab_size",
+        )  # fmt: skip
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}; "
                 "choose a divisor"
             )
         self.check_rates("hidden_dropout", "attention_dropout")
+        self.check_padding()
 
 
 class Embeddings(nn.Module):
@@ -199,17 +201,17 @@ class Pooler(nn.Module):
 class MaskedLanguageModelHead(nn.Module):
     """Scores over the vocabulary for each token; the decoder's matrix is the word embedding."""
 
-    def __init__(self, config: BertConfig, word_embedding: nn.Embedding) -> None:
+    def __init__(self, config: BertConfig, embeddings: nn.Module) -> None:
         super().__init__()
-        size = word_embedding.embedding_dim  # H, but for encoders with narrower embeddings
+        self.embeddings = embeddings  # tied: the encoder's own module
+        vocab_size, size = embeddings.word.weight.shape  # H, but for narrower embeddings
         self.dense = Linear(config.hidden_size, size)
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.word = word_embedding  # tied: the encoder's own module
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(F.gelu(self.dense(x)))  # (..., H)
-        return F.linear(x, self.word.weight, self.bias)  # (..., V)
+        return F.linear(x, self.embeddings.word.weight, self.bias)  # (..., V)
 
 
 @register("bert")
@@ -243,7 +245,7 @@ class Bert(Encoder):
         return self.pooler(layout.first(last_hidden_state))
 
     def make_mlm_head(self) -> MaskedLanguageModelHead:
-        head = MaskedLanguageModelHead(self.config, self.embeddings.word)
+        head = MaskedLanguageModelHead(self.config, self.embeddings)
         self.initialise(head.dense)
         return head
 

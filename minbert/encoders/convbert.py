@@ -294,7 +294,7 @@ class ConvBert(Encoder):
         return None
 
     def make_mlm_head(self) -> MaskedLanguageModelHead:
-        head = MaskedLanguageModelHead(self.config, self.embeddings.word)
+        head = MaskedLanguageModelHead(self.config, self.embeddings)
         self.initialise(head.dense)
         return head
 

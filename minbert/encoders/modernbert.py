@@ -152,14 +152,15 @@ class Pooler(nn.Module):
 class MaskedLanguageModelHead(nn.Module):
     """Scores over the vocabulary for each token; the decoder's matrix is the word embedding."""
 
-    def __init__(self, pooler: Pooler, word_embedding: nn.Embedding) -> None:
+    def __init__(self, pooler: Pooler, embeddings: Embeddings) -> None:
         super().__init__()
         self.pooler = pooler  # tied: the encoder's own modules
-        self.word = word_embedding
-        self.bias = nn.Parameter(word_embedding.weight.new_zeros(word_embedding.num_embeddings))
+        self.embeddings = embeddings
+        weight = embeddings.word.weight
+        self.bias = nn.Parameter(weight.new_zeros(len(weight)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.pooler(x), self.word.weight, self.bias)  # (..., V)
+        return F.linear(self.pooler(x), self.embeddings.word.weight, self.bias)  # (..., V)
 
 
 @register("modernbert")
@@ -201,7 +202,7 @@ class ModernBert(Encoder):
         return self.pooler_dropout(self.pooler(pool(last_hidden_state)))
 
     def make_mlm_head(self) -> MaskedLanguageModelHead:
-        return MaskedLanguageModelHead(self.pooler, self.embeddings.word)
+        return MaskedLanguageModelHead(self.pooler, self.embeddings)
 
     def depths(self) -> list[tuple[str, nn.Module]]:
         layers = [(f"layer {n}", layer) for n, layer in enumerate(self.layers, start=1)]

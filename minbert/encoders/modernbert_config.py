@@ -54,7 +54,7 @@ class ModernBertConfig(EncoderConfig):
     """Dropout on the pooler's output."""
     classifier_pooling: Literal["cls", "mean"] = "cls"
     """What the pooler takes of a sequence: its first token or its mean."""
-    pad_token_id: int = 50283
+    pad_token_id: int | None = 50283
     """Padding."""
     bos_token_id: int | None = 50281
     """First token; like the three below it is kept for a config.json."""
@@ -111,7 +111,7 @@ class ModernBertConfig(EncoderConfig):
     def __post_init__(self) -> None:
         self.check_sizes(
             "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
-            "global_every",
+            "global_every", "max_positions",
         )  # fmt: skip
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(
@@ -120,11 +120,7 @@ class ModernBertConfig(EncoderConfig):
             )
         if self.local_attention < 2:
             raise ValueError(f"local_attention must be at least 2, it is {self.local_attention}")
-        if not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"pad_token_id {self.pad_token_id} is no token of a vocabulary of "
-                f"{self.vocab_size}; take the tokenizer's"
-            )
+        self.check_padding()
         if self.classifier_pooling not in ("cls", "mean"):
             raise ValueError(
                 f"classifier_pooling is {self.classifier_pooling!r}; choose one of cls, mean"
