@@ -358,6 +358,8 @@ def test_default_config_is_transformers_default():
         ({"num_layers": 0}, "num_layers must be at least 1, it is 0"),
         ({"attention_dropout": 1.0}, r"attention_dropout must be in \[0, 1\), it is 1.0"),
         ({"hidden_dropout": -0.1}, r"hidden_dropout must be in \[0, 1\), it is -0.1"),
+        ({"type_vocab_size": 0}, "type_vocab_size must be at least 1, it is 0"),
+        ({"pad_token_id": 30522}, "pad_token_id 30522 is no token of a vocabulary of 30522; take"),
     ],
 )
 def test_a_wrong_config_is_refused(sizes, message):
@@ -380,6 +382,12 @@ LONG = torch.ones(1, 131, dtype=torch.long)
         ((IDS[0],), r"attention_mask must have shape \(batch, length\), not \(5,\)"),
         ((LONG,), "has 131 tokens, and this encoder has positions for 130; truncate"),
         ((LONG[0], None, None, Packed([131])), "has 131 tokens"),
+        (
+            (40_000 * IDS,),
+            "input_ids are from 40000 to 40000, token_type_ids to 0; this encoder has",
+        ),
+        ((-IDS,), r"input_ids are from -1 to -1.*counted from 0; encode texts with its own tokeni"),
+        ((IDS, None, 9 * IDS), r"token_type_ids to 9; this encoder has \d+ tokens and \d segments"),
     ],
 )
 def test_a_wrong_call_is_refused(odd, call, message):

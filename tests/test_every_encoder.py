@@ -23,7 +23,12 @@ from helpers import (
 )
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from minbert import embed, load_backbone, save_pretrained
 from minbert.adapters import (
@@ -240,6 +245,32 @@ def test_an_adapter_beside_a_head_is_named_as_in_a_classifier(encoder, folder, t
     assert load_adapter(tmp_path, again).keys() == {"classifier.weight"}
     inputs = tokens(encoder)
     assert_same(outputs(again, inputs), outputs(encoder, inputs), 0)
+
+
+def test_peft_and_we_exchange_a_classifier_with_an_adapted_pooler(folder, encoder, tmp_path):
+    if not encoder.has_pooler:
+        pytest.skip("this encoder has no pooler")
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder / "backbone")
+    (place,) = (n for n, _ in theirs.named_modules() if n.endswith(("pooler.dense", "head.dense")))
+    settings = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=[place])
+    peft = get_peft_model(theirs, settings).eval()
+    fill(trained(peft))
+    peft.save_pretrained(tmp_path / "theirs")
+    head = load_adapter(tmp_path / "theirs", encoder)
+    assert adapted(encoder).keys() == {"pooler.dense"} and len(head) == 2
+
+    def logits(encoder, head):
+        with torch.no_grad():
+            return encoder(**tokens(encoder)).pooler_output @ head["classifier.weight"].T
+
+    with torch.no_grad():
+        wanted = peft(**tokens(encoder)).logits - head["classifier.bias"]
+    torch.testing.assert_close(logits(encoder, head), wanted, **CLOSE)
+    save_adapter(tmp_path / "ours", encoder, head=head)
+    again = load_backbone(folder / "backbone").encoder
+    torch.testing.assert_close(
+        logits(again, load_adapter(tmp_path / "ours", again)), wanted, **CLOSE
+    )
 
 
 def test_merging_is_exact_and_exports_an_ordinary_backbone(folder, with_adapter, tmp_path):

@@ -368,6 +368,7 @@ def test_default_config_is_transformers_default():
         ModernBertConfig()
     )
     assert ModernBertConfig.from_hub({}) == ModernBertConfig()
+    assert ModernBertConfig.from_hub({"pad_token_id": None}).pad_token_id is None
 
 
 REFUSED = [
@@ -376,6 +377,7 @@ REFUSED = [
     ({"global_every": 0}, "global_every must be at least 1, it is 0"),
     ({"local_attention": 1}, "local_attention must be at least 2, it is 1"),
     ({"vocab_size": 100}, "pad_token_id 50283 is no token of a vocabulary of 100"),
+    ({"max_positions": 0}, "max_positions must be at least 1, it is 0"),
     ({"classifier_pooling": "max"}, "classifier_pooling is 'max'; choose one of cls, mean"),
     *(({name: 1.0}, rf"{name} must be in \[0, 1\), it is 1.0") for name in DROPOUTS),
 ]
