@@ -21,6 +21,8 @@ SAMPLES = Path(__file__).parent / "samples"
 
 OnBadRow = Literal["stop", "skip"]
 
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's 131,072 characters
+
 
 @dataclass(frozen=True)
 class Example:
@@ -155,6 +157,12 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
 
 def _checked_header(fields: list[str] | str, path: Path, table: Table) -> tuple[str, ...]:
     wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
+    twice = [name for name in wanted if fields.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{path}:1: the header {fields!r} names the columns {twice} more than once; rename "
+            "those that are not to be read"
+        )
     missing = [name for name in wanted if name not in fields]
     if missing:
         raise ValueError(
