@@ -56,13 +56,13 @@ class Rows:
     skipped: list[BadRow]
 
 
-def has_split(task: Task, split: Split, data_dir: Path) -> bool:
+def has_split(task: Task, split: Split, data_dir: str | Path) -> bool:
     """Whether a task's file for this split is there."""
     return split in task.tables and bool(_places(task.tables[split], data_dir))
 
 
 def read_split(
-    task: Task, split: Split, data_dir: Path = SAMPLES, *, on_bad_row: OnBadRow = "stop"
+    task: Task, split: Split, data_dir: str | Path = SAMPLES, *, on_bad_row: OnBadRow = "stop"
 ) -> Rows:
     """Read a task's rows of one split.
 
@@ -114,7 +114,8 @@ def spread(rows: Sequence[Example], count: int | None) -> list[Example]:
     return [rows[n * len(rows) // count] for n in range(count)]
 
 
-def _places(table: Table, data_dir: Path) -> list[Path]:
+def _places(table: Table, data_dir: str | Path) -> list[Path]:
+    data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
         raise ValueError(f"data directory {data_dir} does not exist; give one with --data-dir")
     if (data_dir / table.path).is_file():

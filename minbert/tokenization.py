@@ -71,9 +71,10 @@ class Tokenizer:
         )
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Tokenizer:
+    def from_folder(cls, folder: str | Path) -> Tokenizer:
         """Read tokenizer.json, or vocab.txt with what stands beside it: the settings of
         tokenizer_config.json, and the tokens that were added to the vocabulary."""
+        folder = Path(folder).expanduser()
         full, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         config, names = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
         settings = read_json(config) if config.exists() else {}
@@ -92,8 +93,9 @@ class Tokenizer:
         return cls(fast, settings | _without_flags(special))
 
     @classmethod
-    def from_vocab(cls, path: Path, *, lowercase: bool = True) -> Tokenizer:
+    def from_vocab(cls, path: str | Path, *, lowercase: bool = True) -> Tokenizer:
         """Read a vocab.txt: one token a line, its id the line's number from 0."""
+        path = Path(path).expanduser()
         text = path.read_text(encoding="utf-8")
         tokens = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028
         if len(set(tokens)) != len(tokens):
@@ -158,9 +160,10 @@ class Tokenizer:
         """The token of each id."""
         return [self.fast.id_to_token(i) for i in ids]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, and for WordPiece vocab.txt, as
         transformers reads them."""
+        folder = Path(folder).expanduser()
         write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         special = dict(zip(names, SPECIAL_TOKENS, strict=True))

@@ -379,6 +379,14 @@ def test_a_folder_may_be_relative_or_in_the_home(folder, monkeypatch):
         assert_equal(values(load_backbone(source)), want)
 
 
+def test_a_folder_to_save_in_may_be_in_the_home(tmp_path, odd, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    saved = save_pretrained("~/saved", odd.ours.encoder, odd.ours.tokenizer)
+    assert saved == tmp_path / "saved" and not (tmp_path / "~").exists()
+    assert load_backbone("~/saved").folder == saved
+
+
 # A package that carries a model
 
 

@@ -124,6 +124,14 @@ def test_a_text_may_be_long(tmp_path, on_bad_row):
     assert not found.skipped
 
 
+def test_the_data_directory_may_be_text_and_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = read(tmp_path / "data", "sst", [SST, [0, "x", "a", 1]]).path
+    for folder in (str(tmp_path / "data"), "~/data", "~"):
+        assert has_split(TASKS["sst"], "train", folder)
+        assert read_split(TASKS["sst"], "train", folder).path == path
+
+
 def test_unlabelled_rows_come_from_a_header_with_one_column_too_many(tmp_path):
     rows = [["0", "", "id", "sentence"], ["1", "0.0", "b75", " Effective biopic "]]
     (example,) = read(tmp_path, "sst", rows, "test").examples

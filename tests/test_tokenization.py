@@ -246,6 +246,17 @@ def test_special_tokens_survive_saving_beside_a_tokenizer_json(tmp_path):
     assert "[ENT]" in AutoTokenizer.from_pretrained(tmp_path / "out").all_special_tokens
 
 
+def test_folders_may_be_text_and_in_the_home(tmp_path, monkeypatch, ours):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ours.save("~/saved")
+    ours.save("here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "saved"]
+    for folder in ("~/saved", "here", str(tmp_path / "saved")):
+        assert Tokenizer.from_folder(folder).encode(TEXTS) == ours.encode(TEXTS)
+    assert len(Tokenizer.from_vocab("~/saved/vocab.txt")) == len(ours)
+
+
 def test_lines_of_a_vocabulary_end_at_newlines_only(tmp_path):
     tokens = [*CASED.split(), "one\u2028token", "\x85", "last"]
     folder = write_tokenizer(tmp_path, tokens)
