@@ -21,6 +21,8 @@ SAMPLES = Path(__file__).parent / "samples"
 
 OnBadRow = Literal["stop", "skip"]
 
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's 131,072 characters
+
 
 @dataclass(frozen=True)
 class Example:
@@ -54,13 +56,13 @@ class Rows:
     skipped: list[BadRow]
 
 
-def has_split(task: Task, split: Split, data_dir: Path) -> bool:
+def has_split(task: Task, split: Split, data_dir: str | Path) -> bool:
     """Whether a task's file for this split is there."""
     return split in task.tables and bool(_places(task.tables[split], data_dir))
 
 
 def read_split(
-    task: Task, split: Split, data_dir: Path = SAMPLES, *, on_bad_row: OnBadRow = "stop"
+    task: Task, split: Split, data_dir: str | Path = SAMPLES, *, on_bad_row: OnBadRow = "stop"
 ) -> Rows:
     """Read a task's rows of one split.
 
@@ -112,7 +114,8 @@ def spread(rows: Sequence[Example], count: int | None) -> list[Example]:
     return [rows[n * len(rows) // count] for n in range(count)]
 
 
-def _places(table: Table, data_dir: Path) -> list[Path]:
+def _places(table: Table, data_dir: str | Path) -> list[Path]:
+    data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
         raise ValueError(f"data directory {data_dir} does not exist; give one with --data-dir")
     if (data_dir / table.path).is_file():
@@ -155,6 +158,12 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
 
 def _checked_header(fields: list[str] | str, path: Path, table: Table) -> tuple[str, ...]:
     wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
+    twice = [name for name in wanted if fields.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{path}:1: the header {fields!r} names the columns {twice} more than once; rename "
+            "those that are not to be read"
+        )
     missing = [name for name in wanted if name not in fields]
     if missing:
         raise ValueError(

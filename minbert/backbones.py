@@ -84,6 +84,7 @@ def _find_on_hub(name: str, revision: str | None, offline: bool, cache_dir: Path
     from huggingface_hub import snapshot_download
 
     settings = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    settings += ["added_tokens.json", "special_tokens_map.json"]
 
     def download(weights: str) -> Path:
         return Path(

@@ -8,7 +8,6 @@ similarity = vectors @ vectors.T
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
 """Name -> one vector (B, H) for each sequence."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed(
     backbone: Backbone,
     texts: Sequence[str],
@@ -53,7 +52,8 @@ def embed(
         progress: show a progress bar.
 
     Returns:
-        (len(texts), hidden size), on the encoder's device.
+        (len(texts), hidden size), on the encoder's device; an ordinary tensor without gradients,
+        which a classifier may be trained on.
     """
     if isinstance(texts, str):
         raise ValueError(f"texts must be a sequence of texts, not one; pass [{texts[:40]!r}]")
@@ -62,21 +62,21 @@ def embed(
     encoder, config = backbone.encoder, backbone.encoder.config
     device = next(encoder.parameters()).device
     vectors = torch.empty(len(texts), config.hidden_size, device=device)
-    encodings = backbone.tokenizer.encode(
-        list(texts), max_length=max_length or config.max_positions
-    )
+    longest = config.max_positions if max_length is None else max_length
+    encodings = backbone.tokenizer.encode(list(texts), max_length=longest)
     lengths = [len(ids) for ids in encodings.input_ids]
-    bar = tqdm(total=len(texts), desc="embed", unit="text", disable=not progress)
     training = encoder.training
     encoder.eval()
-    for rows in batches_by_length(lengths, tokens=tokens):
-        layout = Packed([lengths[row] for row in rows]).to(device)
-        ids = torch.tensor(list(chain.from_iterable(encodings.input_ids[row] for row in rows)))
-        pooled = POOLINGS[pooling](encoder(ids.to(device), layout=layout))
-        vectors[torch.from_numpy(rows).to(device)] = pooled.float()
-        bar.update(len(rows))
-    encoder.train(training)
-    bar.close()
+    try:
+        with tqdm(total=len(texts), desc="embed", unit="text", disable=not progress) as bar:
+            for rows in batches_by_length(lengths, tokens=tokens):
+                layout = Packed([lengths[row] for row in rows]).to(device)
+                ids = torch.tensor([n for row in rows for n in encodings.input_ids[row]])
+                pooled = POOLINGS[pooling](encoder(ids.to(device), layout=layout))
+                vectors[torch.from_numpy(rows).to(device)] = pooled.float()
+                bar.update(len(rows))
+    finally:
+        encoder.train(training)
     return F.normalize(vectors, dim=-1) if normalize else vectors
 
 

@@ -233,7 +233,7 @@ def save_pretrained(
     mlm_head: nn.Module | None = None,
 ) -> Path:
     """Write a folder that `load_backbone`, and transformers' AutoModel and AutoTokenizer, load."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     model = nn.ModuleDict({"encoder": encoder} | ({"mlm_head": mlm_head} if mlm_head else {}))
     tensors = {}
     for ours, theirs in hub_names(model).items():

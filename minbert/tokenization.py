@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
@@ -70,26 +71,31 @@ class Tokenizer:
         )
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Tokenizer:
-        """Read tokenizer.json, or vocab.txt with the settings of tokenizer_config.json."""
-        config, full, vocabulary = (
-            folder / name for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
-        )
+    def from_folder(cls, folder: str | Path) -> Tokenizer:
+        """Read tokenizer.json, or vocab.txt with what stands beside it: the settings of
+        tokenizer_config.json, and the tokens that were added to the vocabulary."""
+        folder = Path(folder).expanduser()
+        full, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+        config, names = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
         settings = read_json(config) if config.exists() else {}
+        older = names.exists() and "added_tokens_decoder" not in settings
+        special = read_json(names) if older else {}
         if full.exists():
             try:
-                return cls(FastTokenizer.from_file(str(full)), settings)
-            except ValueError:
-                raise
+                fast = FastTokenizer.from_file(str(full))
             except Exception as error:  # the library raises bare Exception
                 raise ValueError(f"{full} is not a tokenizer file: {error}") from None
-        if not vocabulary.exists():
+        elif vocabulary.exists():
+            fast = cls.from_vocab(vocabulary).fast
+            _add_tokens(fast, folder, settings, special)
+        else:
             raise ValueError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        return cls(cls.from_vocab(vocabulary).fast, settings)
+        return cls(fast, settings | _without_flags(special))
 
     @classmethod
-    def from_vocab(cls, path: Path, *, lowercase: bool = True) -> Tokenizer:
+    def from_vocab(cls, path: str | Path, *, lowercase: bool = True) -> Tokenizer:
         """Read a vocab.txt: one token a line, its id the line's number from 0."""
+        path = Path(path).expanduser()
         text = path.read_text(encoding="utf-8")
         tokens = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028
         if len(set(tokens)) != len(tokens):
@@ -154,21 +160,96 @@ class Tokenizer:
         """The token of each id."""
         return [self.fast.id_to_token(i) for i in ids]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, and for WordPiece vocab.txt, as
         transformers reads them."""
+        folder = Path(folder).expanduser()
         write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         special = dict(zip(names, SPECIAL_TOKENS, strict=True))
-        kept = {k: v for k, v in self.settings.items() if isinstance(v, str | int | type(None))}
+        added = sorted(self.fast.get_added_tokens_decoder().items())
+        flags = {number: token.__getstate__() for number, token in added}
         if isinstance(self.fast.model, WordPiece):
             by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
             write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
-            settings = {"tokenizer_class": "BertTokenizer", **kept, **special, **self._normalizer()}
+            settings = {"tokenizer_class": "BertTokenizer", **self.settings, **special}
+            settings |= self._normalizer()
         else:
             own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
-            settings = {**own, **kept, **special}
-        write_json(folder / "tokenizer_config.json", settings)
+            settings = {**own, **self.settings, **special}
+        write_json(folder / "tokenizer_config.json", {**settings, "added_tokens_decoder": flags})
 
     def _normalizer(self) -> dict[str, bool | None]:
         return {k: getattr(self.fast.normalizer, own, False) for k, own in NORMALIZER.items()}
+
+
+def _add_tokens(
+    fast: FastTokenizer, folder: Path, settings: dict[str, Any], special: dict[str, Any]
+) -> None:
+    """Add what a folder lists beside vocab.txt, as transformers does: the tokens with an id, in the
+    order of their ids, then the special tokens that are still unknown.
+
+    Args:
+        fast: the tokens of vocab.txt.
+        folder: may have the ids in added_tokens.json, if they are not in the settings.
+        settings: tokenizer_config.json.
+        special: special_tokens_map.json, which names special tokens too.
+
+    Raises:
+        ValueError: a token has an id that it cannot get after those of vocab.txt.
+    """
+    source = folder / "tokenizer_config.json"
+    try:
+        named, others = _special_tokens(settings | special)
+        if "added_tokens_decoder" in settings:
+            listed = settings["added_tokens_decoder"].items()
+            numbered = [(int(n), AddedToken(**flags)) for n, flags in listed]
+        else:
+            source = folder / "added_tokens.json"
+            # Other tokens are looked for in the normalized text: [ENT] is found in "[ent]" too.
+            verbatim = _contents([*named, *_special_tokens(settings)[1]])
+            listed = (read_json(source) if source.exists() else {}).items()
+            numbered = [(n, AddedToken(t, normalized=t not in verbatim)) for t, n in listed]
+        numbered.sort(key=lambda pair: pair[0])
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{source} does not list tokens as transformers does: {error}") from None
+    tokens = [token for _, token in numbered]
+    known, all_special = _contents(tokens), {*SPECIAL_TOKENS, *_contents(named + others)}
+    for token in tokens:
+        token.special |= token.content in all_special
+    fast.add_tokens(tokens + [t for t in named + others if t.content not in known])
+    for n, token in numbered:
+        found = fast.token_to_id(token.content)
+        if found != n:
+            raise ValueError(
+                f"{source} gives {token.content!r} the id {n}, and after the tokens of vocab.txt "
+                f"it gets {found}; mend the id, or restore the vocab.txt that belongs to it"
+            )
+
+
+def _special_tokens(settings: dict[str, Any]) -> tuple[list[AddedToken], list[AddedToken]]:
+    """The special tokens that settings name: those with a role, such as bos_token, and others."""
+    names = dict.fromkeys(("bos_token", "eos_token", *settings))  # the order of transformers
+    named = [settings.get(name) for name in names if name.endswith("_token")]
+    others = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    if isinstance(others, dict):  # role -> token
+        named, others = [*named, *others.values()], []
+    return _as_special(named), _as_special(others)
+
+
+def _as_special(tokens: list[Any]) -> list[AddedToken]:
+    """Tokens that are given as texts, or as dictionaries of flags; other settings are left out."""
+    flags = [{"content": token} if isinstance(token, str) else token for token in tokens]
+    kept = [{k: v for k, v in f.items() if k != "__type"} for f in flags if isinstance(f, dict)]
+    return [AddedToken(**{**flags, "special": True}) for flags in kept]
+
+
+def _without_flags(special: Any) -> Any:
+    """special_tokens_map.json as tokenizer_config.json has it: the texts of the tokens alone."""
+    if isinstance(special, dict):
+        return special.get("content") or {k: _without_flags(v) for k, v in special.items()}
+    return [_without_flags(token) for token in special] if isinstance(special, list) else special
+
+
+def _contents(tokens: list[AddedToken]) -> set[str]:
+    return {token.content for token in tokens}

@@ -56,10 +56,11 @@ def _wordpiece(texts: Texts, vocab_size: int) -> Tokenizer:
     for word, count in words.items():
         for place, letter in enumerate(word):
             counts[f"##{letter}" if place else letter] += count
-    letters = sorted(counts, key=lambda letter: (-counts[letter], letter))[:2000]
+    letters = sorted(counts, key=lambda letter: (-counts[letter], letter))
     learner.train_from_iterator(
         texts(),
         vocab_size=vocab_size,
+        limit_alphabet=len(letters),  # by default some are left out, and ties go by the hash table
         special_tokens=[*SPECIAL_TOKENS, *letters],
         show_progress=False,
     )

@@ -212,6 +212,15 @@ def test_the_adapter_of_a_wider_base_is_refused(saved):
         load_adapter(saved(), wider)
 
 
+def test_the_folder_may_be_in_the_home(encoder, odd, tmp_path, monkeypatch):
+    add(encoder, OURS["lora"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert save_adapter("~/saved", encoder) == tmp_path / "saved"
+    load_adapter("~/saved", copy.deepcopy(odd.ours.encoder))
+    assert not (tmp_path / "~").exists()
+
+
 def test_missing_and_damaged_files_are_named(encoder, saved, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere/adapter_config\.json does not exist"):
         load_adapter(tmp_path / "nowhere", encoder)

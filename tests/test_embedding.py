@@ -5,6 +5,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from minbert import embed, load_backbone
+from minbert.embedding import POOLINGS
 
 TEXTS = [
     "A joy from start to end.",
@@ -50,6 +51,26 @@ def test_the_encoder_is_left_in_its_mode(backbone):
     assert not backbone.encoder.training
 
 
+def test_a_classifier_may_be_trained_on_embeddings(backbone):
+    vectors = embed(backbone, TEXTS[:2])
+    assert not vectors.requires_grad
+    classifier = torch.nn.Linear(384, 1)
+    classifier(vectors).sum().backward()
+    torch.testing.assert_close(classifier.weight.grad[0], vectors.sum(0))
+
+
+def test_the_encoder_is_left_in_its_mode_by_an_error_too(backbone, monkeypatch):
+    def broken(output):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setitem(POOLINGS, "mean", broken)
+    backbone.encoder.train()
+    with pytest.raises(RuntimeError, match="no memory"):
+        embed(backbone, TEXTS[:1])
+    assert backbone.encoder.training
+    backbone.encoder.eval()
+
+
 def test_no_texts_and_wrong_calls(backbone):
     assert embed(backbone, []).shape == (0, 384)
     with pytest.raises(ValueError, match=r"a sequence of texts, not one; pass \['No.'\]"):
@@ -58,3 +79,6 @@ def test_no_texts_and_wrong_calls(backbone):
         ValueError, match="no pooling is called 'sum'; choose one of cls, mean, max"
     ):
         embed(backbone, ["No."], pooling="sum")
+    for length in (0, 2):
+        with pytest.raises(ValueError, match=f"max_length {length} leaves no room .* at least 3"):
+            embed(backbone, ["No."], max_length=length)

@@ -383,6 +383,14 @@ def test_a_folder_may_be_relative_or_in_the_home(folder, monkeypatch):
         assert_equal(values(load_backbone(source)), want)
 
 
+def test_a_folder_to_save_in_may_be_in_the_home(tmp_path, odd, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    saved = save_pretrained("~/saved", odd.ours.encoder, odd.ours.tokenizer)
+    assert saved == tmp_path / "saved" and not (tmp_path / "~").exists()
+    assert load_backbone("~/saved").folder == saved
+
+
 # A package that carries a model
 
 
@@ -558,6 +566,8 @@ def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_
     for size, folder in zip((30, 60, 90), commits.values()):
         write_bert(folder, hidden_size=size)
         (folder / "flax_model.msgpack").write_text("large, and of no use here")
+    (tmp_path / "second" / "added_tokens.json").write_text("{}")
+    (tmp_path / "second" / "special_tokens_map.json").write_text("{ }")
     to_bin(tmp_path / "pickled")
     shutil.copy(tmp_path / "pickled" / "pytorch_model.bin", tmp_path / "first")
     first, second = (
@@ -569,6 +579,9 @@ def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_
         f"{repository}/{commit}/{name}"
         for (repository, commit), weights in zip(commits, (WEIGHTS, WEIGHTS, "pytorch_model.bin"))
         for name in ("config.json", "vocab.txt", weights)
+    ]
+    wanted += [
+        f"org/tiny/{SECOND}/{name}" for name in ("added_tokens.json", "special_tokens_map.json")
     ]
     hub = Hub(commits, {"org/tiny": SECOND, "org/old": PICKLED})
     with loading_from(hub, tmp_path) as load:

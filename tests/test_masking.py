@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import chisquare
+from tokenizers import AddedToken
 
 from data.batching import Ragged
 from data.masking import MaskedRows, Masker
@@ -75,6 +76,17 @@ def test_random_tokens_are_drawn_evenly_from_those_that_are_not_special(wordpiec
     found = np.bincount(seen[:, ORDINARY].ravel(), minlength=len(WORDS))
     assert found[:5].sum() == 0
     assert chisquare(found[5:]).pvalue > 1e-4
+
+
+def test_tokens_that_were_added_as_special_are_special():
+    tokenizer = Tokenizer.from_tokens(WORDS)
+    tokenizer.fast.add_tokens([AddedToken("[ENT]", special=True), AddedToken("[REL]")])
+    ids = np.array(tokenizer.encode(["glass [ENT] is [REL] not"]).input_ids[0])
+    assert len(WORDS) in ids and len(WORDS) + 1 in ids
+    masker = Masker(tokenizer, rate=1.0, mask_share=0.0, random_share=1.0)
+    seen, chosen = draws(masker, ids)
+    assert (chosen == ~np.isin(ids, [tokenizer.cls_id, tokenizer.sep_id, len(WORDS)])).all()
+    assert set(seen[chosen]) == {*range(5, len(WORDS)), len(WORDS) + 1}
 
 
 def test_choice_and_fate_are_two_draws(wordpiece):

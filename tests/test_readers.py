@@ -116,6 +116,22 @@ def test_a_lone_carriage_return_does_not_end_a_quoted_row(tmp_path, text):
     assert [(e.id, e.texts[0].split(), e.label) for e in found] == [("x", ["a", "b"], 4.0)]
 
 
+@pytest.mark.parametrize("on_bad_row", ["stop", "skip"])
+def test_a_text_may_be_long(tmp_path, on_bad_row):
+    text = "word " * 40_000  # the csv module's own limit is 131,072 characters
+    found = read(tmp_path, "sst", [SST, [0, "x", text, 1]], on_bad_row=on_bad_row)
+    assert [example.texts for example in found.examples] == [(text.strip(),)]
+    assert not found.skipped
+
+
+def test_the_data_directory_may_be_text_and_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = read(tmp_path / "data", "sst", [SST, [0, "x", "a", 1]]).path
+    for folder in (str(tmp_path / "data"), "~/data", "~"):
+        assert has_split(TASKS["sst"], "train", folder)
+        assert read_split(TASKS["sst"], "train", folder).path == path
+
+
 def test_unlabelled_rows_come_from_a_header_with_one_column_too_many(tmp_path):
     rows = [["0", "", "id", "sentence"], ["1", "0.0", "b75", " Effective biopic "]]
     (example,) = read(tmp_path, "sst", rows, "test").examples
@@ -207,9 +223,13 @@ def test_a_long_bad_row_is_shown_in_part(tmp_path):
         ("\t".join(SST) + "\n", "has no usable row for task 'sst'"),
         ("a,b,c\n1,2,3\n", r":1: the header \['a,b,c'\] lacks .*must be named.*separated by tabs"),
         ("\tid\tsentence\n0\tx\ty\n", r"lacks the columns \['sentiment'\]"),
+        (
+            "id\tsentence\tsentence\tsentiment\n0\tx\ty\t1\n",
+            r":1: the header .* names the columns \['sentence'\] more than once; rename those",
+        ),
         ("\t".join(SST).encode() + b"\n0\tx\tcaf\xe9\t1\n", "is not UTF-8 text.*iconv"),
     ],
-    ids=["empty", "header only", "commas", "no label column", "latin-1"],
+    ids=["empty", "header only", "commas", "no label column", "column twice", "latin-1"],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"ids-sst-train\.csv.*{message}"):

@@ -124,7 +124,137 @@ def test_other_settings_survive_saving(tmp_path):
     Tokenizer.from_folder(folder).save(tmp_path)
     saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert saved["model_max_length"] == AutoTokenizer.from_pretrained(folder).model_max_length == 77
-    assert "list" not in saved and saved["tokenizer_class"] == "BertTokenizer"
+    assert saved["list"] == [1] and saved["tokenizer_class"] == "BertTokenizer"
+
+
+# Tokens that a folder lists beside vocab.txt
+
+BASE = [*CASED.split(), "[", "]", "e", "##n", "##t", "r", "##l"]
+FIRST, SECOND = len(BASE), len(BASE) + 1
+MARKED = ["hello [ENT] hello", "[ent]hello[REL] , [rel]", "hello [MASK][BOS] [EOS]", "\u00c7 [ E"]
+
+
+def flags(content, **set_):
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"content": content, **plain, **set_}
+
+
+ADDED = {
+    "added_tokens.json": {"added_tokens": {"[ENT]": FIRST, "[REL]": SECOND}},
+    "in another order": {"added_tokens": {"[REL]": SECOND, "[ENT]": FIRST}},
+    "some special": {
+        "added_tokens": {"[ENT]": FIRST, "[REL]": SECOND},
+        "tokenizer_config": {"additional_special_tokens": ["[ENT]"]},
+    },
+    "some special by a third file": {
+        "added_tokens": {"[ENT]": FIRST, "[BOS]": SECOND},
+        "special_tokens_map": {
+            "additional_special_tokens": ["[ENT]"],
+            "bos_token": "[BOS]",
+            "mask_token": flags("[MASK]", lstrip=True),
+        },
+    },
+    "known ones too": {"added_tokens": {"[ENT]": FIRST, "hello": 5, "[MASK]": 4}},
+    "settings": {
+        "tokenizer_config": {
+            "added_tokens_decoder": {
+                SECOND: flags("[REL]", normalized=True),
+                FIRST: flags("[ENT]", special=True, lstrip=True),
+                4: flags("[MASK]", special=True, lstrip=True),
+            }
+        },
+        "added_tokens": {"[BOS]": FIRST},
+        "special_tokens_map": {"bos_token": "[BOS]"},
+    },
+    "special without an id": {
+        "tokenizer_config": {
+            "eos_token": {**flags("[EOS]", rstrip=True), "__type": "AddedToken"},
+            "bos_token": "[BOS]",
+            "add_bos_token": False,
+            "extra_special_tokens": ["[REL]", "hello"],
+        }
+    },
+    "special with a role": {
+        "tokenizer_config": {"extra_special_tokens": {"ent_token": "[ENT]"}},
+    },
+    "special by a third file": {"special_tokens_map": {"additional_special_tokens": ["[ENT]"]}},
+}
+
+
+def write_files(folder, files):
+    """A folder with BASE as vocab.txt, and these other files."""
+    write_tokenizer(folder, BASE)
+    for stem, content in files.items():
+        (folder / f"{stem}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("files", ADDED.values(), ids=ADDED)
+def test_added_tokens_are_those_of_transformers_and_survive_saving(tmp_path, files):
+    folder = write_files(tmp_path / "in", files)
+    ours, reference = Tokenizer.from_folder(folder), AutoTokenizer.from_pretrained(folder)
+    assert len(ours) == len(reference) > len(BASE)
+    assert_same_ids(ours, reference, MARKED, MARKED[::-1])
+    found = ours.fast.get_added_tokens_decoder()
+    for n, token in reference.added_tokens_decoder.items():
+        # transformers lists those of special_tokens_map.json as special, and does not flag them
+        token.special = token.special or token.content in reference.all_special_tokens
+        assert repr(found.pop(n)) == repr(token)
+    assert not found
+
+    ours.save(folder)
+    for absent in ("added_tokens.json", "tokenizer.json"):
+        (folder / absent).unlink(missing_ok=True)
+        saved = AutoTokenizer.from_pretrained(folder)
+        assert set(saved.all_special_tokens) == set(reference.all_special_tokens)
+        assert_same_ids(Tokenizer.from_folder(folder), reference, MARKED, MARKED[::-1])
+        assert_same_ids(ours, saved, MARKED, MARKED[::-1])
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (
+            {"added_tokens": {"[ENT]": FIRST + 1}},
+            rf"added_tokens.json gives '\[ENT\]' the id {SECOND}, .* gets {FIRST}; mend the id",
+        ),
+        ({"added_tokens": {"hello": 6}}, "gives 'hello' the id 6, .* gets 5; mend the id"),
+        (
+            {"tokenizer_config": {"added_tokens_decoder": {5: flags("[ENT]")}}},
+            rf"tokenizer_config.json gives '\[ENT\]' the id 5, .* gets {FIRST}; mend the id",
+        ),
+        ({"added_tokens": ["[ENT]"]}, "added_tokens.json does not list tokens as transformers"),
+        (
+            {"tokenizer_config": {"added_tokens_decoder": {5: "[ENT]"}}},
+            "tokenizer_config.json does not list tokens as transformers does",
+        ),
+    ],
+    ids=["hole", "known", "taken", "no object", "no flags"],
+)
+def test_added_tokens_that_cannot_have_their_id_are_refused(tmp_path, files, message):
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.from_folder(write_files(tmp_path, files))
+
+
+def test_special_tokens_survive_saving_beside_a_tokenizer_json(tmp_path):
+    """transformers 4 left the list in special_tokens_map.json alone before it had flags."""
+    folder = write_files(tmp_path, ADDED["special by a third file"])
+    Tokenizer.from_folder(folder).save(folder)
+    (folder / "tokenizer_config.json").write_text("{}")
+    Tokenizer.from_folder(folder).save(tmp_path / "out")
+    shutil.copy(folder / "config.json", tmp_path / "out")
+    assert "[ENT]" in AutoTokenizer.from_pretrained(tmp_path / "out").all_special_tokens
+
+
+def test_folders_may_be_text_and_in_the_home(tmp_path, monkeypatch, ours):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ours.save("~/saved")
+    ours.save("here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "saved"]
+    for folder in ("~/saved", "here", str(tmp_path / "saved")):
+        assert Tokenizer.from_folder(folder).encode(TEXTS) == ours.encode(TEXTS)
+    assert len(Tokenizer.from_vocab("~/saved/vocab.txt")) == len(ours)
 
 
 def test_lines_of_a_vocabulary_end_at_newlines_only(tmp_path):

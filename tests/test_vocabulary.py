@@ -15,6 +15,9 @@ TEXTS = [
     "unguessed guesses guessed",
 ] * 3
 
+SCRIPT = [f"{chr(n)}{chr(n + 1)}" for n in range(0x17000, 0x17000 + 1499)]
+"""1,500 characters of Tangut, 2,999 tokens: all but one begin a word and continue another."""
+
 
 def texts():
     return iter(TEXTS)
@@ -47,20 +50,31 @@ def test_byte_level_bpe_gives_back_any_text():
         assert tokenizer.decode(tokenizer.encode([text]).input_ids[0]) == text
 
 
-@pytest.mark.parametrize("kind, size", [("wordpiece", 70), ("bpe", 300)])
-def test_the_same_text_gives_the_same_tokenizer_in_every_process(kind, size):
+@pytest.mark.parametrize(
+    "kind, size, texts",
+    [("wordpiece", 70, TEXTS), ("bpe", 300, TEXTS), ("wordpiece", 3010, SCRIPT)],
+    ids=["wordpiece", "bpe", "many characters"],
+)
+def test_the_same_text_gives_the_same_tokenizer_in_every_process(kind, size, texts):
     """The library's own WordPiece learner differs from process to process."""
     code = (
         "from minbert.vocabulary import learn_tokenizer\n"
-        f"tokenizer = learn_tokenizer({kind!r}, lambda: {TEXTS!r}, vocab_size={size})\n"
+        f"tokenizer = learn_tokenizer({kind!r}, lambda: {texts!r}, vocab_size={size})\n"
         "print(tokenizer.tokens(range(len(tokenizer))))"
     )
     made = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         .stdout for _ in range(3)
     }  # fmt: skip
-    tokenizer = learn_tokenizer(kind, texts, vocab_size=size)
+    tokenizer = learn_tokenizer(kind, lambda: texts, vocab_size=size)
     assert made == {f"{tokenizer.tokens(range(len(tokenizer)))}\n"}
+
+
+def test_every_character_of_the_text_is_known_however_many_there_are():
+    tokenizer = learn_tokenizer("wordpiece", lambda: SCRIPT, vocab_size=4000)
+    assert not any(tokenizer.unk_id in ids for ids in tokenizer.encode(SCRIPT).input_ids)
+    with pytest.raises(ValueError, match=r"are 3004 tokens already, and vocab_size is 3000; allow"):
+        learn_tokenizer("wordpiece", lambda: SCRIPT, vocab_size=3000)
 
 
 @pytest.mark.parametrize("kind, least", [("wordpiece", 41), ("bpe", 261)])

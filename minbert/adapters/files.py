@@ -77,7 +77,7 @@ def save_adapter(
     Raises:
         ValueError: no such adapter, or the encoder trains more than adapters.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     adapters = {
         place: module.adapters[name]
         for place, module in adapted(encoder).items()
@@ -158,7 +158,7 @@ def load_adapter(folder: str | Path, encoder: Encoder, name: str = "default") ->
         ValueError: a file is missing, damaged or asks for what is not computed here, or its
             tensors do not fit its settings or this encoder.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     config = read_json(folder / "adapter_config.json")
     try:
         _check_config(config)
