@@ -367,7 +367,10 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("train --backbone ./nowhere", "backbone './nowhere' is no folder here"),
         ("train --backbone {folder}/data", "config.json does not exist"),
         ("train --resume nowhere", "nowhere holds no run (no config.json); name a run folder"),
-        ("train --resume {run} --epochs 9 --lr 1", "leave out --epochs, --lr"),
+        ("train --resume {run} --epochs 3 --lr=1", "leave out --epochs, --lr"),  # 3 by default
+        ("train --resume={run} --use lora --lora.rank 4", "leave out --use, --lora.rank"),
+        ("train --resume {run} --show-groups --head_size 9", "{run}; leave out --head_size"),
+        ("pretrain --resume {run} --no-shard", "leave out --no-shard"),
         ("train --device abacus --backbone {folder}/backbone", "device 'abacus' cannot be used"),
         ("train --precision fp16 --device cpu", "precision fp16 needs a GPU, the device is cpu"),
         ("evaluate nowhere", "nowhere holds no run"),
