@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from helpers import config, contents, write_table
+from helpers import config, contents, write_data, write_table
 
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
@@ -230,6 +230,18 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
     recorded = contents(run / "predictions")
     assert contents(tmp_path / "there") == {k: v for k, v in recorded.items() if "-dev-" in k}
     assert str(tmp_path / "there" / "sst-dev-output.csv") in out
+
+
+def test_answers_to_other_data_do_not_replace_the_runs_own(minbert, run, tmp_path):
+    write_data(tmp_path / "other", seed=1)
+    before = contents(run / "predictions")
+    words = ["evaluate", run, "--data-dir", tmp_path / "other"]
+    code, out, _ = minbert(*words)
+    assert code == 0 and contents(run / "predictions") == before
+    assert "sst   accuracy" in out and out.endswith("to have them, name a folder: --out\n")
+    code, same, _ = minbert(*words, "--out", "there")
+    assert code == 0 and same.startswith(out[: out.index("no predictions are written")])
+    assert contents(tmp_path / "there").keys() == {k for k in before if "-dev-" in k}
 
 
 def test_evaluate_answers_rows_without_labels(minbert, run):

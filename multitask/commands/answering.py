@@ -28,7 +28,8 @@ class Evaluate:
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the one that the run was trained on."""
     out: Path | None = None
-    """Folder for the prediction files; by default predictions/ in the run folder."""
+    """Folder for the prediction files; by default predictions/ in the run folder, and with
+    --data-dir none, for those in the run folder are of the run's own data."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
@@ -46,6 +47,9 @@ class Evaluate:
             print(scores_table(scores))
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
+        if self.data_dir and not self.out:
+            print("no predictions are written with --data-dir; to have them, name a folder: --out")
+            return
         for name, evaluation in evaluations.items():
             folder = self.out or predictor.run.predictions
             task = predictor.model.tasks[name]
