@@ -38,11 +38,13 @@ def run(folder):
         return train(config(folder, "run", tasks=tasks, epochs=1), progress=False).folder
 
 
-class Terminal(io.StringIO):
-    """A keyboard with nobody at it."""
+class Stdin(io.TextIOWrapper):
+    """Bytes of a pipe, as Python opens it, or a keyboard with nobody at it."""
 
-    def isatty(self):
-        return True
+    def __init__(self, text, terminal):
+        content = text if isinstance(text, bytes) else text.encode()
+        super().__init__(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+        self.isatty = lambda: terminal
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def minbert(monkeypatch, capsys, tmp_path):
 
     def call(*words, stdin="", terminal=False):
         monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", Terminal(stdin) if terminal else io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", Stdin(stdin, terminal))
         try:
             cli.main()
             code = 0
@@ -252,7 +254,9 @@ def test_evaluate_answers_rows_without_labels(minbert, run):
     assert contents(run / "predictions") == before
 
 
-@pytest.mark.parametrize("way", ["arguments", "file", "pipe", "file with byte order mark"])
+@pytest.mark.parametrize(
+    "way", ["arguments", "file", "pipe", "file with byte order mark", "pipe with byte order mark"]
+)
 @pytest.mark.parametrize(
     "task, rows", [("sst", ["bat bet", "superb"]), ("sts", [("bat", "one"), ("bet bit", "two")])]
 )
@@ -261,12 +265,12 @@ def test_predict_answers_texts_however_they_come(minbert, run, tmp_path, task, r
     lines = "".join(("\t".join(row) if isinstance(row, tuple) else row) + "\n" for row in rows)
     words = ["predict", "--task", task, "--run", run]
     stdin = ""
+    mark = "\ufeff" * ("mark" in way)
     if way == "arguments":
         words[1:1] = texts
-    elif way == "pipe":
-        stdin = lines
+    elif way.startswith("pipe"):
+        stdin = mark + lines
     else:
-        mark = "\ufeff" * ("mark" in way)
         (tmp_path / "texts.txt").write_bytes((mark + lines).replace("\n", "\r\n").encode())
         words += ["--file", tmp_path / "texts.txt"]
     expected = Predictor(run).predict(task, rows)
@@ -403,6 +407,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("predict --file empty.txt --run {run} --task sst", "empty.txt:2: a line must hold one te"),
         ("predict --file empty.txt --run {run} --task sts", "empty.txt:1: a line must hold two te"),
         ("predict --file latin.txt --run {run} --task sst", "latin.txt is not UTF-8 text"),
+        ("predict a caf\udce9 --run {run} --task sts", r"argument 'caf\udce9' is not UTF-8 text: "),
     ],
 )  # fmt: skip
 def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words, message):
@@ -419,6 +424,8 @@ def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words
 def test_a_row_of_a_pipe_is_named_and_a_terminal_is_not_waited_for(minbert, run):
     words = ["predict", "--run", run, "--task", "sst"]
     assert "<stdin>:2: a line must hold one text" in minbert(*words, stdin="bat\n \n")[2]
+    code, _, err = minbert(*words, stdin="bat\ncafé\n".encode("latin-1"))
+    assert code == 2 and err.startswith("error: <stdin> is not UTF-8 text: 'utf-8' codec can't")
     assert minbert(*words, terminal=True)[::2] == (
         2,
         "error: no text: give one as an argument, with --file, or through a pipe\n",
