@@ -97,6 +97,15 @@ def write_data(folder, rows=ROWS, seed=0):
     return folder
 
 
+def write_data_with_bad_rows(folder):
+    """The same with a row in each training file that cannot be read."""
+    write_data(folder)
+    for path in folder.rglob("*train*"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("a row of one column\n")
+    return folder
+
+
 def tiny(folder):
     """A folder with a backbone and data: what `config` starts from."""
     write_backbone(folder / "backbone")
