@@ -142,8 +142,8 @@ class RunConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative: {getattr(self, name)}")
         _check_rates(self, "encoder_dropout", "beta1", "beta2")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, it is {self.seed}")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must be at least 0 and less than 2**64, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of all steps, from 0 to 1; it is {self.warmup}")
         if self.shard and self.precision == "fp16":

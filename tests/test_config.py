@@ -123,7 +123,10 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
             for value in (-0.1, 1.0, float("nan"))
         ],
         ({"warmup": 1.1}, "warmup is a share of all steps, from 0 to 1; it is 1.1"),
-        ({"seed": -1}, "seed must not be negative, it is -1"),
+        *[
+            ({"seed": value}, rf"seed must be at least 0 and less than 2\*\*64, it is {value}")
+            for value in (-1, 2**64)
+        ],
         ({"frozen": True, "pair": "cosine"}, "use pair concat with frozen, or train the encoder"),
         ({"pooling": "sum"}, "pooling is 'sum'; choose one of pooler, cls, mean, max"),
         *[
