@@ -122,7 +122,7 @@ def config(folder, out=None, **changes):
         "out": folder / (out or f"run{next(NUMBERS)}"),
         "head_size": 8,
         "head_dropout": 0.0,
-        "encoder_dropout": 0.0,
+        "encoder_dropout": None if changes.get("frozen") else 0.0,
         "epochs": 2,
         "batch_size": 8,
         "lr": 1e-2,
@@ -161,10 +161,11 @@ def contents(folder):
 
 def pretrain_config(folder, out=None, **changes):
     """A short pre-training run on the tiny data's text, without dropout."""
+    made = changes.get("from_scratch") or changes.get("encoder_config")
     settings = {
         "tasks": ("sst",),
         "data_dir": folder / "data",
-        "backbone": str(folder / "backbone"),
+        **({} if made else {"backbone": str(folder / "backbone")}),
         "out": out or folder / f"run{next(NUMBERS)}",
         "encoder_dropout": 0.0,
         "epochs": 2,

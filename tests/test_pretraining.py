@@ -415,9 +415,8 @@ def test_an_encoder_from_a_config_file(folder, tmp_path):
     hub = BertConfig(vocab_size=9, hidden_size=12, num_layers=1, num_heads=2, intermediate_size=20,
                      max_positions=16).to_hub()  # fmt: skip
     path.write_text(json.dumps({"model_type": "bert", **hub}))
-    run = train(
-        scratch(folder, tmp_path / "a", from_scratch=None, encoder_config=path), progress=False
-    )
+    changes = {"from_scratch": None, "encoder_config": path, "size": "mini"}
+    run = train(scratch(folder, tmp_path / "a", **changes), progress=False)
     config = load_backbone(run.backbone).encoder.config
     assert (config.hidden_size, config.max_positions, config.vocab_size) == (12, 16, 80)
 
