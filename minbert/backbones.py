@@ -48,12 +48,17 @@ def find_backbone(
     cache_dir: Path | None = None,
 ) -> Path:
     """The folder with a backbone's files, downloaded to the hub's cache where need be."""
-    if str(source) in PACKAGES:
-        return _find_package(PACKAGES[str(source)])
-    if Path(source).expanduser().is_dir():
-        return Path(source).expanduser()
-    name = str(source)
-    if Path(source).expanduser().exists():
+    name, folder = str(source), Path(source).expanduser()
+    if revision is not None and (name in PACKAGES or folder.is_dir()):
+        raise ValueError(
+            f"revision {revision!r} is for a backbone from the hub, and {name!r} is here already; "
+            "leave it out"
+        )
+    if name in PACKAGES:
+        return _find_package(PACKAGES[name])
+    if folder.is_dir():
+        return folder
+    if folder.exists():
         raise ValueError(f"backbone {name!r} is a file; give the folder that it is in")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "/", "~")):
         raise ValueError(

@@ -48,7 +48,7 @@ class RunConfig:
     """Replace a run that is in the run folder already."""
 
     encoder_dropout: float | None = None
-    """Dropout inside the encoder; by default what its checkpoint says."""
+    """Dropout inside the encoder while it trains; by default what its checkpoint says."""
 
     epochs: int = 3
     """Passes over the data; with several tasks, as many steps as one pass over all of them."""
@@ -92,8 +92,8 @@ class RunConfig:
     """Keep less for the backward pass and compute it again: less memory, more time."""
     compile: bool = False
     """Compile the encoder's layers with torch.compile: the first steps take minutes, the others
-    less time, which pays in long runs on a GPU. It needs a C++ compiler, and a frozen encoder,
-    which computes once, gains nothing."""
+    less time, which pays in long runs on a GPU. It needs a C++ compiler, and does not go with a
+    frozen encoder, which computes once."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "auto"
@@ -142,8 +142,8 @@ class RunConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative: {getattr(self, name)}")
         _check_rates(self, "encoder_dropout", "beta1", "beta2")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, it is {self.seed}")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must be at least 0 and less than 2**64, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of all steps, from 0 to 1; it is {self.warmup}")
         if self.shard and self.precision == "fp16":
@@ -219,6 +219,9 @@ class TrainConfig(RunConfig):
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "
                 "are; use pair concat with frozen, or train the encoder"
             )
+        if self.frozen:
+            why = "frozen computes the encoder's features once, without dropout; leave it out"
+            _check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile")
         choosing = [extension.name for extension in self.extensions if extension.chooses]
         if len(choosing) > 1:
             raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
@@ -286,6 +289,14 @@ class PretrainConfig(RunConfig):
             )
         if self.from_scratch and self.encoder_config:
             raise ValueError("from_scratch and encoder_config both say what to make; give one")
+        if self.starts_from_scratch:
+            why = "an encoder from scratch starts from random weights; leave it out"
+            _check_unused(self, why, "backbone", "revision")
+        else:
+            why = "a backbone has its own; leave it out, or give from_scratch"
+            _check_unused(self, why, "size", "vocab_size")
+        if self.encoder_config:
+            _check_unused(self, "encoder_config says how large it is; leave it out", "size")
 
     @property
     def starts_from_scratch(self) -> bool:
@@ -317,6 +328,13 @@ def _check_rates(config: RunConfig, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 <= value < 1:
             raise ValueError(f"{name} must be in [0, 1), it is {value}")
+
+
+def _check_unused(config: RunConfig, why: str, *names: str) -> None:
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.name in names and value != f.default:
+            raise ValueError(f"{f.name} is {value!r} and has no effect: {why}")
 
 
 def _to_json(value: Any) -> Any:

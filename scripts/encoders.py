@@ -17,6 +17,7 @@ from typing import Any
 
 import tyro
 
+from data.readers import OnBadRow
 from minbert.files import write_json
 from minbert.loading import load_backbone
 from multitask import PretrainConfig, TrainConfig
@@ -44,6 +45,7 @@ def main(
     limit: int | None = 20_000,
     seed: int = 11711,
     device: str = "auto",
+    on_bad_row: OnBadRow = "stop",
     out: Path = Path("runs/encoders"),
 ) -> None:
     """Pre-train and fine-tune the three encoders, and print what came of it.
@@ -63,13 +65,14 @@ def main(
         limit: use so many training rows, taken at equal distances of each task; without it, all.
         seed: of all runs.
         device: auto, cpu, cuda, ...
+        on_bad_row: stop at a row that cannot be read, or skip it and list it.
         out: folder of the runs.
     """
     if scorings < 1 or steps % scorings:
         raise SystemExit(f"{steps} steps are not {scorings} equal parts; choose a divisor")
     common: dict[str, Any] = {
         "data_dir": data_dir, "batch_size": batch_size, "batches": "bucketed", "max_length": 128,
-        "limit": limit, "seed": seed, "device": device,
+        "limit": limit, "seed": seed, "device": device, "on_bad_row": on_bad_row,
     }  # fmt: skip
     points, records = [], {}
     for encoder in ENCODERS:

@@ -36,14 +36,16 @@ def main(
     """
     pretraining = PretrainConfig(
         tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=mlm_epochs, lr=1e-4,
-        evaluate_first=True, out=out / "mlm", overwrite=True,
+        on_bad_row="skip", evaluate_first=True, out=out / "mlm", overwrite=True,
     )  # fmt: skip
     learnt = train(pretraining)
     record = learnt.record()
     before, after = (record[when]["mlm"]["perplexity"] for when in ("before", "dev"))
     print(f"\nperplexity of held-out text: {before:.1f} before, {after:.1f} after "
           f"{record['seconds']:.0f} s of pre-training\n")  # fmt: skip
-    plain = TrainConfig(tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs)
+    plain = TrainConfig(
+        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, on_bad_row="skip"
+    )
     configs = {
         "plain": plain,
         "further pre-trained": replace(plain, backbone=str(learnt.backbone)),

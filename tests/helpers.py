@@ -97,6 +97,15 @@ def write_data(folder, rows=ROWS, seed=0):
     return folder
 
 
+def write_data_with_bad_rows(folder):
+    """The same with a row in each training file that cannot be read."""
+    write_data(folder)
+    for path in folder.rglob("*train*"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("a row of one column\n")
+    return folder
+
+
 def tiny(folder):
     """A folder with a backbone and data: what `config` starts from."""
     write_backbone(folder / "backbone")
@@ -113,7 +122,7 @@ def config(folder, out=None, **changes):
         "out": folder / (out or f"run{next(NUMBERS)}"),
         "head_size": 8,
         "head_dropout": 0.0,
-        "encoder_dropout": 0.0,
+        "encoder_dropout": None if changes.get("frozen") else 0.0,
         "epochs": 2,
         "batch_size": 8,
         "lr": 1e-2,
@@ -152,10 +161,11 @@ def contents(folder):
 
 def pretrain_config(folder, out=None, **changes):
     """A short pre-training run on the tiny data's text, without dropout."""
+    made = changes.get("from_scratch") or changes.get("encoder_config")
     settings = {
         "tasks": ("sst",),
         "data_dir": folder / "data",
-        "backbone": str(folder / "backbone"),
+        **({} if made else {"backbone": str(folder / "backbone")}),
         "out": out or folder / f"run{next(NUMBERS)}",
         "encoder_dropout": 0.0,
         "epochs": 2,

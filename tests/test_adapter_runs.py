@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapting import assert_same, batch, outputs
-from helpers import config, make_trainer, weights, without_seconds
+from helpers import config, make_trainer, weights, without_seconds, write_data_with_bad_rows
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BertModel
 
@@ -221,12 +221,11 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "extensions" / "adapters.md"
 @pytest.mark.parametrize("name", ["lora", "bitfit"])
 def test_scripts_run(folder, tmp_path, monkeypatch, capsys, name):
     script = runpy.run_path(str(DOCUMENT.parents[2] / "scripts" / f"{name}.py"))
-    script["main"](
-        data_dir=folder / "data", backbone=str(folder / "backbone"), epochs=1, out=tmp_path
-    )
+    data, out = write_data_with_bad_rows(tmp_path / "data"), tmp_path / "runs"
+    script["main"](data_dir=data, backbone=str(folder / "backbone"), epochs=1, out=out)
     table = capsys.readouterr().out.split("\n\n")[-1]
     assert "full fine-tuning" in table and "trainable parameters" in table
-    assert len(list(tmp_path.glob("*/record.json"))) == {"lora": 3, "bitfit": 5}[name]
+    assert len(list(out.glob("*/record.json"))) == {"lora": 3, "bitfit": 5}[name]
 
 
 # Tables

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from helpers import config, contents, write_table
+from helpers import config, contents, write_data, write_table
 
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
@@ -38,11 +38,13 @@ def run(folder):
         return train(config(folder, "run", tasks=tasks, epochs=1), progress=False).folder
 
 
-class Terminal(io.StringIO):
-    """A keyboard with nobody at it."""
+class Stdin(io.TextIOWrapper):
+    """Bytes of a pipe, as Python opens it, or a keyboard with nobody at it."""
 
-    def isatty(self):
-        return True
+    def __init__(self, text, terminal):
+        content = text if isinstance(text, bytes) else text.encode()
+        super().__init__(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+        self.isatty = lambda: terminal
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def minbert(monkeypatch, capsys, tmp_path):
 
     def call(*words, stdin="", terminal=False):
         monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", Terminal(stdin) if terminal else io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", Stdin(stdin, terminal))
         try:
             cli.main()
             code = 0
@@ -232,6 +234,18 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
     assert str(tmp_path / "there" / "sst-dev-output.csv") in out
 
 
+def test_answers_to_other_data_do_not_replace_the_runs_own(minbert, run, tmp_path):
+    write_data(tmp_path / "other", seed=1)
+    before = contents(run / "predictions")
+    words = ["evaluate", run, "--data-dir", tmp_path / "other"]
+    code, out, _ = minbert(*words)
+    assert code == 0 and contents(run / "predictions") == before
+    assert "sst   accuracy" in out and out.endswith("to have them, name a folder: --out\n")
+    code, same, _ = minbert(*words, "--out", "there")
+    assert code == 0 and same.startswith(out[: out.index("no predictions are written")])
+    assert contents(tmp_path / "there").keys() == {k for k in before if "-dev-" in k}
+
+
 def test_evaluate_answers_rows_without_labels(minbert, run):
     before = contents(run / "predictions")
     (run / "predictions" / "lin-test-output.csv").unlink()
@@ -240,7 +254,9 @@ def test_evaluate_answers_rows_without_labels(minbert, run):
     assert contents(run / "predictions") == before
 
 
-@pytest.mark.parametrize("way", ["arguments", "file", "pipe", "file with byte order mark"])
+@pytest.mark.parametrize(
+    "way", ["arguments", "file", "pipe", "file with byte order mark", "pipe with byte order mark"]
+)
 @pytest.mark.parametrize(
     "task, rows", [("sst", ["bat bet", "superb"]), ("sts", [("bat", "one"), ("bet bit", "two")])]
 )
@@ -249,12 +265,12 @@ def test_predict_answers_texts_however_they_come(minbert, run, tmp_path, task, r
     lines = "".join(("\t".join(row) if isinstance(row, tuple) else row) + "\n" for row in rows)
     words = ["predict", "--task", task, "--run", run]
     stdin = ""
+    mark = "\ufeff" * ("mark" in way)
     if way == "arguments":
         words[1:1] = texts
-    elif way == "pipe":
-        stdin = lines
+    elif way.startswith("pipe"):
+        stdin = mark + lines
     else:
-        mark = "\ufeff" * ("mark" in way)
         (tmp_path / "texts.txt").write_bytes((mark + lines).replace("\n", "\r\n").encode())
         words += ["--file", tmp_path / "texts.txt"]
     expected = Predictor(run).predict(task, rows)
@@ -367,7 +383,10 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("train --backbone ./nowhere", "backbone './nowhere' is no folder here"),
         ("train --backbone {folder}/data", "config.json does not exist"),
         ("train --resume nowhere", "nowhere holds no run (no config.json); name a run folder"),
-        ("train --resume {run} --epochs 9 --lr 1", "leave out --epochs, --lr"),
+        ("train --resume {run} --epochs 3 --lr=1", "leave out --epochs, --lr"),  # 3 by default
+        ("train --resume={run} --use lora --lora.rank 4", "leave out --use, --lora.rank"),
+        ("train --resume {run} --show-groups --head_size 9", "{run}; leave out --head_size"),
+        ("pretrain --resume {run} --no-shard", "leave out --no-shard"),
         ("train --device abacus --backbone {folder}/backbone", "device 'abacus' cannot be used"),
         ("train --precision fp16 --device cpu", "precision fp16 needs a GPU, the device is cpu"),
         ("evaluate nowhere", "nowhere holds no run"),
@@ -388,6 +407,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("predict --file empty.txt --run {run} --task sst", "empty.txt:2: a line must hold one te"),
         ("predict --file empty.txt --run {run} --task sts", "empty.txt:1: a line must hold two te"),
         ("predict --file latin.txt --run {run} --task sst", "latin.txt is not UTF-8 text"),
+        ("predict a caf\udce9 --run {run} --task sts", r"argument 'caf\udce9' is not UTF-8 text: "),
     ],
 )  # fmt: skip
 def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words, message):
@@ -404,6 +424,8 @@ def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words
 def test_a_row_of_a_pipe_is_named_and_a_terminal_is_not_waited_for(minbert, run):
     words = ["predict", "--run", run, "--task", "sst"]
     assert "<stdin>:2: a line must hold one text" in minbert(*words, stdin="bat\n \n")[2]
+    code, _, err = minbert(*words, stdin="bat\ncafé\n".encode("latin-1"))
+    assert code == 2 and err.startswith("error: <stdin> is not UTF-8 text: 'utf-8' codec can't")
     assert minbert(*words, terminal=True)[::2] == (
         2,
         "error: no text: give one as an argument, with --file, or through a pipe\n",

@@ -53,7 +53,14 @@ PRETRAIN_CHANGED = {
     "mask_rate": 0.3, "mask_share": 0.5, "random_share": 0.25, "whole_words": True,
     "from_scratch": "bert", "size": "tiny", "encoder_config": Path("e.json"), "vocab_size": 99,
 }  # fmt: skip
-"""The same for what pre-training adds; from_scratch and encoder_config exclude each other."""
+"""The same for what pre-training adds."""
+APART = [
+    {"frozen", "from_scratch", "encoder_config", "size", "vocab_size"},
+    {"encoder_dropout", "gradient_checkpointing", "compile", "encoder_config", "backbone",
+     "revision"},
+    {"frozen", "from_scratch", "size", "backbone", "revision"},
+]  # fmt: skip
+"""Settings that exclude others: each set is what the rest goes without."""
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
@@ -64,9 +71,8 @@ def test_every_setting_comes_back_from_json(pull, cls):
     default = cls(tasks=("sst",))
     assert changes.keys() == names, "give these settings another value in CHANGED"
     assert not [name for name, value in changes.items() if value == getattr(default, name)]
-    one = {k: v for k, v in changes.items() if k != "from_scratch"}
-    other = {k: v for k, v in changes.items() if k != "encoder_config"}
-    for each in (default, cls(**one), cls(**other)):
+    parts = [{k: v for k, v in changes.items() if k not in without} for without in APART]
+    for each in (default, *(cls(**part) for part in parts)):
         again = config_from_dict(json.loads(json.dumps(each.to_dict())))
         assert again == each and type(again) is cls
 
@@ -91,6 +97,11 @@ def test_a_config_of_before_there_was_pretraining_is_one_of_training():
         ({"mask_share": 0.8, "random_share": 0.3}, "0.8 and random_share 0.3 are more than 1 tog"),
         ({"from_scratch": "bert", "encoder_config": Path("a")}, "both say what to make; give one"),
         ({"vocab_size": 0}, "vocab_size must be at least 1, it is 0"),
+        ({"size": "tiny"}, "size is 'tiny' and has no effect: a backbone has its own; leave it ou"),
+        ({"vocab_size": 500}, "vocab_size is 500 and has no effect: .*, or give from_scratch"),
+        ({"encoder_config": Path("a"), "size": "tiny"}, "no effect: encoder_config says how large"),
+        ({"from_scratch": "bert", "backbone": "a"}, "backbone is 'a' and has no effect: an encod"),
+        ({"encoder_config": Path("a"), "revision": "b"}, "revision is 'b' and has no effect: an e"),
         ({"epochs": 0}, "epochs must be at least 1, it is 0"),
     ],
 )
@@ -123,8 +134,17 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
             for value in (-0.1, 1.0, float("nan"))
         ],
         ({"warmup": 1.1}, "warmup is a share of all steps, from 0 to 1; it is 1.1"),
-        ({"seed": -1}, "seed must not be negative, it is -1"),
+        *[
+            ({"seed": value}, rf"seed must be at least 0 and less than 2\*\*64, it is {value}")
+            for value in (-1, 2**64)
+        ],
         ({"frozen": True, "pair": "cosine"}, "use pair concat with frozen, or train the encoder"),
+        *[
+            ({"frozen": True, name: value}, f"{name} is {value} and has no effect: frozen computes")
+            for name, value in {
+                "encoder_dropout": 0.0, "gradient_checkpointing": True, "compile": True,
+            }.items()
+        ],
         ({"pooling": "sum"}, "pooling is 'sum'; choose one of pooler, cls, mean, max"),
         *[
             ({name: "other"}, f"{name} is 'other'; choose one of ")
@@ -132,7 +152,7 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
         ],
         ({"on_bad_row": "other"}, "on_bad_row is 'other'; choose one of stop, skip"),
     ],
-)
+)  # fmt: skip
 def test_an_impossible_setting_is_refused_with_rule_and_value(changes, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**changes)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,20 @@ def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "python"):
         exec(block, {})
+
+
+@pytest.mark.parametrize("saved", [(), ("config.json",), ("config.json", "last.safetensors")])
+def test_the_slurm_script_starts_a_run_once_and_then_continues_it(tmp_path, saved):
+    (script,) = blocks(DOCS / "distributed.md", "bash")
+    for name in saved:
+        (tmp_path / name).touch()
+    stubs = "scontrol() { echo node1; }\nsrun() { echo $@; }\n"
+    script = stubs + script.replace("/shared/runs/sst", str(tmp_path))
+    command = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout
+    _, _, words = command.partition(" -m multitask ")
+    found = parse(words.split())
+    assert isinstance(found, Train)
+    assert (found.out, found.resume) == ((None, tmp_path) if saved else (tmp_path, None))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -119,6 +119,19 @@ def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
     again.run()  # that it had to be replaced is no change of its settings
 
 
+def test_bad_rows_stop_or_are_skipped(folder, tmp_path):
+    for split in HEADERS["wnli"]:
+        path = write(tmp_path / "data", "wnli", split)
+        path.write_text(path.read_text() + "a row of one column\n")
+    words = f"--data-dir {tmp_path}/data --out {tmp_path}/runs --backbone {folder}/backbone".split()
+    words = ["glue", "run", *words, "--tasks", "wnli", "--epochs", "1", "--device", "cpu"]
+    with pytest.raises(ValueError, match="leave such rows out with --on-bad-row skip"):
+        parse(words).run()
+    parse([*words, "--on-bad-row", "skip"]).run()
+    (run,) = read_runs(tmp_path / "runs")
+    assert len(run.record["skipped"]) == 3
+
+
 def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
     command(folder, tmp_path, tasks=("wnli",), method="lora").run()
     command(folder, tmp_path, tasks=("wnli",), method="lora").run()  # lists come back from JSON

@@ -443,6 +443,13 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
         load_backbone("minilm")
 
 
+@pytest.mark.parametrize("kind", ["package", "folder"])
+def test_a_revision_is_for_the_hub_alone(tmp_path, kind):
+    source = {"package": "minilm", "folder": tmp_path}[kind]
+    with pytest.raises(ValueError, match="revision 'main' is for a backbone from the hub, and "):
+        load_backbone(source, revision="main")
+
+
 # The hub
 
 FIRST, SECOND, PICKLED = ("1" * 40, "2" * 40, "3" * 40)  # commits

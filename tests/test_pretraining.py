@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import FILLERS, make_pretrainer, pretrain_config, tiny, weights
+from helpers import (
+    FILLERS,
+    make_pretrainer,
+    pretrain_config,
+    tiny,
+    weights,
+    write_data_with_bad_rows,
+)
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
@@ -305,7 +312,8 @@ def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folde
 
 
 def test_the_script_compares_with_plain_fine_tuning(folder, tmp_path, monkeypatch, capsys):
-    words = ["--data-dir", folder / "data", "--backbone", folder / "backbone", "--out", tmp_path,
+    data = write_data_with_bad_rows(tmp_path / "data")
+    words = ["--data-dir", data, "--backbone", folder / "backbone", "--out", tmp_path,
              "--mlm-epochs", 1, "--epochs", 1]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["further_pretraining.py", *map(str, words)])
     runpy.run_path(str(ROOT / "scripts" / "further_pretraining.py"), run_name="__main__")
@@ -407,9 +415,8 @@ def test_an_encoder_from_a_config_file(folder, tmp_path):
     hub = BertConfig(vocab_size=9, hidden_size=12, num_layers=1, num_heads=2, intermediate_size=20,
                      max_positions=16).to_hub()  # fmt: skip
     path.write_text(json.dumps({"model_type": "bert", **hub}))
-    run = train(
-        scratch(folder, tmp_path / "a", from_scratch=None, encoder_config=path), progress=False
-    )
+    changes = {"from_scratch": None, "encoder_config": path, "size": "mini"}
+    run = train(scratch(folder, tmp_path / "a", **changes), progress=False)
     config = load_backbone(run.backbone).encoder.config
     assert (config.hidden_size, config.max_positions, config.vocab_size) == (12, 16, 80)
 

@@ -122,6 +122,7 @@ def test_flags_and_config_json():
     [
         ({"strategy": "fair"}, "strategy is 'fair'; choose one of uniform, proportional"),
         ({"temperature": 0.0}, "temperature must be positive and finite, it is 0.0"),
+        ({"temperature": 5.0}, "temperature is 5.0 and has no effect: the strategy is unifo"),
         ({"leave_out": "sick"}, r"leave_out is 'sick'; choose one of the tasks \['sst', 'sts'\]"),
     ],
 )

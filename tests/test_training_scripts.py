@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from helpers import write_data_with_bad_rows
 
 from multitask import training
 
@@ -25,12 +26,17 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_script_ends_with_a_table_of_what_it_compared(folder, name, capsys, monkeypatch):
+def test_a_script_ends_with_a_table_of_what_it_compared(
+    folder, tmp_path, name, capsys, monkeypatch
+):
     monkeypatch.setattr(training, "draw_run", lambda run: None)
     main = runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
-    settings = {"data_dir": folder / "data", "backbone": str(folder / "backbone"), "epochs": 1}
+    data = write_data_with_bad_rows(tmp_path)
+    settings = {"data_dir": data, "backbone": str(folder / "backbone"), "epochs": 1}
     main(**settings, **SETTINGS.get(name, {}), out=folder / name)
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert f"left out {data}" in err
+    lines = out.splitlines()
     rows = lines[-len(ROWS[name]) :]
     assert f"{len(rows)} runs, with a score after each epoch:" in lines
     assert lines[-len(rows) - 1].startswith("---")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,8 @@ class Evaluate:
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the one that the run was trained on."""
     out: Path | None = None
-    """Folder for the prediction files; by default predictions/ in the run folder."""
+    """Folder for the prediction files; by default predictions/ in the run folder, and with
+    --data-dir none, for those in the run folder are of the run's own data."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
@@ -46,6 +48,9 @@ class Evaluate:
             print(scores_table(scores))
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
+        if self.data_dir and not self.out:
+            print("no predictions are written with --data-dir; to have them, name a folder: --out")
+            return
         for name, evaluation in evaluations.items():
             folder = self.out or predictor.run.predictions
             task = predictor.model.tasks[name]
@@ -96,6 +101,9 @@ class Predict:
         if self.texts and self.file:
             raise ValueError("texts come from the command line or from --file; give one of them")
         if self.texts:
+            for text in self.texts:
+                with _utf8(f"argument {text!r}"):  # other bytes came as surrogates
+                    text.encode(errors="surrogateescape").decode()
             if pair and len(self.texts) % 2:
                 raise ValueError(
                     f"a pair task takes texts two by two, and {len(self.texts)} are given"
@@ -108,6 +116,7 @@ class Predict:
         elif sys.stdin.isatty():
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")
         else:
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
             yield from _split(sys.stdin, pair, "<stdin>")
 
 
@@ -179,8 +188,16 @@ def _run_folder(folder: Path | None) -> Path:
     return found[-1].parent
 
 
-def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+@contextmanager
+def _utf8(name: str) -> Iterator[None]:
     try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None
+
+
+def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+    with _utf8(name):
         for number, line in enumerate(lines, start=1):
             texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
             wanted = 2 if pair else 1
@@ -189,5 +206,3 @@ def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, .
                 line = line.rstrip()
                 raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")
             yield texts
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None

@@ -54,10 +54,18 @@ class Training:
     """Continue the run in this folder, with the settings it was started with."""
 
     config_class: ClassVar[type[RunConfig]]
+    flags: ClassVar[tuple[str, ...]] = ()
+    """The flags that the command line gives, as they were typed."""
 
     def __post_init__(self) -> None:
         if self.resume is None:
             super().__post_init__()
+            return
+        others = [flag for flag in self.flags if _dashed(flag) not in ("--resume", "--show-groups")]
+        if others:
+            raise ValueError(
+                f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
+            )
 
     def values(self) -> dict[str, Any]:
         """The config's settings."""
@@ -65,17 +73,10 @@ class Training:
         return {**values, "extensions": self.chosen()}
 
     def run(self) -> None:
-        values = self.values()
-        if self.resume is None:
-            _train(self.config_class(**values))
-            return
-        changed = [f.name for f in fields(self.config_class) if values[f.name] != f.default]
-        if changed:
-            raise ValueError(
-                f"--resume takes its settings from {self.resume}; leave out "
-                f"{', '.join('--' + name.replace('_', '-') for name in changed)}"
-            )
-        _resume(self.resume)
+        if self.resume:
+            _resume(self.resume)
+        else:
+            _train(self.config_class(**self.values()))
 
     def chosen(self) -> tuple[Extension, ...]:
         """The extensions that the command line uses: see `with_extensions`."""
@@ -119,8 +120,8 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
         words: the command line, whose flags say which extensions are used.
     """
     known = load_extensions()
-    flags = [word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    given = {name for name in known for flag in flags if flag.startswith(f"--{_flag(name)}.")}
+    flags = tuple(word.split("=")[0] for word in words if word.startswith("--"))
+    given = {n for n in known for flag in flags if _dashed(flag).startswith(f"--{_dashed(n)}.")}
 
     def chosen(self: Training) -> tuple[Extension, ...]:
         used = [name.replace("-", "_") for name in self.use]  # as its flags have it, too
@@ -131,14 +132,15 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
         return tuple(getattr(self, name) for name in dict.fromkeys(names))
 
     groups = [(name, cls, field(default=cls())) for name, cls in known.items()]
-    namespace = {"chosen": chosen, "__doc__": command.__doc__}
+    namespace = {"chosen": chosen, "flags": flags, "__doc__": command.__doc__}
     return make_dataclass(
         command.__name__, groups, bases=(command,), namespace=namespace, frozen=True, kw_only=True
     )
 
 
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+def _dashed(flag: str) -> str:
+    """As a flag is listed; underscores are taken too."""
+    return flag.replace("_", "-")
 
 
 def _train(config: RunConfig) -> None:

@@ -44,6 +44,11 @@ class Sampling(Extension):
         super().__post_init__()
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, it is {self.temperature}")
+        if self.strategy != "temperature" and self.temperature != type(self).temperature:
+            raise ValueError(
+                f"temperature is {self.temperature} and has no effect: the strategy is "
+                f"{self.strategy}; choose the strategy temperature"
+            )
 
     def check(self, config: RunConfig) -> None:
         if self.leave_out is not None and self.leave_out not in config.tasks:

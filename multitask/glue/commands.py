@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from data.readers import OnBadRow
+
 if TYPE_CHECKING:
     from multitask.config import TrainConfig
 
@@ -47,6 +49,8 @@ class Settings:
     """auto, cpu, cuda, ..."""
     limit: int | None = None
     """Use so many training rows of each task, taken at equal distances, for a try."""
+    on_bad_row: OnBadRow = "stop"
+    """Stop at a row that cannot be read, or skip it and list it."""
 
     def names(self, tasks: tuple[str, ...]) -> tuple[str, ...]:
         """The tasks that are asked for, checked."""
@@ -78,6 +82,7 @@ class Settings:
             precision=self.precision,
             device=self.device,
             limit=self.limit,
+            on_bad_row=self.on_bad_row,
             **{name: value for name, value in changed.items() if value is not None},
         )
 
