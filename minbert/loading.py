@@ -38,7 +38,8 @@ class Backbone:
     encoder: Encoder
     tokenizer: Tokenizer
     mlm_head: nn.Module | None
-    folder: Path
+    folder: Path | None
+    """Where its weights came from; None for one from scratch."""
     dropped: tuple[str, ...]
     """Tensors of the file that were left out on purpose, each with the reason."""
     fresh: tuple[str, ...]
@@ -106,17 +107,18 @@ class _ZerosForRandomNumbers(TorchFunctionMode):
         return tensor.detach().zero_()
 
 
-def blank_backbone(folder: Path, *, seed: int) -> Backbone:
-    """The backbone that a folder's config.json and tokenizer describe, before any training.
+def blank_backbone(
+    cls: type[Encoder], config: EncoderConfig, tokenizer: Tokenizer, *, seed: int
+) -> Backbone:
+    """A backbone from scratch, before any training.
 
     Its initial values, those of its masked-language-model head too, depend on the seed alone.
     """
-    cls, config = read_config(folder / "config.json")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = cls(config)
         head = encoder.make_mlm_head()
-    return Backbone(encoder, Tokenizer.from_folder(folder), head, folder, (), ())
+    return Backbone(encoder, tokenizer, head, None, (), ())
 
 
 def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
@@ -164,7 +166,7 @@ def _load_modules(
         ],
     }
     if any(problems.values()):
-        named = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        named = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
         parts = tuple(part for part in OPTIONAL if any(_in(ours, (part,)) for ours in missing))
         if parts and all(_in(ours, parts) for ours in missing):
             named += f"; what is missing starts anew with fresh={parts}"
@@ -211,6 +213,12 @@ def _modern_name(name: str, prefix: str) -> str:
     """A name as today's checkpoints have it: no prefix, weight and bias for gamma and beta."""
     name = name.removeprefix(prefix)
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    """Names with commas between them, and how many more there are than `most`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _same(copy: Tensor | None, original: Tensor | None) -> bool:

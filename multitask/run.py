@@ -13,6 +13,7 @@ figure.png            losses and scores
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,12 +23,13 @@ from typing import Any
 import torch
 
 from minbert.backbones import fingerprint
-from minbert.files import read_json, write_json, write_text
+from minbert.files import read_json, sha256_of, write_json, write_text
 from minbert.loading import (
     Backbone,
     blank_backbone,
     empty_encoder,
     load_backbone,
+    read_config,
     save_config,
 )
 from minbert.tokenization import Tokenizer
@@ -63,20 +65,25 @@ class Run:
         return run
 
     def create(self, config: RunConfig, backbone: Backbone) -> None:
-        """Begin a run, in the place of an earlier one.
+        """Begin a run, in the place of an earlier one, of which nothing has changed until now.
 
         It keeps the encoder's config and tokenizer, and which weights the run starts from.
         """
-        if self.folder.resolve() == backbone.folder.resolve():
+        own = {self.folder.resolve(), self.backbone.resolve()}
+        if backbone.folder is not None and backbone.folder.resolve() in own:
             raise ValueError(f"{self.folder} is the run to start from; choose another --out")
+        source = weights_sha256(backbone)
         for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
                      self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
+        shutil.rmtree(self.text, ignore_errors=True)
+        if self.new_text.exists():
+            self.new_text.rename(self.text)
         encoder = backbone.encoder
         save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
-        write_json(self.backbone / "source.json", {"sha256": weights_sha256(backbone)})
+        write_json(self.backbone / "source.json", {"sha256": source})
         write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
 
     @classmethod
@@ -98,6 +105,11 @@ class Run:
     @property
     def text(self) -> Path:
         return self.folder / "text"
+
+    @property
+    def new_text(self) -> Path:
+        """Where the text is until the run begins."""
+        return self.folder / "text.new"
 
     @property
     def metrics_path(self) -> Path:
@@ -133,7 +145,9 @@ class Run:
     def load_backbone(self, config: RunConfig) -> Backbone:
         """The backbone that the run started from."""
         if isinstance(config, PretrainConfig) and config.starts_from_scratch:
-            return blank_backbone(self.backbone, seed=config.seed)
+            cls, described = read_config(self.backbone / "config.json")
+            tokenizer = Tokenizer.from_folder(self.backbone)
+            return blank_backbone(cls, described, tokenizer, seed=config.seed)
         backbone = backbone_of(config)
         wanted, found = self.source(), weights_sha256(backbone)
         if found != wanted:
@@ -223,6 +237,9 @@ def backbone_of(config: RunConfig) -> Backbone:
 
 
 def weights_sha256(backbone: Backbone) -> str:
-    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run."""
+    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run;
+    of no bytes for one from scratch."""
+    if backbone.folder is None:
+        return sha256_of()
     best = Run(backbone.folder).best
     return fingerprint(best if best.is_file() else backbone.folder)

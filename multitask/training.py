@@ -43,7 +43,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
     with _computing(config) as device:
         run = distributed.by_writer(lambda: Run.place(config))
         makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
-        backbone = make_backbone(config, run) if makes_one else backbone_of(config)
+        backbone = make_backbone(config) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
         model = make_model(config, backbone).to(device)
         distributed.by_writer(lambda: run.create(config, backbone))
