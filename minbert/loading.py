@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from minbert.backbones import find_backbone, read_tensors
+from minbert.backbones import find_backbone, read_tensors, write_tensors
 from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
 from minbert.encoders import encoder_class
-from minbert.files import read_json, replacing, write_json
+from minbert.files import read_json, write_json
 from minbert.tokenization import Tokenizer
 
 OPTIONAL = ("pooler", "mlm_head")
@@ -248,8 +247,7 @@ def save_pretrained(
         inside = ours.startswith("encoder.") and not theirs.startswith(encoder.OUTSIDE)
         prefix = encoder.PREFIX if mlm_head and inside else ""
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     return save_config(
         folder, type(encoder), encoder.config, tokenizer, with_mlm_head=mlm_head is not None
     )

@@ -37,6 +37,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
 
     Raises:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
+        OSError: the disk is full, say; the message says how to go on.
         KeyboardInterrupt: after Ctrl-C; the message says where the state is saved, and `resume`
             continues.
     """
@@ -80,15 +81,18 @@ def _computing(config: RunConfig) -> Iterator[torch.device]:
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
-    """Say where a run that was cut short can be continued."""
+    """Say how a run that was cut short can be continued."""
     try:
         yield
-    except (KeyboardInterrupt, RuntimeError) as error:
+    except (KeyboardInterrupt, OSError, RuntimeError) as error:
         saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
         command = f"{run.config().command} --resume {shlex.quote(str(run.folder))}"
         if isinstance(error, KeyboardInterrupt):
             message = f"stopped; {saved}; continue with: minbert {command}"
             raise KeyboardInterrupt(message) from None
+        if isinstance(error, OSError):
+            message = f"{error}; {saved}; then continue with: minbert {command}"
+            raise type(error)(message) from error
         if not distributed.is_loss_of_contact(error):
             raise
         raise ConnectionError(
