@@ -360,6 +360,16 @@ def test_a_weight_that_is_not_finite_stops_the_run_too(folder):
     assert not trainer.run.last.exists() and not trainer.run.best.exists()
 
 
+def test_a_score_that_is_not_finite_stops_with_epoch_and_task(folder):
+    settings = config(folder, tasks=("sts",), lr=1e35, warmup=0.0, steps_per_epoch=1)
+    message = (
+        "the development pearson of sts is nan in epoch 1; lower --lr, or use --precision fp32"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(settings, progress=False)
+    assert [line["kind"] for line in Run(settings.out).metrics()] == ["step"]
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
