@@ -13,6 +13,7 @@ figure.png            losses and scores
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from minbert.backbones import fingerprint
+from minbert.backbones import PACKAGES, fingerprint
 from minbert.files import read_json, sha256_of, write_json, write_text
 from minbert.loading import (
     Backbone,
@@ -67,7 +68,8 @@ class Run:
     def create(self, config: RunConfig, backbone: Backbone) -> None:
         """Begin a run, in the place of an earlier one, of which nothing has changed until now.
 
-        It keeps the encoder's config and tokenizer, and which weights the run starts from.
+        It keeps the encoder's config and tokenizer, which weights the run starts from, and the
+        settings with absolute paths, so that the run works from any folder.
         """
         own = {self.folder.resolve(), self.backbone.resolve()}
         if backbone.folder is not None and backbone.folder.resolve() in own:
@@ -84,7 +86,8 @@ class Run:
         encoder = backbone.encoder
         save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
         write_json(self.backbone / "source.json", {"sha256": source})
-        write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
+        # Last, for a folder with a config is a run.
+        write_json(self.config_path, located(config).to_dict())
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -204,6 +207,20 @@ class Run:
     def record(self) -> dict[str, Any]:
         """record.json of a finished run."""
         return read_json(self.record_path)
+
+
+def located(config: RunConfig) -> RunConfig:
+    """A config whose data, text and backbone, if that is a folder, have absolute paths."""
+    found: dict[str, Any] = {}
+    if config.data_dir is not None:
+        found["data_dir"] = Path(os.path.abspath(config.data_dir))
+    if isinstance(config, PretrainConfig):
+        for name in ("text", "dev_text"):
+            found[name] = tuple(Path(os.path.abspath(path)) for path in getattr(config, name))
+    folder = Path(config.backbone).expanduser()
+    if Run(folder).best.is_file() or (config.backbone not in PACKAGES and folder.is_dir()):
+        found["backbone"] = os.path.abspath(folder)
+    return replace(config, **found)
 
 
 def backbone_of(config: RunConfig) -> Backbone:

@@ -189,7 +189,7 @@ def _write_results(
     backbone: Backbone,
 ) -> None:
     """Predictions, figure and record of a run that is finished."""
-    config, model, data = trainer.config, trainer.model, trainer.data
+    config, model, data = run.config(), trainer.model, trainer.data
     if isinstance(model, MultitaskModel):
         for split, by_task in evaluations.items():
             for name, evaluation in by_task.items():

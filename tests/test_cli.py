@@ -151,7 +151,7 @@ def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):
     code, out, err = minbert("pretrain", *words)
     assert code == 0, err
     assert Run.open(tmp_path / "made").config() == PretrainConfig(
-        tasks=("sst",), text=(Path("lines.txt"),), data_dir=folder / "data", epochs=1,
+        tasks=("sst",), text=(tmp_path / "lines.txt",), data_dir=folder / "data", epochs=1,
         backbone=str(folder / "backbone"), device="cpu", hold_out=5, mask_share=1.0,
         random_share=0.0, whole_words=True, out=Path("made"),
     )  # fmt: skip
