@@ -1,4 +1,5 @@
-"""Where a backbone's files are: in a folder, an installed package or the Hugging Face hub.
+"""Where a backbone's files are: in a folder, an installed package or the Hugging Face hub; and how
+tensors are read and written.
 
 Nothing is unpickled but tensors, and no code of a package or a repository is run.
 """
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minbert.files import read_json, sha256_of
+from minbert.files import read_json, replacing, sha256_of
 
 
 @dataclass(frozen=True)
@@ -174,3 +176,16 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             raise ValueError(f"{path} must hold tensors by their names and nothing else")
         tensors |= found
     return tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """Write a safetensors file atomically.
+
+    Raises:
+        OSError: it cannot be written, mostly for want of room.
+    """
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=header)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written: {error}; make room") from error

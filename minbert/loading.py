@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from minbert.backbones import find_backbone, read_tensors
+from minbert.backbones import find_backbone, read_tensors, write_tensors
 from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
 from minbert.encoders import encoder_class
-from minbert.files import read_json, replacing, write_json
+from minbert.files import read_json, write_json
 from minbert.tokenization import Tokenizer
 
 OPTIONAL = ("pooler", "mlm_head")
@@ -38,7 +37,8 @@ class Backbone:
     encoder: Encoder
     tokenizer: Tokenizer
     mlm_head: nn.Module | None
-    folder: Path
+    folder: Path | None
+    """Where its weights came from; None for one from scratch."""
     dropped: tuple[str, ...]
     """Tensors of the file that were left out on purpose, each with the reason."""
     fresh: tuple[str, ...]
@@ -106,17 +106,18 @@ class _ZerosForRandomNumbers(TorchFunctionMode):
         return tensor.detach().zero_()
 
 
-def blank_backbone(folder: Path, *, seed: int) -> Backbone:
-    """The backbone that a folder's config.json and tokenizer describe, before any training.
+def blank_backbone(
+    cls: type[Encoder], config: EncoderConfig, tokenizer: Tokenizer, *, seed: int
+) -> Backbone:
+    """A backbone from scratch, before any training.
 
     Its initial values, those of its masked-language-model head too, depend on the seed alone.
     """
-    cls, config = read_config(folder / "config.json")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = cls(config)
         head = encoder.make_mlm_head()
-    return Backbone(encoder, Tokenizer.from_folder(folder), head, folder, (), ())
+    return Backbone(encoder, tokenizer, head, None, (), ())
 
 
 def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
@@ -164,7 +165,7 @@ def _load_modules(
         ],
     }
     if any(problems.values()):
-        named = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        named = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
         parts = tuple(part for part in OPTIONAL if any(_in(ours, (part,)) for ours in missing))
         if parts and all(_in(ours, parts) for ours in missing):
             named += f"; what is missing starts anew with fresh={parts}"
@@ -213,6 +214,12 @@ def _modern_name(name: str, prefix: str) -> str:
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
 
 
+def _listed(names: list[str], most: int = 20) -> str:
+    """Names with commas between them, and how many more there are than `most`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def _same(copy: Tensor | None, original: Tensor | None) -> bool:
     return copy is None or original is None or torch.equal(copy, original)
 
@@ -240,8 +247,7 @@ def save_pretrained(
         inside = ours.startswith("encoder.") and not theirs.startswith(encoder.OUTSIDE)
         prefix = encoder.PREFIX if mlm_head and inside else ""
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     return save_config(
         folder, type(encoder), encoder.config, tokenizer, with_mlm_head=mlm_head is not None
     )

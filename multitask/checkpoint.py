@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from minbert.files import replacing
+from minbert.backbones import write_tensors
 from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
@@ -29,8 +28,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(state)
     header = {"format": FORMAT, "state": text, "sha256": _checksum(plain, text)}
-    with replacing(path) as temporary:
-        save_file(plain, temporary, metadata=header)
+    write_tensors(path, plain, header)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import tyro
 from tyro.conf import subcommand
@@ -79,11 +79,29 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MINBERT_TRACEBACK"):
             raise
-        print(f"{_who()}error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("MINBERT_TRACEBACK") or not _wants_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        _fail(
+            f"not enough memory: {reason}; lower --batch-size and raise --accumulate as much, "
+            "which gives the same steps, or take a smaller model"
+        )
     except KeyboardInterrupt as stop:
         print(f"{_who()}{str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"{_who()}error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether memory could not be had; PyTorch says so on a CPU in the error's text alone."""
+    signs = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _who() -> str:

@@ -22,6 +22,10 @@ from multitask.extensions.base import (
     extension_to_dict,
 )
 
+PLACES = {"out", "overwrite", "device", "route", "optimizer", "layout", "log_every", "save_every",
+          "tensorboard", "offline"}  # fmt: skip
+"""Settings that say where and how a run computes, and not what."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

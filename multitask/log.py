@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
+from data.tasks import Task
 from multitask.distributed import is_writer
+from multitask.evaluate import summary
 from multitask.run import Run
+from multitask.state import Progress
 
 
 class MetricsLog:
@@ -35,6 +40,35 @@ class MetricsLog:
             for name, value in _scalars(line).items():
                 self.writer.add_scalar(name, value, line["step"])
         self.writer.flush()
+
+    def write_epoch(
+        self,
+        epoch: int,
+        scores: Mapping[str, Mapping[str, float]],
+        progress: Progress,
+        tasks: Mapping[str, Task],
+    ) -> None:
+        """Append the line of an epoch with its development scores; 0 is before training.
+
+        Raises:
+            ValueError: a score is not finite.
+        """
+        for task, metrics in scores.items():
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise ValueError(
+                        f"the development {name} of {task} is {value} in epoch {epoch}; lower "
+                        "--lr, or use --precision fp32"
+                    )
+        line = {
+            "kind": "epoch",
+            "epoch": epoch,
+            "step": progress.step,
+            "scores": scores,
+            "train_loss": {name: total / rows for name, (total, rows) in progress.losses.items()},
+            **summary(scores, tasks),
+        }
+        self.write([line])
 
 
 def _scalars(line: dict[str, Any]) -> dict[str, float]:

@@ -13,13 +13,13 @@ from data.masking import MaskedRows, Masker
 from data.readers import SAMPLES, BadRow, read_split, spread
 from data.tasks import MLM, Split, get_task
 from data.text import Text, held_out, lines_of, path_of, read_tokens, write_tokens
+from minbert.base import Encoder, EncoderConfig
 from minbert.encoders import encoder_class
 from minbert.loading import (
     Backbone,
     blank_backbone,
     empty_encoder,
     read_config,
-    save_config,
     save_pretrained,
 )
 from minbert.tokenization import Tokenizer
@@ -37,7 +37,8 @@ TRAIN_MASKS, DEV_MASKS = 3, 4
 def load_text(
     config: PretrainConfig, backbone: Backbone, run: Run, *, resumed: bool
 ) -> dict[str, TaskData]:
-    """The text as rows to mask; the first process tokenizes it into the run folder.
+    """The text as rows to mask; the first process tokenizes it into the run folder, apart from
+    an earlier run's text until `Run.create`.
 
     Training rows are masked anew each time they come. Development rows have the same masks in
     every run, so that runs can be compared.
@@ -54,7 +55,7 @@ def load_text(
     )
     seeds = {"train": (config.seed, TRAIN_MASKS), "dev": (0, DEV_MASKS)}
     for split, seed in seeds.items():
-        stem = run.text / split
+        stem = (run.text if resumed else run.new_text) / split
 
         def write(stem: Path = stem, split: Split = split) -> None:
             # Tasks' rows are few: a resumed run reads them again, and finds the bad ones again.
@@ -89,16 +90,13 @@ def read_text(config: PretrainConfig, split: Split, skipped: list[BadRow]) -> It
         yield from held_out(lines_of(config.text), config.hold_out, kept=False)
 
 
-def make_backbone(config: PretrainConfig, run: Run) -> Backbone:
-    """An encoder from scratch, with a tokenizer learnt from the training text.
-
-    Its config and tokenizer are written to the run folder, from which a resumed run reads them.
-    """
+def make_backbone(config: PretrainConfig) -> Backbone:
+    """An encoder from scratch, with a tokenizer that the first process learns from the text."""
 
     def texts() -> Iterator[str]:
         return (text for row in read_text(config, "train", []) for text in row)
 
-    def write() -> None:
+    def describe() -> tuple[type[Encoder], EncoderConfig, Tokenizer]:
         if config.encoder_config:
             cls, described = read_config(config.encoder_config)
         else:
@@ -106,11 +104,9 @@ def make_backbone(config: PretrainConfig, run: Run) -> Backbone:
             described = cls.Config.of_size(config.size)
         tokenizer = learn_tokenizer(cls.TOKENIZER, texts, vocab_size=config.vocab_size)
         ids = {name: getattr(tokenizer, own) for name, own in described.TOKEN_IDS.items()}
-        made = replace(described, vocab_size=len(tokenizer), **ids)
-        save_config(run.backbone, cls, made, tokenizer)
+        return cls, replace(described, vocab_size=len(tokenizer), **ids), tokenizer
 
-    distributed.by_writer(write)
-    return blank_backbone(run.backbone, seed=config.seed)
+    return blank_backbone(*distributed.by_writer(describe), seed=config.seed)
 
 
 def save_backbone(run: Run, model: MaskedLanguageModel) -> None:

@@ -13,6 +13,8 @@ figure.png            losses and scores
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,13 +23,14 @@ from typing import Any
 
 import torch
 
-from minbert.backbones import fingerprint
-from minbert.files import read_json, write_json, write_text
+from minbert.backbones import PACKAGES, fingerprint
+from minbert.files import read_json, sha256_of, write_json, write_text
 from minbert.loading import (
     Backbone,
     blank_backbone,
     empty_encoder,
     load_backbone,
+    read_config,
     save_config,
 )
 from minbert.tokenization import Tokenizer
@@ -63,21 +66,28 @@ class Run:
         return run
 
     def create(self, config: RunConfig, backbone: Backbone) -> None:
-        """Begin a run, in the place of an earlier one.
+        """Begin a run, in the place of an earlier one, of which nothing has changed until now.
 
-        It keeps the encoder's config and tokenizer, and which weights the run starts from.
+        It keeps the encoder's config and tokenizer, which weights the run starts from, and the
+        settings with absolute paths, so that the run works from any folder.
         """
-        if self.folder.resolve() == backbone.folder.resolve():
+        own = {self.folder.resolve(), self.backbone.resolve()}
+        if backbone.folder is not None and backbone.folder.resolve() in own:
             raise ValueError(f"{self.folder} is the run to start from; choose another --out")
+        source = weights_sha256(backbone)
         for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
                      self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
+        shutil.rmtree(self.text, ignore_errors=True)
+        if isinstance(config, PretrainConfig) and self.new_text.exists():
+            self.new_text.rename(self.text)
         encoder = backbone.encoder
         save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
-        write_json(self.backbone / "source.json", {"sha256": weights_sha256(backbone)})
-        write_json(self.config_path, config.to_dict())  # last: a folder with a config is a run
+        write_json(self.backbone / "source.json", {"sha256": source})
+        # Last, for a folder with a config is a run.
+        write_json(self.config_path, located(config).to_dict())
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -98,6 +108,11 @@ class Run:
     @property
     def text(self) -> Path:
         return self.folder / "text"
+
+    @property
+    def new_text(self) -> Path:
+        """Where the text is until the run begins."""
+        return self.folder / "text.new"
 
     @property
     def metrics_path(self) -> Path:
@@ -133,7 +148,9 @@ class Run:
     def load_backbone(self, config: RunConfig) -> Backbone:
         """The backbone that the run started from."""
         if isinstance(config, PretrainConfig) and config.starts_from_scratch:
-            return blank_backbone(self.backbone, seed=config.seed)
+            cls, described = read_config(self.backbone / "config.json")
+            tokenizer = Tokenizer.from_folder(self.backbone)
+            return blank_backbone(cls, described, tokenizer, seed=config.seed)
         backbone = backbone_of(config)
         wanted, found = self.source(), weights_sha256(backbone)
         if found != wanted:
@@ -192,6 +209,20 @@ class Run:
         return read_json(self.record_path)
 
 
+def located(config: RunConfig) -> RunConfig:
+    """A config whose data, text and backbone, if that is a folder, have absolute paths."""
+    found: dict[str, Any] = {}
+    if config.data_dir is not None:
+        found["data_dir"] = Path(os.path.abspath(config.data_dir))
+    if isinstance(config, PretrainConfig):
+        for name in ("text", "dev_text"):
+            found[name] = tuple(Path(os.path.abspath(path)) for path in getattr(config, name))
+    folder = Path(config.backbone).expanduser()
+    if Run(folder).best.is_file() or (config.backbone not in PACKAGES and folder.is_dir()):
+        found["backbone"] = os.path.abspath(folder)
+    return replace(config, **found)
+
+
 def backbone_of(config: RunConfig) -> Backbone:
     """The backbone that a config names; its pooler may be missing where it is not used.
 
@@ -223,6 +254,9 @@ def backbone_of(config: RunConfig) -> Backbone:
 
 
 def weights_sha256(backbone: Backbone) -> str:
-    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run."""
+    """sha256 of the weights that a backbone was loaded from: a checkpoint's, or those of a run;
+    of no bytes for one from scratch."""
+    if backbone.folder is None:
+        return sha256_of()
     best = Run(backbone.folder).best
     return fingerprint(best if best.is_file() else backbone.folder)

@@ -75,14 +75,10 @@ class Trainer:
             fused=config.optimizer == "fused",
         )
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
-        rows = config.batch_size * config.accumulate
+        rows, bucketed = config.batch_size * config.accumulate, config.batches == "bucketed"
         self.streams = {
             name: BatchStream(
-                task_data.train.lengths,
-                rows,
-                seed=config.seed,
-                name=name,
-                bucketed=config.batches == "bucketed",
+                task_data.train.lengths, rows, seed=config.seed, name=name, bucketed=bucketed
             )
             for name, task_data in data.items()
         }
@@ -136,8 +132,7 @@ class Trainer:
 
     def _finished(self) -> bool:
         progress, patience = self.progress, self.config.patience
-        waited = progress.evaluated - progress.best_epoch
-        tired = patience is not None and waited >= patience
+        tired = patience is not None and progress.evaluated - progress.best_epoch >= patience
         return progress.evaluated >= self.config.epochs or tired
 
     def _train_epoch(self, started: float) -> None:
@@ -177,8 +172,7 @@ class Trainer:
         with self._interrupts.held():
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
-                state = {"epoch": epoch, "scores": scores}
-                save_weights(self.run.best, self.parameters, state)
+                save_weights(self.run.best, self.parameters, {"epoch": epoch, "scores": scores})
             progress.evaluated = epoch
             progress.losses = {}
 
@@ -304,33 +298,22 @@ class Trainer:
 
     def _score(self, epoch: int) -> dict[str, dict[str, float]]:
         """Development scores of every task, logged as a line of metrics.jsonl."""
-        evaluations = self.evaluate("dev")
-        scores = {name: evaluation.metrics for name, evaluation in evaluations.items()}
-        losses = {name: total / rows for name, (total, rows) in self.progress.losses.items()}
-        line = {
-            "kind": "epoch",
-            "epoch": epoch,
-            "step": self.progress.step,
-            "scores": scores,
-            "train_loss": losses,
-            **summary(scores, self.model.tasks),
-        }
-        self.log.write([line])
+        scores = {name: found.metrics for name, found in self.evaluate("dev").items()}
+        self.log.write_epoch(epoch, scores, self.progress, self.model.tasks)
         return scores
 
     def evaluate(self, split: str) -> dict[str, Evaluation]:
         """Evaluations of every task that has this split."""
-        sources = {name: task_data.sources.get(split) for name, task_data in self.data.items()}
         return {
             name: evaluate(
                 self.model,
-                self.model.tasks[name],
-                source,
+                task_data.task,
+                task_data.sources[split],
                 precision=self.config.precision,
                 progress=self._bar_shown,
             )
-            for name, source in sources.items()
-            if source is not None
+            for name, task_data in self.data.items()
+            if split in task_data.sources
         }
 
     def _flush(self) -> None:

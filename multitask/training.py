@@ -37,13 +37,14 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
 
     Raises:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
+        OSError: the disk is full, say; the message says how to go on.
         KeyboardInterrupt: after Ctrl-C; the message says where the state is saved, and `resume`
             continues.
     """
     with _computing(config) as device:
         run = distributed.by_writer(lambda: Run.place(config))
         makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
-        backbone = make_backbone(config, run) if makes_one else backbone_of(config)
+        backbone = make_backbone(config) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
         model = make_model(config, backbone).to(device)
         distributed.by_writer(lambda: run.create(config, backbone))
@@ -80,15 +81,18 @@ def _computing(config: RunConfig) -> Iterator[torch.device]:
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
-    """Say where a run that was cut short can be continued."""
+    """Say how a run that was cut short can be continued."""
     try:
         yield
-    except (KeyboardInterrupt, RuntimeError) as error:
+    except (KeyboardInterrupt, OSError, RuntimeError) as error:
         saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
         command = f"{run.config().command} --resume {shlex.quote(str(run.folder))}"
         if isinstance(error, KeyboardInterrupt):
             message = f"stopped; {saved}; continue with: minbert {command}"
             raise KeyboardInterrupt(message) from None
+        if isinstance(error, OSError):
+            message = f"{error}; {saved}; then continue with: minbert {command}"
+            raise type(error)(message) from error
         if not distributed.is_loss_of_contact(error):
             raise
         raise ConnectionError(
@@ -185,7 +189,7 @@ def _write_results(
     backbone: Backbone,
 ) -> None:
     """Predictions, figure and record of a run that is finished."""
-    config, model, data = trainer.config, trainer.model, trainer.data
+    config, model, data = run.config(), trainer.model, trainer.data
     if isinstance(model, MultitaskModel):
         for split, by_task in evaluations.items():
             for name, evaluation in by_task.items():

@@ -5,18 +5,21 @@
 
 Every line takes optimizer steps of as many rows, split into batches of another size. Each is a run
 in a process of its own, for the most memory that a process took is known for the whole of it alone.
-Runs that are done are not repeated.
+Runs that are done are not repeated, and a folder with runs of other settings is refused.
 """
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+from data.readers import OnBadRow
 from minbert.files import write_text
+from multitask import TrainConfig
 from multitask.console import table
-from multitask.run import Run
+from multitask.glue.runner import find_run
 from multitask.study.run_blocks import batches_rows
 
 
@@ -30,6 +33,7 @@ def main(
     epochs: int = 1,
     lr: float = 1e-4,
     limit: int | None = None,
+    on_bad_row: OnBadRow = "stop",
     device: str = "auto",
     out: Path = Path("runs/accumulation"),
 ) -> None:
@@ -45,6 +49,7 @@ def main(
         epochs: passes over the data.
         lr: learning rate.
         limit: use so many training rows, taken at equal distances.
+        on_bad_row: stop at a row that cannot be read, or skip it.
         device: auto, cpu, cuda, ...
         out: folder of the runs, and of table.txt.
     """
@@ -54,24 +59,27 @@ def main(
     runs = []
     for precision in precisions:
         for size in batch_sizes:
-            run = Run(out / f"{task}-{size}-{precision}")
+            settings = {
+                "data_dir": data_dir, "backbone": backbone, "pooling": "mean", "max_length": 128,
+                "epochs": epochs, "lr": lr, "batch_size": size, "accumulate": rows // size,
+                "precision": precision, "limit": limit, "on_bad_row": on_bad_row,
+                "device": device, "out": out / f"{task}-{size}-{precision}",
+            }  # fmt: skip
+            run = find_run(TrainConfig(tasks=(task,), **settings))
             if not run.record_path.exists():
-                train(
-                    "--tasks", task, "--data-dir", data_dir, "--backbone", backbone,
-                    "--pooling", "mean", "--max-length", 128, "--epochs", epochs, "--lr", lr,
-                    "--batch-size", size, "--accumulate", rows // size, "--precision", precision,
-                    "--device", device, "--out", run.folder, "--overwrite",
-                    *([] if limit is None else ["--limit", limit]),
-                )  # fmt: skip
+                train(task, settings)
             runs.append(run.record())
     text = table(*batches_rows(runs))
     write_text(out / "table.txt", f"{text}\n")
     print(text)
 
 
-def train(*words: object) -> None:
+def train(task: str, settings: dict[str, Any]) -> None:
     """`minbert train` in a process of its own."""
-    command = [sys.executable, "-m", "multitask", "train", *map(str, words)]
+    command = [sys.executable, "-m", "multitask", "train", "--tasks", task, "--overwrite"]
+    for name, value in settings.items():
+        if value is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(done.returncode)

@@ -5,10 +5,11 @@ import struct
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from multitask import checkpoint
+from minbert import backbones
 from multitask.checkpoint import (
     load_checkpoint,
     load_optimizer,
@@ -80,13 +81,15 @@ def test_a_foreign_file_is_refused(path):
         load_checkpoint(path)
 
 
-def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch, kind):
     def fail(tensors, temporary, metadata):
         temporary.write_bytes(b"half")
-        raise OSError("disk full")
+        raise kind("disk full")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(backbones, "save_file", fail)
+    message = r"last.safetensors could not be written: .*disk full; make room"
+    with pytest.raises(OSError, match=message):
         save_checkpoint(path, {}, {})
     assert load_checkpoint(path)[1] == STATE
     assert [p.name for p in path.parent.iterdir()] == ["last.safetensors"]

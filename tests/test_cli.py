@@ -153,7 +153,7 @@ def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):
     code, out, err = minbert("pretrain", *words)
     assert code == 0, err
     assert Run.open(tmp_path / "made").config() == PretrainConfig(
-        tasks=("sst",), text=(Path("lines.txt"),), data_dir=folder / "data", epochs=1,
+        tasks=("sst",), text=(tmp_path / "lines.txt",), data_dir=folder / "data", epochs=1,
         backbone=str(folder / "backbone"), device="cpu", hold_out=5, mask_share=1.0,
         random_share=0.0, whole_words=True, out=Path("made"),
     )  # fmt: skip
@@ -389,6 +389,8 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("pretrain --resume {run} --no-shard", "leave out --no-shard"),
         ("train --device abacus --backbone {folder}/backbone", "device 'abacus' cannot be used"),
         ("train --precision fp16 --device cpu", "precision fp16 needs a GPU, the device is cpu"),
+        ("train --head-size 10000000000000 --data-dir {folder}/data --backbone {folder}/backbone",
+         "error: not enough memory: "),
         ("evaluate nowhere", "nowhere holds no run"),
         ("evaluate", "there is no finished run under runs/; name one, or make one: minbert demo"),
         ("evaluate {run} --data-dir nowhere", "data directory nowhere does not exist"),
@@ -436,6 +438,15 @@ def test_a_traceback_is_there_for_those_who_ask(minbert, monkeypatch):
     monkeypatch.setenv("MINBERT_TRACEBACK", "1")
     with pytest.raises(ValueError, match="nowhere holds no run"):
         minbert("evaluate", "nowhere")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(minbert, monkeypatch):
+    def fail(config):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(training, "train", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        minbert("train")
 
 
 def test_the_program_itself_ends_with_these_codes(run, tmp_path):

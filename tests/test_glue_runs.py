@@ -1,7 +1,7 @@
 """GLUE's runs on tiny data: done once, gone on with, passed over; recipes; pairs in both orders."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -139,6 +139,21 @@ def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
         command(folder, tmp_path, tasks=("wnli",), method="lora", epochs=2).run()
     with pytest.raises(ValueError, match=r"lr 0.0005 \(not 2e-05\).*extensions"):
         command(folder, tmp_path, tasks=("wnli",)).run()
+
+
+def test_a_finished_run_is_found_however_its_place_is_written(folder, tmp_path, monkeypatch):
+    again = command(folder, tmp_path / "runs", tasks=("wnli",))
+    again.run()
+    (tmp_path / "link").symlink_to(folder / "data")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(runner, "train", None)
+    for changes in (
+        {"data_dir": Path("data"), "backbone": "backbone"},
+        {"data_dir": tmp_path / "link", "device": "auto"},
+    ):
+        replace(again, **changes).run()
+    with pytest.raises(ValueError, match=r"data_dir '.*data' \(not '.*course'\)"):
+        replace(again, data_dir=Path("course")).run()
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,16 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_named_at_once(folder):
     )
 
 
+def test_a_long_list_of_what_is_missing_is_cut(folder):
+    with tensors_of(folder) as tensors:
+        layers = [name for name in tensors if ".layer." in name]
+        for name in layers:
+            del tensors[name]
+    with pytest.raises(ValueError, match=rf"missing: .* and {len(layers) - 20} more$") as error:
+        load_backbone(folder)
+    assert str(error.value).count("encoder.layer.") == 20 < len(layers)
+
+
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_a_decoder_that_is_not_tied_is_refused_with_the_head(folder, name):
     original = {"weight": "bert.embeddings.word_embeddings.weight", "bias": "cls.predictions.bias"}

@@ -311,6 +311,29 @@ def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folde
         resume(run.folder, progress=False)
 
 
+def test_a_run_that_is_refused_leaves_the_earlier_one_as_it_was(folder, tmp_path):
+    (tmp_path / "short.txt").write_text("ban bet\nfit got\n")
+    run = train(scratch(folder, tmp_path / "run"), progress=False)
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert {path.parent.name for path in files} == {"run", "backbone", "text"}
+    start = {"out": run.folder, "overwrite": True}
+    starts_from_itself = "run is the run to start from; choose another --out"
+    for message, settings in (
+        (starts_from_itself, pretrain_config(folder, backbone=str(run.folder))),
+        (starts_from_itself, pretrain_config(folder, backbone=str(run.backbone))),
+        ("max_length 999 is more than", scratch(folder, None, size="mini", max_length=999)),
+        ("no dev text", scratch(folder, None, tasks=(), text=(tmp_path / "short.txt",))),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(replace(settings, **start), progress=False)
+        assert before == {path: path.read_bytes() for path in files}
+    assert load_backbone(run.backbone, mlm_head=True).encoder.config.num_layers == 2
+    again = train(scratch(folder, run.folder, size="mini", overwrite=True), progress=False)
+    assert load_backbone(again.backbone, mlm_head=True).encoder.config.num_layers == 4
+    assert not run.new_text.exists()
+
+
 def test_the_script_compares_with_plain_fine_tuning(folder, tmp_path, monkeypatch, capsys):
     data = write_data_with_bad_rows(tmp_path / "data")
     words = ["--data-dir", data, "--backbone", folder / "backbone", "--out", tmp_path,

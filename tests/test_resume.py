@@ -23,6 +23,7 @@ from helpers import (
     write_backbone,
     write_data,
 )
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from multitask import resume, train, training
@@ -145,7 +146,7 @@ class Train:
             resume(self.settings, progress=False)
 
 
-LOSS, SAVE, SCORE = "multitask.trainer.loss_sum", "multitask.checkpoint.save_file", "multitask"
+LOSS, SAVE, SCORE = "multitask.trainer.loss_sum", "minbert.backbones.save_file", "multitask"
 KILLS = {
     "before the first checkpoint": ("dropout", LOSS, 3, "before", False),
     "in the evaluation before training": ("dropout", "multitask.trainer.evaluate", 2, "before", 0),
@@ -211,6 +212,23 @@ def test_resuming_a_finished_run_changes_nothing(folder, alone, tmp_path):
     (tmp_path / "copy" / "record.json").unlink()
     resume(tmp_path / "copy", progress=False)
     assert_same_run(tmp_path / "copy", alone["dropout"])
+
+
+def test_a_full_disk_says_how_to_go_on(folder, alone, monkeypatch):
+    def fail(tensors, path, metadata):
+        raise SafetensorError("no space left")
+
+    settings = settings_of(folder, "often", "full")
+    with monkeypatch.context() as patch:
+        patch.setattr("minbert.backbones.save_file", fail)
+        with pytest.raises(OSError, match="could not be written") as error:
+            train(settings, progress=False)
+    assert str(error.value) == (
+        f"{settings.out / 'last.safetensors'} could not be written: no space left; make room; "
+        f"nothing is saved yet; then continue with: minbert train --resume {settings.out}"
+    )
+    resume(settings.out, progress=False)
+    assert_same_run(settings.out, alone["often"])
 
 
 # Ctrl-C

@@ -9,6 +9,7 @@ import math
 import re
 import signal
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,11 +31,12 @@ from data.sampling import BatchStream, uniform_task
 from data.tasks import get_task
 from minbert import load_backbone
 from minbert.encoders.bert import BertLayer
-from multitask import MultitaskModel, Predictor, TrainConfig, train, training
+from multitask import MultitaskModel, Predictor, TrainConfig, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
 from multitask.interrupts import interrupts
 from multitask.run import Run
+from multitask.study.records import record_of
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -360,6 +362,16 @@ def test_a_weight_that_is_not_finite_stops_the_run_too(folder):
     assert not trainer.run.last.exists() and not trainer.run.best.exists()
 
 
+def test_a_score_that_is_not_finite_stops_with_epoch_and_task(folder):
+    settings = config(folder, tasks=("sts",), lr=1e35, warmup=0.0, steps_per_epoch=1)
+    message = (
+        "the development pearson of sts is nan in epoch 1; lower --lr, or use --precision fp32"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(settings, progress=False)
+    assert [line["kind"] for line in Run(settings.out).metrics()] == ["step"]
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -391,6 +403,23 @@ def test_a_folder_with_a_run_is_not_touched_unless_asked(folder):
     (folder / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file; choose another --out"):
         train(replace(settings, out=folder / "file"), progress=False)
+
+
+def test_a_run_works_from_any_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    settings = config(folder, data_dir=Path("data"), backbone="backbone", frozen=True, epochs=1)
+    run = train(settings, progress=False)
+    expected, kept = run.record(), record_of(run)
+    assert (kept["config"]["data_dir"], kept["config"]["backbone"]) == ("data", "backbone")
+    assert str(folder) not in json.dumps(kept)
+    monkeypatch.chdir(tmp_path)
+    predictor = Predictor(run.folder, device="cpu")
+    for name, evaluation in predictor.evaluate("dev").items():
+        assert evaluation.metrics == pytest.approx(expected["dev"][name], abs=1e-4)
+    run.record_path.unlink()
+    resume(run.folder, progress=False)
+    assert run.record()["config"] == expected["config"]
+    assert run.record()["backbone"] == expected["backbone"]
 
 
 # Frozen, and other precisions

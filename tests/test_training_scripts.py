@@ -4,9 +4,10 @@ import runpy
 from pathlib import Path
 
 import pytest
-from helpers import write_data_with_bad_rows
+from helpers import write_backbone, write_data_with_bad_rows
 
 from multitask import training
+from multitask.run import Run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 PARTS = ("embeddings", "layer 1", "layer 2", "pooler")
@@ -43,6 +44,25 @@ def test_a_script_ends_with_a_table_of_what_it_compared(
     for row, start in zip(rows, ROWS[name], strict=True):
         assert row.startswith(f"{start} ")
         assert float(row.split()[-1]) >= -1
+
+
+def test_accumulation_refuses_runs_of_other_settings(folder, tmp_path, capsys, monkeypatch):
+    main = runpy.run_path(str(SCRIPTS / "accumulation.py"))["main"]
+    write_backbone(folder / "long", max_positions=128)
+    settings = {"data_dir": folder / "data", "backbone": str(folder / "long"), "task": "sst",
+                "rows": 8, "batch_sizes": (8, 4), "precisions": ("fp32",), "limit": 16,
+                "on_bad_row": "skip", "device": "cpu", "out": tmp_path}  # fmt: skip
+    main(**settings)
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "table.txt").read_text()
+    records = [Run(tmp_path / f"sst-{size}-fp32").record() for size in (8, 4)]
+    assert [record["config"]["accumulate"] for record in records] == [1, 2]
+    monkeypatch.setattr("subprocess.run", None)
+    main(**settings)
+    assert capsys.readouterr().out == printed
+    for name, value in {"limit": 12, "rows": 16, "lr": 0.1, "on_bad_row": "stop"}.items():
+        with pytest.raises(ValueError, match="sst-8-fp32 holds a run with "):
+            main(**settings | {name: value})
 
 
 def test_no_script_hides_a_package_of_its_own_name():

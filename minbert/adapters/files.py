@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
+from minbert.backbones import write_tensors
 from minbert.base import Encoder, name_in, pattern_of
-from minbert.files import read_json, replacing, write_json
+from minbert.files import read_json, write_json
 
 ROOT = "base_model.model."
 PARTS: Mapping[type[nn.Module], Mapping[str, str]] = {
@@ -103,8 +104,7 @@ def save_adapter(
             part = _part_names(adapter)[parameter]
             tensors[f"{places[place]}.{part}"] = _peft_shape(adapter, values)
     plain = {f"{ROOT}{k}": v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with replacing(folder / "adapter_model.safetensors") as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    write_tensors(folder / "adapter_model.safetensors", plain, {"format": "pt"})
     saved_whole = [places[place] for place, a in adapters.items() if isinstance(a, Whole)]
     saved_whole += sorted({key.partition(".")[0] for key in head or {}})
     config = {

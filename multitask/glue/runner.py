@@ -9,6 +9,7 @@ is repeated until all is done. A run of MNLI answers its mismatched sets and the
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import Any
 from data.readers import SAMPLES, has_split
 from data.tasks import TASKS
 from minbert.files import read_json, write_json
-from multitask.config import PretrainConfig, TrainConfig
+from multitask.config import PLACES, PretrainConfig, TrainConfig
 from multitask.evaluate import write_predictions
 from multitask.predictor import Predictor
-from multitask.run import Run
+from multitask.run import Run, located
 from multitask.training import resume, train
 
 MISMATCHED = "mnli-mm"
@@ -77,18 +78,7 @@ def finish_run(config: TrainConfig | PretrainConfig, *, progress: bool = True) -
     Raises:
         ValueError: the folder holds a run with other settings.
     """
-    assert config.out is not None, "a run is found again by its folder"
-    run = Run(config.out)
-    if run.config_path.exists():
-        found, wanted = (_as_written(c) for c in (run.config(), config))
-        changed = [
-            f"{k} {found.get(k)!r} (not {wanted[k]!r})" for k in wanted if found.get(k) != wanted[k]
-        ]
-        if changed:
-            raise ValueError(
-                f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
-                "remove that folder"
-            )
+    run = find_run(config)
     if run.record_path.exists():
         state = "done"
     elif run.last.exists():
@@ -101,14 +91,40 @@ def finish_run(config: TrainConfig | PretrainConfig, *, progress: bool = True) -
     return run
 
 
+def find_run(config: TrainConfig | PretrainConfig) -> Run:
+    """The run of a config in its `out`, begun or not; where it computes may differ (`PLACES`).
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    assert config.out is not None, "a run is found again by its folder"
+    run = Run(config.out)
+    if not run.config_path.exists():
+        return run
+    found, wanted = _settings(run.config()), _settings(config)
+    changed = [
+        f"{k} {found.get(k)!r} (not {wanted[k]!r})" for k in wanted if found.get(k) != wanted[k]
+    ]
+    if changed:
+        raise ValueError(
+            f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
+            "remove that folder"
+        )
+    return run
+
+
 def _mismatched(run: Run) -> Path:
     """Where a run of MNLI keeps its scores on the second development set."""
     return run.folder / f"{MISMATCHED}.json"
 
 
-def _as_written(config: TrainConfig | PretrainConfig) -> dict[str, Any]:
-    """A config as config.json has it, but for whether it may replace an earlier run."""
-    return json.loads(json.dumps(replace(config, overwrite=False).to_dict()))
+def _settings(config: TrainConfig | PretrainConfig) -> dict[str, Any]:
+    """What decides the numbers of a run, as config.json has it; paths without links."""
+    values = json.loads(json.dumps(located(config).to_dict()))
+    for name in ("data_dir", "backbone"):
+        if os.path.isabs(values[name] or ""):
+            values[name] = os.path.realpath(values[name])
+    return {name: value for name, value in values.items() if name not in PLACES}
 
 
 def _answer_other_sets(run: Run, config: TrainConfig, *, progress: bool) -> None:

@@ -15,15 +15,14 @@ from typing import Any
 
 from minbert.backbones import find_backbone
 from minbert.loading import empty_encoder
-from multitask.config import RunConfig
+from multitask.config import PLACES, RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply
 from multitask.study.recipes import Row, Scale
 
 FIRST_SEED = 11711
-PLACES = {"data_dir", "backbone", "out", "overwrite", "device", "route", "optimizer", "layout",
-          "log_every", "save_every", "tensorboard", "offline", "revision"}  # fmt: skip
-"""Settings that say where a stage runs and not what it computes: no part of its hash."""
+NOT_HASHED = PLACES | {"data_dir", "backbone", "revision"}
+"""No part of a stage's hash: where it runs, and what all stages of a study have in common."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     """
     values = config.to_dict()
     found = {f.name: values[f.name] for f in fields(config)
-             if f.name not in PLACES and getattr(config, f.name) != f.default}  # fmt: skip
+             if f.name not in NOT_HASHED and getattr(config, f.name) != f.default}  # fmt: skip
     found["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
     return {"config": type(config).__name__, **found}
 
