@@ -47,6 +47,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
         backbone = make_backbone(config) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
         model = make_model(config, backbone).to(device)
+        distributed.wait()  # until all have opened their text, which `create` moves
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
             return _fit(config, run, backbone, data, model, resumed=False, progress=progress)

@@ -57,7 +57,7 @@ def test_a_step_moves_each_part_by_its_rate(folder):
     trainer = make_trainer(
         config(
             folder, tasks=("sst",), epochs=1, steps_per_epoch=1, schedule="constant", warmup=0.0,
-            weight_decay=0.0, eps=0.0, clip=0.0, extensions=(LayerLR(decay=0.5),),
+            weight_decay=0.0, eps=1e-30, clip=0.0, extensions=(LayerLR(decay=0.5),),
         ),
         torch.float64,
     )  # fmt: skip
