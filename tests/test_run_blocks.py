@@ -186,7 +186,7 @@ def test_scores_of_glue(project):
         ["mnli", "accuracy", "0.810"], ["mnli-mm", "accuracy", "0.790"],
     ]  # fmt: skip
     assert rows[3][5:] == ["✗ 0.80", "4", "2e-05", "16", "40"]
-    assert "Only the first 5,000 training rows" in text
+    assert "Only 5,000 training rows of a task, taken at equal distances." in text
     overall = {row[0]: row for row in rows_of(text, "overall")}
     assert overall.keys() == {convention.name for convention in CONVENTIONS}
     assert overall["GLUE"][1] == "2 of 9" and "CoLA" in overall["GLUE"][2]

@@ -274,7 +274,8 @@ def _was_run(found: RunSet) -> str:
     """On what and from what the runs were made, and what was cut of their data."""
     records = found.runs.values()
     limits = sorted({r["config"]["limit"] for r in records if r["config"]["limit"]})
-    cut = "".join(f" Only the first {limit:,} training rows of a task." for limit in limits)
+    rows = " or ".join(f"{limit:,}" for limit in limits)
+    cut = f" Only {rows} training rows of a task, taken at equal distances." if limits else ""
     sources = sorted({r["backbone"]["source"] for r in records})
     start = f" Backbone: {sources[0]}." if len(sources) == 1 else ""
     return f"{machines(records)}{start}{cut} {commits(records)}"
