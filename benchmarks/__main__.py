@@ -194,7 +194,6 @@ class Drift:
     """File to write."""
 
     def run(self) -> None:
-
         from benchmarks.drift import HEADER, drift_of, rows
         from minbert.files import write_json
         from multitask.console import table

@@ -239,9 +239,9 @@ def _special_tokens(settings: dict[str, Any]) -> tuple[list[AddedToken], list[Ad
 
 def _as_special(tokens: list[Any]) -> list[AddedToken]:
     """Tokens that are given as texts, or as dictionaries of flags; other settings are left out."""
-    flags = [{"content": token} if isinstance(token, str) else token for token in tokens]
-    kept = [{k: v for k, v in f.items() if k != "__type"} for f in flags if isinstance(f, dict)]
-    return [AddedToken(**{**flags, "special": True}) for flags in kept]
+    given = [{"content": token} if isinstance(token, str) else token for token in tokens]
+    flagged = [{**flags, "special": True} for flags in given if isinstance(flags, dict)]
+    return [AddedToken(**{k: v for k, v in f.items() if k != "__type"}) for f in flagged]
 
 
 def _without_flags(special: Any) -> Any:
