@@ -81,7 +81,13 @@ def compare(
     Returns:
         Name -> seconds (a list), median, peak_memory_mb, and ratio with lowest and highest: how
         many times quicker it is than the second candidate, turn by turn; or error.
+
+    Raises:
+        ValueError: threads or repeats are below 1.
     """
+    for name, value in (("threads", threads), ("repeats", repeats)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, it is {value}")
     ready = {name: Candidate(name, prepare, threads) for name, prepare in candidates.items()}
     results: dict[str, dict[str, Any]] = {
         name: {"error": candidate.error} for name, candidate in ready.items() if candidate.error

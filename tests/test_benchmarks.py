@@ -59,6 +59,13 @@ def test_a_candidate_that_ends_is_named():
         compare({"minbert": leave, "other": fail}, threads=1, repeats=1)
 
 
+@pytest.mark.parametrize("wrong", ["threads", "repeats"])
+def test_nothing_is_started_for_no_threads_or_no_repeats(monkeypatch, wrong):
+    monkeypatch.setattr("benchmarks.measure.Candidate", lambda *_: pytest.fail("started"))
+    with pytest.raises(ValueError, match=f"{wrong} must be at least 1, it is 0"):
+        compare({"minbert": None}, **{"threads": 1, "repeats": 1, wrong: 0})
+
+
 def test_useful_flops_are_those_that_pytorch_counts(tmp_path):
     encoder = load_backbone(write_backbone(tmp_path)).encoder
     lengths = [9, 4]
