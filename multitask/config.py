@@ -15,12 +15,8 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
-from multitask.extensions.base import (
-    Extension,
-    check_choices,
-    extension_from_dict,
-    extension_to_dict,
-)
+from multitask.checks import check_choices, check_counts, check_rates, check_unused
+from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
 PLACES = {"out", "overwrite", "device", "route", "optimizer", "layout", "log_every", "save_every",
           "tensorboard", "offline"}  # fmt: skip
@@ -43,9 +39,6 @@ class RunConfig:
     backbone: str = "minilm"
     """minilm, a folder, a hub name such as bert-base-uncased, or the folder of a run, whose best
     encoder this run then starts from."""
-    keep_heads: bool = False
-    """Where the backbone is a run, start from its heads too: the layer that tasks share, and the
-    outputs of the tasks that both runs have."""
     out: Path | None = None
     """Run folder to write; by default a new one under runs/."""
     overwrite: bool = False
@@ -140,12 +133,12 @@ class RunConfig:
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
         check_choices(self)
-        _check_counts(self, "epochs", "steps_per_epoch", "batch_size", "accumulate", "max_length",
+        check_counts(self, "epochs", "steps_per_epoch", "batch_size", "accumulate", "max_length",
                       "patience", "save_every", "log_every", "limit")  # fmt: skip
         for name in ("lr", "weight_decay", "clip", "eps"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative: {getattr(self, name)}")
-        _check_rates(self, "encoder_dropout", "beta1", "beta2")
+        check_rates(self, "encoder_dropout", "beta1", "beta2")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be at least 0 and less than 2**64, it is {self.seed}")
         if not 0 <= self.warmup <= 1:
@@ -198,6 +191,9 @@ class TrainConfig(RunConfig):
     tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
     """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
     stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
+    keep_heads: bool = False
+    """Where the backbone is a run, start from its heads too: the layer that tasks share, and the
+    outputs of the tasks that both runs have."""
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
@@ -216,8 +212,8 @@ class TrainConfig(RunConfig):
         if not self.tasks:
             raise ValueError("tasks is empty; name at least one")
         super().__post_init__()
-        _check_counts(self, "head_size")
-        _check_rates(self, "head_dropout")
+        check_counts(self, "head_size")
+        check_rates(self, "head_dropout")
         if self.frozen and self.pair == "cosine":
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "
@@ -225,7 +221,7 @@ class TrainConfig(RunConfig):
             )
         if self.frozen:
             why = "frozen computes the encoder's features once, without dropout; leave it out"
-            _check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile")
+            check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile")
         choosing = [extension.name for extension in self.extensions if extension.chooses]
         if len(choosing) > 1:
             raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
@@ -278,7 +274,7 @@ class PretrainConfig(RunConfig):
             )
         if self.dev_text and not self.text:
             raise ValueError("dev_text is held out of text files; tasks have development rows")
-        _check_counts(self, "vocab_size")
+        check_counts(self, "vocab_size")
         if self.hold_out < 2:
             raise ValueError(f"hold_out must be at least 2, it is {self.hold_out}")
         if not 0 < self.mask_rate <= 1:
@@ -295,12 +291,12 @@ class PretrainConfig(RunConfig):
             raise ValueError("from_scratch and encoder_config both say what to make; give one")
         if self.starts_from_scratch:
             why = "an encoder from scratch starts from random weights; leave it out"
-            _check_unused(self, why, "backbone", "revision")
+            check_unused(self, why, "backbone", "revision")
         else:
             why = "a backbone has its own; leave it out, or give from_scratch"
-            _check_unused(self, why, "size", "vocab_size")
+            check_unused(self, why, "size", "vocab_size")
         if self.encoder_config:
-            _check_unused(self, "encoder_config says how large it is; leave it out", "size")
+            check_unused(self, "encoder_config says how large it is; leave it out", "size")
 
     @property
     def starts_from_scratch(self) -> bool:
@@ -318,27 +314,6 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig | PretrainConfig:
     """The config that `to_dict` gave, of the class that it was."""
     pretrains = isinstance(values, Mapping) and values.get("command") == PretrainConfig.command
     return (PretrainConfig if pretrains else TrainConfig).from_dict(values)
-
-
-def _check_counts(config: RunConfig, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, it is {value}")
-
-
-def _check_rates(config: RunConfig, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value < 1:
-            raise ValueError(f"{name} must be in [0, 1), it is {value}")
-
-
-def _check_unused(config: RunConfig, why: str, *names: str) -> None:
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name in names and value != f.default:
-            raise ValueError(f"{f.name} is {value!r} and has no effect: {why}")
 
 
 def _to_json(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task
 from multitask.distributed import is_writer
@@ -12,34 +14,38 @@ from multitask.evaluate import summary
 from multitask.run import Run
 from multitask.state import Progress
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class MetricsLog:
     """Where the trainer's lines go: one for each step, one for each epoch."""
 
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
-        self.run = run
-        self.writer = None
-        if tensorboard and is_writer():
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ValueError(
-                    "tensorboard is not installed; pip install tensorboard, or leave out "
-                    "--tensorboard"
-                ) from None
-            self.writer = SummaryWriter(run.folder / "tensorboard")
+        self.run, self.tensorboard = run, tensorboard
+        self._writer: SummaryWriter | None = None
+        if tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ValueError(
+                "tensorboard is not installed; pip install tensorboard, or leave out --tensorboard"
+            )
 
     def write(self, lines: list[dict[str, Any]]) -> None:
         """Append lines, if this process is the one that writes."""
         if not is_writer():
             return
         self.run.log(lines)
-        if self.writer is None:
+        if not self.tensorboard:
             return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            shutil.rmtree(self.run.events, ignore_errors=True)
+            self._writer = SummaryWriter(self.run.events)
+            lines = self.run.metrics()  # of a resumed run's former processes too
         for line in lines:
             for name, value in _scalars(line).items():
-                self.writer.add_scalar(name, value, line["step"])
-        self.writer.flush()
+                self._writer.add_scalar(name, value, line["step"])
+        self._writer.flush()
 
     def write_epoch(
         self,

@@ -4,6 +4,7 @@ config.json           every setting, as resolved
 backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
 text/                 the token ids that pre-training reads
 metrics.jsonl         a line for every step and every epoch
+tensorboard/          the same as events, if they are asked for
 last.safetensors      where to resume; best.safetensors: the best epoch's weights
 predictions/          answers for the development and test rows
 record.json           scores, time, memory, commit, versions, device
@@ -35,6 +36,7 @@ from minbert.loading import (
 )
 from minbert.tokenization import Tokenizer
 from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.checks import check_unused
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.model import MultitaskModel
 
@@ -80,7 +82,8 @@ class Run:
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
-        shutil.rmtree(self.text, ignore_errors=True)
+        for old in (self.text, self.events):
+            shutil.rmtree(old, ignore_errors=True)
         if isinstance(config, PretrainConfig) and self.new_text.exists():
             self.new_text.rename(self.text)
         encoder = backbone.encoder
@@ -117,6 +120,10 @@ class Run:
     @property
     def metrics_path(self) -> Path:
         return self.folder / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "tensorboard"
 
     @property
     def last(self) -> Path:
@@ -233,6 +240,8 @@ def backbone_of(config: RunConfig) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if run.best.is_file():
+            why = f"it is for a backbone from the hub, and {source} is a run; leave it out"
+            check_unused(config, why, "revision")
             if isinstance(run.config(), TrainConfig):
                 backbone = run.trained_backbone()
                 head = backbone.encoder.make_mlm_head() if pretrains else None

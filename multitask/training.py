@@ -46,11 +46,11 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
         makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
         backbone = make_backbone(config) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
-        model = make_model(config, backbone).to(device)
+        trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
         distributed.wait()  # until all have opened their text, which `create` moves
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
-            return _fit(config, run, backbone, data, model, resumed=False, progress=progress)
+            return _fit(trainer, backbone)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Run:
@@ -60,9 +60,10 @@ def resume(folder: Path, *, progress: bool = True) -> Run:
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
-        model = make_model(config, backbone).to(device)
         with _resumable(run):
-            return _fit(config, run, backbone, data, model, resumed=True, progress=progress)
+            trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
+            trainer.restore()
+            return _fit(trainer, backbone)
 
 
 def describe_groups(config: TrainConfig) -> str:
@@ -153,23 +154,26 @@ def make_model(
     return model
 
 
-def _fit(
+def _make_trainer(
     config: RunConfig,
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
-    model: MultitaskModel | MaskedLanguageModel,
+    device: torch.device,
     *,
-    resumed: bool,
     progress: bool,
-) -> Run:
-    if isinstance(config, TrainConfig) and config.frozen:
+) -> Trainer:
+    """The trainer before its first step; nothing in the run folder changes."""
+    model = make_model(config, backbone).to(device)
+    if config.frozen:
         cache_features(model, data, progress=progress and distributed.is_writer())
-    trainer = Trainer(config, model, data, run, progress_bar=progress)
-    if resumed:
-        trainer.restore()
-    result = trainer.fit()
+    return Trainer(config, model, data, run, progress_bar=progress)
 
+
+def _fit(trainer: Trainer, backbone: Backbone) -> Run:
+    """Train to the end, and write what came of it."""
+    run, model = trainer.run, trainer.model
+    result = trainer.fit()
     distributed.wait()  # until the best weights are written
     tensors, _ = load_checkpoint(run.best)
     load_tensors(trainer.parameters, tensors, run.best)

@@ -164,8 +164,6 @@ KILLS = {
     "often: while a checkpoint is written": ("often", SAVE, 4, "within", True),
     "often: in an evaluation": ("often", "multitask.trainer.evaluate", 3, "before", True),
     "frozen: in a step": ("frozen", LOSS, 14, "before", True),
-    "frozen: while features are cached": ("frozen", "multitask.dataset.batches_by_length", 3,
-                                          "before", False),
     "accumulate: within a group": ("accumulate", LOSS, 20, "before", True),
     "pretrain: in a step": ("pretrain", LOSS, 10, "before", True),
     "pretrain: before the backbone is written": ("pretrain", "multitask.training.save_backbone",
@@ -199,12 +197,20 @@ def test_a_run_killed_again_and_again(folder, alone):
     assert_same_run(settings.out, alone["often"])
 
 
-def test_a_run_killed_while_its_folder_is_made_is_no_run_yet(folder):
-    settings = settings_of(folder, "dropout", "unborn")
-    assert die(Train(settings), "minbert.files.os.replace", 3) == -signal.SIGKILL
-    with pytest.raises(ValueError, match="unborn holds no run"):
+@pytest.mark.parametrize(
+    "kind, target, number",
+    [
+        ("dropout", "minbert.files.os.replace", 3),  # while its folder is made
+        ("frozen", "multitask.dataset.batches_by_length", 3),  # while features are cached
+    ],
+)
+def test_a_run_killed_before_its_first_step_is_no_run_yet(folder, alone, kind, target, number):
+    settings = settings_of(folder, kind, f"unborn-{kind}")
+    assert die(Train(settings), target, number) == -signal.SIGKILL
+    with pytest.raises(ValueError, match=f"unborn-{kind} holds no run"):
         resume(settings.out)
-    assert train(settings, progress=False).record()["epochs"] == 2
+    train(settings, progress=False)
+    assert_same_run(settings.out, alone[kind])
 
 
 def test_resuming_a_finished_run_changes_nothing(folder, alone, tmp_path):

@@ -3,6 +3,7 @@
 Runs that must agree exactly are made in float64, where the order of sums hardly shows.
 """
 
+import importlib.util
 import itertools
 import json
 import math
@@ -34,9 +35,11 @@ from minbert.encoders.bert import BertLayer
 from multitask import MultitaskModel, Predictor, TrainConfig, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
+from multitask.extensions.bitfit import BitFit
 from multitask.interrupts import interrupts
 from multitask.run import Run
 from multitask.study.records import record_of
+from multitask.trainer import Trainer
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -478,19 +481,46 @@ def test_bf16_trains_close_to_fp32_with_weights_in_float32(folder):
     np.testing.assert_allclose(*losses, rtol=0.05, atol=0.05)
 
 
-def test_tensorboard_events_are_those_of_metrics_jsonl(folder):
+def test_tensorboard_events_are_those_of_metrics_jsonl_after_a_resume_too(folder, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer = fit(folder, torch.float32, tasks=("sst",), tensorboard=True)
-    events = EventAccumulator(str(trainer.run.folder / "tensorboard")).Reload()
-    lines = steps(trainer)
+    def killed(self):
+        if self.progress.step == 6:
+            raise RuntimeError("killed")
+        step(self)
+
+    settings, step = (
+        config(folder, tasks=("sst",), tensorboard=True, steps_per_epoch=4),
+        Trainer._step,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(settings, progress=False)
+    run = resume(settings.out, progress=False)
+    events = EventAccumulator(str(run.events)).Reload()
+    lines = [line for line in run.metrics() if line["kind"] == "step"]
+    assert [line["step"] for line in lines] == list(range(8))
     for tag, key in (("loss/sst", "loss"), ("lr", "lr")):
         found = [(event.step, event.value) for event in events.Scalars(tag)]
         assert found == [(line["step"], pytest.approx(line[key])) for line in lines]
-    epochs = [line for line in trainer.run.metrics() if line["kind"] == "epoch"]
+    epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
     found = [(event.step, event.value) for event in events.Scalars("dev/sst/accuracy")]
     assert found == [(e["step"], pytest.approx(e["scores"]["sst"]["accuracy"])) for e in epochs]
+
+
+def test_a_mistake_found_late_leaves_the_run_that_was_to_be_replaced(folder, monkeypatch):
+    settings = config(folder, tasks=("sst",), epochs=1)
+    run = train(settings, progress=False)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    frozen = {"frozen": True, "encoder_dropout": None}
+    with pytest.raises(ValueError, match=r"the encoder is to be frozen, yet .* others train"):
+        train(replace(settings, **frozen, extensions=(BitFit(),), overwrite=True), progress=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tensorboard is not installed; pip install tensorboard"):
+        train(replace(settings, tensorboard=True, overwrite=True), progress=False)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
 def test_bf16_answers_close_to_fp32(folder):

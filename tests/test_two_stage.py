@@ -135,6 +135,10 @@ def test_a_second_stage_stands_alone_when_done_and_guards_what_it_began_with(fol
             "keep_heads takes the heads of a run, and backbone minilm is",
         ),
         ({"tasks": ("cola",)}, "has no head for cola; leave out --keep-heads"),
+        (
+            {"revision": "main"},
+            r"revision is 'main' and has no effect: it is for .* the hub, and .* is",
+        ),
         ({"head_size": 9}, r"heads.shared.single.weight of shape \(8, 16\), not \(9, 16\)"),
     ],
 )

@@ -15,16 +15,9 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Literal,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from multitask.checks import check_choices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,14 +125,6 @@ def load_extensions() -> dict[str, type[Extension]]:
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return EXTENSIONS
-
-
-def check_choices(settings: Any) -> None:
-    """Raise ValueError if a field of a dataclass is none of the values that its Literal lists."""
-    for name, kind in get_type_hints(type(settings)).items():
-        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
-            known = ", ".join(get_args(kind))
-            raise ValueError(f"{name} is {getattr(settings, name)!r}; choose one of {known}")
 
 
 def extension_to_dict(extension: Extension) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from data.readers import OnBadRow
+from multitask.checks import check_counts
 
 if TYPE_CHECKING:
     from multitask.config import TrainConfig
@@ -64,8 +65,7 @@ class Settings:
 
     def all_seeds(self) -> range:
         """The seeds, checked."""
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, it is {self.seeds}")
+        check_counts(self, "seeds")
         return range(self.seed, self.seed + self.seeds)
 
     def config(self, task: str, method: Method = "full") -> TrainConfig:

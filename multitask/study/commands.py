@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from data.readers import SAMPLES
+from multitask.checks import check_counts
 
 if TYPE_CHECKING:
     from multitask.study.folder import StudyFolder
@@ -50,8 +51,7 @@ class PlanStudy:
         from multitask.study.plan import make_plan, parts_of, select_rows
         from multitask.study.recipes import SCALES, rows
 
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, it is {self.seeds}")
+        check_counts(self, "seeds")
         scale = SCALES[self.scale]
         known = rows(scale, parts_of(self.backbone))
         variant, chosen = deviations.chosen(self.preset, self.deviations)
