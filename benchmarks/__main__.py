@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tqdm import tqdm
 from tyro.conf import Positional, subcommand
+
+from multitask.messages import errors_as_messages
 
 if TYPE_CHECKING:
     from benchmarks.curves import Curves
@@ -251,11 +252,8 @@ def main() -> None:
         description="minbert beside the libraries that one would otherwise use.",
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )
-    try:
+    with errors_as_messages():
         command.run()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

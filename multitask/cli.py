@@ -5,11 +5,10 @@ Nothing here imports torch before a command runs, so that help comes at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import tyro
 from tyro.conf import subcommand
@@ -19,6 +18,7 @@ from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, with_extensions
 from multitask.glue.commands import Glue
+from multitask.messages import errors_as_messages
 from multitask.study.commands import Report, StudyCommand
 
 
@@ -64,47 +64,8 @@ def parse(words: Sequence[str]) -> Demo | Train | Pretrain | OtherCommand:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message, never in a traceback.
-
-    With MINBERT_TRACEBACK=1 in the environment the traceback is shown too.
-    """
-    try:
+    """Run the command line."""
+    with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             sys.exit(lab(sys.argv[2:]))
-        command = parse(sys.argv[1:])
-        command.run()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
-        if os.environ.get("MINBERT_TRACEBACK"):
-            raise
-        _fail(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if os.environ.get("MINBERT_TRACEBACK") or not _wants_memory(error):
-            raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        _fail(
-            f"not enough memory: {reason}; lower --batch-size and raise --accumulate as much, "
-            "which gives the same steps, or take a smaller model"
-        )
-    except KeyboardInterrupt as stop:
-        print(f"{_who()}{str(stop) or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"{_who()}error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _wants_memory(error: Exception) -> bool:
-    """Whether memory could not be had; PyTorch says so on a CPU in the error's text alone."""
-    signs = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
-
-
-def _who() -> str:
-    """Which of torchrun's processes speaks."""
-    number = os.environ.get("RANK")
-    return "" if number is None else f"[process {number}] "
+        parse(sys.argv[1:]).run()

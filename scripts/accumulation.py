@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from data.readers import OnBadRow
 from minbert.files import write_text
 from multitask import TrainConfig
 from multitask.console import table
 from multitask.glue.runner import find_run
+from multitask.messages import run_script
 from multitask.study.run_blocks import batches_rows
 
 
@@ -86,4 +85,4 @@ def train(task: str, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

@@ -15,14 +15,13 @@ OUT/encoders.json                    the points that `minbert report` draws
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from data.readers import OnBadRow
 from minbert.files import write_json
 from minbert.loading import load_backbone
 from multitask import PretrainConfig, TrainConfig
 from multitask.console import table
 from multitask.glue.runner import finish_run
+from multitask.messages import run_script
 from multitask.pretraining import read_text
 from multitask.run import Run
 from multitask.study.run_blocks import encoders_rows
@@ -127,4 +126,4 @@ def curve(run: Run) -> list[tuple[int, float, float]]:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

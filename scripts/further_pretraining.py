@@ -10,10 +10,9 @@ it and change what is compared: each config is a run of its own.
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 from multitask import PretrainConfig, TrainConfig, train
 from multitask.compare import compare
+from multitask.messages import run_script
 
 
 def main(
@@ -54,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

@@ -11,11 +11,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from multitask import TrainConfig
 from multitask.compare import compare
 from multitask.extensions.gradient_surgery import GradientSurgery
+from multitask.messages import run_script
 from multitask.run import Run
 
 
@@ -58,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

@@ -9,11 +9,10 @@ Copy it and change what is compared: each config is a run of its own.
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 from multitask import TrainConfig
 from multitask.compare import compare
 from multitask.extensions.layer_lr import LayerLR
+from multitask.messages import run_script
 from multitask.training import describe_groups
 
 
@@ -47,4 +46,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

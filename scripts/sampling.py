@@ -9,11 +9,10 @@ Copy it and change what is compared: each config is a run of its own.
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 from multitask import TrainConfig
 from multitask.compare import compare
 from multitask.extensions.sampling import Sampling
+from multitask.messages import run_script
 from multitask.run import Run
 
 
@@ -50,4 +49,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

@@ -9,12 +9,11 @@ Copy it and change what is compared: each config is a run of its own.
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 from minbert import load_backbone
 from multitask import TrainConfig
 from multitask.compare import compare
 from multitask.extensions.unfreeze import Unfreeze
+from multitask.messages import run_script
 
 
 def main(
@@ -48,4 +47,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

@@ -70,3 +70,14 @@ def test_no_script_hides_a_package_of_its_own_name():
     packages = {path.parent.name for path in SCRIPTS.parent.glob("*/__init__.py")}
     assert {"multitask", "data"} <= packages
     assert not packages & {path.stem for path in SCRIPTS.glob("*.py")}
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_mistake_ends_in_a_message(path, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(path), "--data-dir", "nowhere"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(path), run_name="__main__")
+    assert stop.value.code == 2
+    message = "error: data directory nowhere does not exist; give one with --data-dir\n"
+    assert capfd.readouterr().err.endswith(message)
