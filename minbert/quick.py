@@ -262,10 +262,15 @@ def keep_freed_memory() -> None:
     By default it returns each large block to the system, which hands it back page by page, zeroed:
     a tenth of a training step or more. Other C libraries are left alone.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of malloc.h
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_threshold, 2**30)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 2**26)
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 2**30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 2**26)
+
+
+def give_back_memory() -> None:
+    """Have glibc return all freed blocks, before work whose blocks would not fit into them."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

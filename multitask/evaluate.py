@@ -15,6 +15,7 @@ from data.batching import BatchSource
 from data.tasks import Task
 from minbert.embedding import batches_by_length
 from minbert.files import write_text
+from minbert.quick import give_back_memory
 from multitask.distributed import count, gather, rounds
 from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
@@ -51,6 +52,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
+    give_back_memory()  # what training has freed, and at the end what the answers took
     made: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, Tensor | None]] = []
     bar = tqdm(
         total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
@@ -72,6 +74,7 @@ def evaluate(
 
     # Read after the last batch, so that a GPU need not wait for the host between two.
     done = [(rows, *(x if x is None else x.cpu() for x in parts)) for rows, *parts in made]
+    give_back_memory()
     rows, found, chances, labels, losses = zip(*gather(done), strict=True)
     # Rows come back in their order; a row may have any number of masked tokens, which stay put.
     order = slice(None) if task.kind == "tokens" else np.argsort(np.concatenate(rows))

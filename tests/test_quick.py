@@ -1,6 +1,7 @@
 """The quick routes give the numbers of the plain ones; dropout gives its distribution."""
 
 import math
+import platform
 import subprocess
 import sys
 
@@ -361,3 +362,22 @@ def test_freed_memory_is_kept():
         pytest.skip("this C library keeps freed memory by itself")
     # Now and then a small block lands in a kept one, and the next large one is new.
     assert found["keep"] < found["leave"] / 3, found
+
+
+HELD = """
+import torch
+from minbert.quick import give_back_memory, keep_freed_memory
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+keep_freed_memory()
+torch.ones(2**26)
+before = held()
+give_back_memory()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
+def test_kept_memory_can_be_given_back():
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200  # of the tensor's 256 MB
