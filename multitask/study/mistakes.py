@@ -45,8 +45,11 @@ def draw_mistakes(study: Study, row: str | None, path: Path) -> Path | None:
     return save(path, (11, 6.6), draw)
 
 
+_SENTIMENTS = ("--", "-", "0", "+", "++")
+
+
 def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
-    _confusion(axes, analysis, ["--", "-", "0", "+", "++"])
+    _confusion(axes, analysis, _SENTIMENTS)
     axes.set(title="SST: answers by label", xlabel="answer, very negative to very positive",
              ylabel="label")  # fmt: skip
 
@@ -72,9 +75,9 @@ def _wrong_by_class(axes: Axes, analysis: Record) -> None:
               for label, line in enumerate(analysis["confusion"])]  # fmt: skip
     bars = axes.bar(range(5), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.set(title="SST: wrong answers by label", ylabel="share of the label's rows", ylim=(0, 1.1))
-    axes.set_xticks(range(5), ["very\nnegative", "negative", "neutral", "positive",
-                               "very\npositive"])  # fmt: skip
+    axes.set(title="SST: wrong answers by label", xlabel="label, very negative to very positive",
+             ylabel="share of the label's rows", ylim=(0, 1.1))  # fmt: skip
+    axes.set_xticks(range(5), _SENTIMENTS)
 
 
 def _deviations(axes: Axes, analysis: Record) -> None:
