@@ -6,6 +6,7 @@ run.record()["dev"]["sst"]["accuracy"]
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import torch
 
 from minbert.files import write_json
 from minbert.loading import Backbone
-from minbert.quick import keep_freed_memory, route_of
+from minbert.quick import give_back_memory, keep_freed_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
@@ -76,6 +77,8 @@ def describe_groups(config: TrainConfig) -> str:
 def _computing(config: RunConfig) -> Iterator[torch.device]:
     """The device and the process settings of a run."""
     device = choose_device(config.device, config.precision)
+    gc.collect()  # of a run before in this process, which frames of handled errors keep alive
+    give_back_memory()
     keep_freed_memory()
     with route_of(config.route), distributed.processes(device):
         yield device

@@ -3,12 +3,14 @@
 Runs that must agree exactly are made in float64, where the order of sums hardly shows.
 """
 
+import gc
 import importlib.util
 import itertools
 import json
 import math
 import re
 import signal
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -508,6 +510,26 @@ def test_tensorboard_events_are_those_of_metrics_jsonl_after_a_resume_too(folder
     epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
     found = [(event.step, event.value) for event in events.Scalars("dev/sst/accuracy")]
     assert found == [(e["step"], pytest.approx(e["scores"]["sst"]["accuracy"])) for e in epochs]
+
+
+def test_a_run_frees_the_memory_of_the_run_before(folder, monkeypatch):
+    made, make_model = [], training.make_model
+
+    def kept_alive(settings, backbone):
+        assert [model() for model in made] == [None] * len(made)
+        model = make_model(settings, backbone)
+        object.__setattr__(model, "cycle", [model])  # as frames of handled errors make one
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(training, "make_model", kept_alive)
+    gc.disable()
+    try:
+        for _ in range(2):
+            train(config(folder, tasks=("sst",), epochs=1), progress=False)
+    finally:
+        gc.enable()
+    assert len(made) == 2
 
 
 def test_a_mistake_found_late_leaves_the_run_that_was_to_be_replaced(folder, monkeypatch):
