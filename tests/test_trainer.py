@@ -492,10 +492,8 @@ def test_tensorboard_events_are_those_of_metrics_jsonl_after_a_resume_too(folder
             raise RuntimeError("killed")
         step(self)
 
-    settings, step = (
-        config(folder, tasks=("sst",), tensorboard=True, steps_per_epoch=4),
-        Trainer._step,
-    )
+    step = Trainer._step
+    settings = config(folder, tasks=("sst",), tensorboard=True, steps_per_epoch=4)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", killed)
         with pytest.raises(RuntimeError, match="killed"):
