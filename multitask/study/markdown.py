@@ -15,11 +15,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
 
 
-def folded(summary: str, text: str) -> str:
-    """A text that opens when its summary is clicked on."""
-    return f"\n<details><summary>{summary}</summary>\n\n{text}\n\n</details>\n"
-
-
 def put_between(text: str, begin: str, end: str, new: str) -> str:
     """The text with what stands between two lines of it replaced."""
     before, begun, rest = text.partition(begin)

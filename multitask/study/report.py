@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[Study], str]] = {
     "presets": tables.presets_table,
     "costs": tables.costs_table,
     "worst": lambda study: tables.worst_table(study, analysed(study)),
+    "records": tables.records_table,
 }
 TITLES = {
     "notes": "What was run",
@@ -67,6 +68,7 @@ TITLES = {
     "costs": "What each method costs",
     "worst": "Most confidently wrong",
     **{block: title for block, (title, _, _) in FIGURES.items()},
+    "records": "Records",
 }
 
 
@@ -87,14 +89,16 @@ def block_text(study: Study, block: str, report: Path) -> str:
         return tables.NOTHING
     used = [analysed(study)] if block == "figure-errors" else _rows_like(study, rows)
     link = path.relative_to(report.parent).as_posix()
-    return f"![{title}]({link})\n" + tables.sources(study, "corrected", used)
+    return f"![{title}]({link})\n" + tables.sources(study, used)
 
 
 def _rows_like(study: Study, wanted: tuple[str, ...]) -> list[str]:
-    """The study's rows of these names; a name that ends in - stands for all that begin with it."""
+    """The rows that there are records of, of these names; a name that ends in - stands for all
+    that begin with it."""
     every = {result["row"] for plan in study.plans for result in plan["results"]}
     beginnings = tuple(name for name in wanted if name.endswith("-"))
-    return [row for row in every if row in wanted or row.startswith(beginnings)]
+    found = (row for row in sorted(every) if row in wanted or row.startswith(beginnings))
+    return [row for row in found if study.names("corrected", [row])]
 
 
 def redraw(report: Path, find: Callable[[str], Study], records: Path = RECORDS) -> list[str]:

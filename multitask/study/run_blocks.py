@@ -24,8 +24,8 @@ from multitask.glue.score import (
     task_rows,
 )
 from multitask.study.figures import save
-from multitask.study.markdown import folded, markdown
-from multitask.study.records import Record
+from multitask.study.markdown import markdown
+from multitask.study.records import RECORDS, Record
 from multitask.study.run_set import RunSet
 from multitask.study.tables import commits, machines
 
@@ -122,7 +122,7 @@ def methods_table(found: RunSet, path: Path) -> str:
         f"medians over seeds. {_was_run(found)}\n"
     )
     table = markdown(peft.HEADER, peft.comparison_rows(points), left=3)
-    return f"{table}\n{note}{_sources(found, [point.run for point in points])}"
+    return f"{table}\n{note}{_sources(found)}"
 
 
 def parameters_figure(found: RunSet, path: Path) -> str:
@@ -145,7 +145,7 @@ def _peft_figure(
     points = _peft_points(found)
     tasks = {point.task for point in points}
     save(path, (3.6 * len(tasks) + 1.8, 3.4), lambda figure: draw(figure, points))
-    return _sources(found, [point.run for point in points])
+    return _sources(found)
 
 
 # Accumulation and precision
@@ -200,8 +200,7 @@ def encoders_table(found: RunSet, path: Path) -> str:
         "text, so that they compare: the loss of a masked token, in bits, times tokens per "
         f"character. {_was_run(found)}\n"
     )
-    names = [name for point in points for name in (point["run"], point["tuned"])]
-    return f"{markdown(header, rows)}\n{note}{_sources(found, names)}"
+    return f"{markdown(header, rows)}\n{note}{_sources(found)}"
 
 
 def encoders_rows(
@@ -251,7 +250,7 @@ def perplexity_figure(found: RunSet, path: Path) -> str:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
     save(path, (9, 3.4), draw)
-    return _sources(found, [point["run"] for point in points])
+    return _sources(found)
 
 
 # What every block ends with
@@ -281,10 +280,9 @@ def _was_run(found: RunSet) -> str:
     return f"{machines(records)}{start}{cut} {commits(records)}"
 
 
-def _sources(found: RunSet, names: Sequence[str] | None = None) -> str:
-    """The records behind a block, folded away."""
-    links = [f"[{name}]({found.link(name)})" for name in sorted(set(names or found.runs))]
-    return folded(f"{len(links)} records", ", ".join(links))
+def _sources(found: RunSet) -> str:
+    """Where the records behind a block are."""
+    return f"\nFrom the [{len(found.runs)} records]({RECORDS.name}/{found.name}) of these runs.\n"
 
 
 GLUE, PEFT = "minbert glue run", "minbert glue peft"

@@ -15,7 +15,7 @@ from pathlib import Path
 from minbert.files import read_json, write_json
 from multitask.glue.runner import scores_of
 from multitask.run import Run
-from multitask.study.records import RECORDS, Record, record_of
+from multitask.study.records import Record, record_of
 
 POINTS = ("peft.json", "encoders.json")
 """What `minbert glue peft` and scripts/encoders.py write beside their runs: a list of points, each
@@ -73,10 +73,6 @@ class RunSet:
         for path in folder.rglob("*.json"):
             if path.relative_to(folder).as_posix() not in files:
                 path.unlink()
-
-    def link(self, name: str) -> str:
-        """The path of a run's record, as seen from the report."""
-        return f"{RECORDS.name}/{self.name}/{name}.json"
 
 
 def _name_of(run: str, runs: dict[str, Record], folder: Path) -> str:

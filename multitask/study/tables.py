@@ -9,7 +9,7 @@ from statistics import mean
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.study.deviations import DEVIATIONS
-from multitask.study.markdown import folded, markdown
+from multitask.study.markdown import markdown
 from multitask.study.recipes import MAIN, METHODS, SCALES, Row
 from multitask.study.recipes import TASKS as STUDIED
 from multitask.study.records import Record, Study, spread
@@ -48,7 +48,7 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
         f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
     )
-    return markdown(header, rows, left=2) + "\n" + note + sources(study, variant, ids)
+    return markdown(header, rows, left=2) + "\n" + note + sources(study)
 
 
 def best_table(study: Study, variant: str = "corrected") -> str:
@@ -71,8 +71,7 @@ def best_table(study: Study, variant: str = "corrected") -> str:
         "STS {:.3f}, overall {:.3f}.\n"
     ).format(*TEST_PUBLISHED)
     header = ["row", "overall, published", f"overall, {study.settings['backbone']}"]
-    ids = [row.id for row in MAIN]
-    return markdown(header, lines) + "\n" + note + sources(study, variant, ids)
+    return markdown(header, lines) + "\n" + note + sources(study)
 
 
 def deviations_table() -> str:
@@ -85,13 +84,12 @@ def deviations_table() -> str:
 def presets_table(study: Study) -> str:
     """Rows that were run in other variants than `corrected`, beside that."""
     others = [variant for variant in study.variants if variant != "corrected"]
-    rows, ids = [], []
+    rows = []
     for row in BY_ID.values():
         found = {v: [study.scores(v, row.id, task) for task in STUDIED] for v in others}
         found = {variant: scores for variant, scores in found.items() if any(scores)}
         if not found:
             continue
-        ids.append(row.id)
         corrected = [study.scores("corrected", row.id, task) for task in STUDIED]
         for variant, scores in {"corrected": corrected, **found}.items():
             rows.append([f"`{row.id}`", variant, *(spread(s) or "-" for s in scores)])
@@ -102,7 +100,7 @@ def presets_table(study: Study) -> str:
             "There is no record of another variant than corrected yet: `--preset as-published`.\n"
         )
     table = markdown(["row", "variant", *LABELS.values()], rows, left=2)
-    return table + "\n" + "".join(sources(study, v, ids) for v in ["corrected", *others])
+    return table + "\n" + sources(study)
 
 
 def costs_table(study: Study, variant: str = "corrected") -> str:
@@ -135,7 +133,7 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
         "Seconds are the sum over the tasks with the first seed, scoring of the development sets "
         f"included; stages before are shared with other rows. {made_on}\n"
     )
-    return markdown(header, rows) + "\n" + note + sources(study, variant, ids)
+    return markdown(header, rows) + "\n" + note + sources(study)
 
 
 def worst_table(study: Study, row: str | None, variant: str = "corrected") -> str:
@@ -150,7 +148,7 @@ def worst_table(study: Study, row: str | None, variant: str = "corrected") -> st
                 label, answer = (_named(task, wrong[key]) for key in ("label", "answer"))
                 rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, sure])
     header = ["task", "id", "label", "answer", "probability"]
-    return markdown(header, rows, left=4) + "\n" + sources(study, variant, [row])
+    return markdown(header, rows, left=4) + "\n" + sources(study, [row])
 
 
 def notes(study: Study) -> str:
@@ -176,11 +174,36 @@ def notes(study: Study) -> str:
     return "".join(lines)
 
 
-def sources(study: Study, variant: str, rows: Sequence[str]) -> str:
-    """The records behind a table or figure, folded away."""
-    names = study.names(variant, rows)
-    links = ", ".join(f"[{name}]({study.link(name)})" for name in names)
-    return folded(f"{len(names)} records ({variant})", links)
+def sources(study: Study, rows: Sequence[str] = ()) -> str:
+    """Where the records behind a table or figure are: in the list of them, by row."""
+    named = f"Rows {', '.join(f'`{row}`' for row in rows)}: " if rows else ""
+    return f"\n{named}[records](#{study.name}-records).\n"
+
+
+def records_table(study: Study) -> str:
+    """The record of each score, under its seed; of the stages before, under their names."""
+
+    def links(names: Iterable[str], texts: Iterable[str]) -> str:
+        found = dict(zip(names, texts))
+        return ", ".join(f"[{t}]({study.link(n)})" for n, t in found.items() if n in study.stages)
+
+    rows = []
+    for plan in study.plans:
+        ordered = [row for row in BY_ID if any(r["row"] == row for r in plan["results"])]
+        others = {r["row"] for r in plan["results"]}.difference(ordered)
+        for row in [*ordered, *sorted(others)]:
+            results = [r for r in plan["results"] if r["row"] == row]
+            cells = []
+            for task in STUDIED:
+                own = [r for r in results if r["task"] == task]
+                cells.append(links((r["stages"][-1] for r in own), (str(r["seed"]) for r in own)))
+            before = dict.fromkeys(name for r in results for name in r["stages"][:-1])
+            if any(cells):
+                rows.append([f"`{row}`", plan["variant"], *cells, links(before, before)])
+    if not rows:
+        return NOTHING
+    header = ["row", "variant", *LABELS.values(), "stages before the last"]
+    return f'<a id="{study.name}-records"></a>\n\n' + markdown(header, rows, left=len(header))
 
 
 def results_table(records: Mapping[str, Record]) -> str:
