@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Any
 
 import tyro
-from tyro.conf import subcommand
+from tyro.extras import subcommand_cli_from_dict
 
 from lab.__main__ import lab
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
-from multitask.commands.training import Demo, Pretrain, Train, with_extensions
+from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
 from multitask.glue.commands import Glue
 from multitask.messages import errors_as_messages
 from multitask.study.commands import Report, StudyCommand
@@ -30,37 +30,35 @@ class Lab:
         sys.exit(lab(["--help"]))
 
 
-OtherCommand = (
-    Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Predict, subcommand("predict")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Data, subcommand("data")]
-    | Annotated[Glue, subcommand("glue")]
-    | Annotated[StudyCommand, subcommand("study")]
-    | Annotated[Report, subcommand("report")]
-    | Annotated[Lab, subcommand("lab")]
-)
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "export": Export,
+    "info": Info,
+    "data": Data,
+    "glue": Glue,
+    "study": StudyCommand,
+    "report": Report,
+    "lab": Lab,
+}
 
 
-def parse(words: Sequence[str]) -> Demo | Train | Pretrain | OtherCommand:
-    """The command that a command line names, with its flags."""
-    train: type[Train] = Train
-    pretrain: type[Pretrain] = Pretrain
-    if words[:1] == ["train"]:
-        train = with_extensions(Train, words)
-    if words[:1] == ["pretrain"]:
-        pretrain = with_extensions(Pretrain, words)
-    return tyro.cli(
-        Annotated[Demo, subcommand("demo")]
-        | Annotated[train, subcommand("train")]
-        | Annotated[pretrain, subcommand("pretrain")]
-        | OtherCommand,
-        args=words,
-        prog="minbert",
-        description="BERT by hand, with multitask heads.",
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-    )
+def parse(words: Sequence[str]) -> Any:
+    """The command that a command line names, with its flags: an instance of one of COMMANDS."""
+    config = (tyro.conf.OmitSubcommandPrefixes,)
+    name = words[0] if words else ""
+    if name not in COMMANDS:
+        return subcommand_cli_from_dict(
+            COMMANDS, prog="minbert", description="BERT by hand, with multitask heads.",
+            args=words, config=config,
+        )  # fmt: skip
+    command = COMMANDS[name]
+    if issubclass(command, Training):
+        command = with_extensions(command, words)
+    return tyro.cli(command, prog=f"minbert {name}", args=words[1:], config=config)
 
 
 def main() -> None:

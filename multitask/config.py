@@ -150,6 +150,12 @@ class RunConfig:
                 "shard does not go with an extension that combines gradients, which takes whole "
                 "gradients; leave one of the two out"
             )
+        freezing = [extension.name for extension in self.extensions if extension.freezes]
+        freezing += ["frozen"] * self.frozen
+        if len(freezing) > 1:
+            raise ValueError(
+                f"{' and '.join(freezing)} each say what is left of the encoder to train; use one"
+            )
         for extension in self.extensions:
             extension.check(self)
 

@@ -16,12 +16,10 @@ from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, traini
 from multitask.extensions import base
 from multitask.run import Run
 
-COMMANDS = {"demo": cli.Demo, "train": cli.Train, "pretrain": cli.Pretrain} | {
-    get_args(each)[1].name: get_args(each)[0] for each in get_args(cli.OtherCommand)
-}
+HINTS = {n: get_type_hints(command, include_extras=True) for n, command in cli.COMMANDS.items()}
 GROUPS = {
     name: {get_args(each)[1].name: get_args(each)[0] for each in get_args(hints["do"])}
-    for name, hints in ((n, get_type_hints(c, include_extras=True)) for n, c in COMMANDS.items())
+    for name, hints in HINTS.items()
     if "do" in hints
 }
 """Command -> the commands in it."""
@@ -77,15 +75,15 @@ def subprocess_of(*words, **options):
 
 def test_help_lists_every_command(minbert):
     code, out, err = minbert("--help")
-    assert (code, err) == (0, "") and len(COMMANDS) > 5
-    for name, command in COMMANDS.items():
+    assert (code, err) == (0, "") and len(cli.COMMANDS) > 5
+    for name, command in cli.COMMANDS.items():
         assert f" {name} " in out
         assert command.__doc__.split()[0] in out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_of_a_command_explains_every_setting(minbert, name):
-    command = COMMANDS[name]
+    command = cli.COMMANDS[name]
     code, out, err = minbert(name, "--help")
     assert (code, err) == (0, "")
     flat = " ".join(out.replace("│", " ").split())
@@ -103,6 +101,20 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
         if field.name != "extensions" and "Positional" not in field.type:
             word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
             assert f"--{word}" in out
+
+
+def test_a_wrong_flag_points_to_the_help_of_its_command(minbert):
+    for words, message in {
+        ("train", "--lora.rank", "0"): "Error parsing lora: rank must be at least 1, it is 0",
+        ("train", "--tasks", "sst", "sst"): "Error parsing Train: tasks ['sst', 'sst'] name one",
+        ("predict", "--runs", "x"): "Unrecognized options: --runs",
+        ("glue", "run", "--tasks", "x"): "Missing from minbert glue run",
+    }.items():
+        code, out, err = minbert(*words)
+        flat = " ".join(err.replace("│", " ").split())
+        assert (code, out) == (2, "") and message in flat
+        group = " run" * (words[0] == "glue")
+        assert f"minbert {words[0]}{group} --help" in flat
 
 
 def test_help_imports_no_torch():

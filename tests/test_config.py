@@ -10,6 +10,9 @@ from data.tasks import TASKS
 from multitask import PretrainConfig, TrainConfig
 from multitask.config import config_from_dict
 from multitask.extensions import base
+from multitask.extensions.bitfit import BitFit
+from multitask.extensions.ia3 import IA3
+from multitask.extensions.lora import LoRA
 
 
 @pytest.fixture
@@ -145,6 +148,8 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
                 "encoder_dropout": 0.0, "gradient_checkpointing": True, "compile": True,
             }.items()
         ],
+        ({"extensions": (LoRA(), BitFit())}, "lora and bitfit each say what is left"),
+        ({"extensions": (IA3(),), "frozen": True}, "ia3 and frozen each say what is left"),
         ({"pooling": "sum"}, "pooling is 'sum'; choose one of pooler, cls, mean, max"),
         *[
             ({name: "other"}, f"{name} is 'other'; choose one of ")

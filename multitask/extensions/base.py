@@ -57,6 +57,8 @@ class Extension:
     """Changes to the training, each hook on its own. `model` is a TrainedModel."""
 
     name: ClassVar[str]
+    freezes: ClassVar[bool] = False
+    """Whether `prepare` freezes the encoder but for what it adds or chooses."""
 
     def __post_init__(self) -> None:
         check_choices(self)

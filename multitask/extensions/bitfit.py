@@ -18,6 +18,8 @@ from multitask.extensions.base import Extension, register
 class BitFit(Extension):
     """Biases alone (Ben Zaken et al., 2022, arXiv:2106.10199): use a rate of about 1e-3 with it."""
 
+    freezes = True
+
     roles: tuple[str, ...] = ("all",)
     """Roles whose biases train, such as query feed_forward_inner, about as good in the paper; all
     for every bias, those of LayerNorms too."""

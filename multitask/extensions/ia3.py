@@ -20,6 +20,8 @@ from multitask.extensions.base import Extension, register
 class IA3(IA3Settings, Extension):
     """Learned factors of features: use a learning rate of about 5e-3 with it."""
 
+    freezes = True
+
     def prepare(self, model: nn.Module) -> None:
         add_ia3(model.encoder, self)
 

@@ -20,6 +20,8 @@ from multitask.extensions.base import Extension, register
 class LoRA(LoRASettings, Extension):
     """Low-rank adaptation: use a learning rate of about 1e-3 with it."""
 
+    freezes = True
+
     def prepare(self, model: nn.Module) -> None:
         add_lora(model.encoder, self)
 
