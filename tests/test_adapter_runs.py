@@ -208,11 +208,6 @@ def test_lora_of_the_published_study_is_a_setting(folder, rank):
     assert sum(found.values()) == rank * sum(sum(m.weight.shape) for m in matrices)
 
 
-def test_frozen_does_not_go_with_an_adapter(folder):
-    with pytest.raises(ValueError, match="leave out --frozen"):
-        make_trainer(config(folder, frozen=True, extensions=(LoRA(),)))
-
-
 # What the documentation says is so
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extensions" / "adapters.md"
