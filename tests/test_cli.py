@@ -408,6 +408,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
         ("evaluate {run} --data-dir nowhere", "data directory nowhere does not exist"),
         ("evaluate {run} --split tset", "tset"),
         ("info nowhere", "nowhere holds no run"),
+        ("info runs/x --backbone minilm", "info shows a run or a backbone; name one of the two"),
         ("info --data-dir nowhere", "data directory nowhere does not exist"),
         ("data check --data-dir nowhere", "data directory nowhere does not exist"),
         ("data", "Expected one of {{fetch, check, convert}}"),

@@ -152,21 +152,21 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Show the installation, the tasks and the backbones, or what a run reached."""
+    """Show the installation, the tasks and the backbones; or a run; or a backbone."""
 
     run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
     """Run folder to describe."""
     data_dir: Path | None = None
     """Folder in which to look for the tasks' files; by default the project's small data."""
-    methods: bool = False
-    """Show how many parameters each method of fine-tuning trains."""
-    backbone: str = "minilm"
-    """Backbone to count them of."""
+    backbone: str | None = None
+    """Show how many parameters each method of fine-tuning trains of this backbone."""
 
     def run(self) -> None:
         from multitask.info import describe_installation, describe_run
 
-        if self.methods:
+        if self.run_folder and self.backbone:
+            raise ValueError("info shows a run or a backbone; name one of the two")
+        if self.backbone:
             from multitask.parameters import methods_table
 
             print(methods_table(self.backbone))
