@@ -176,8 +176,8 @@ def notes(study: Study) -> str:
 
 def sources(study: Study, rows: Sequence[str] = ()) -> str:
     """Where the records behind a table or figure are: in the list of them, by row."""
-    named = f"Rows {', '.join(f'`{row}`' for row in rows)}: " if rows else ""
-    return f"\n{named}[records](#{study.name}-records).\n"
+    these = ", ".join(f"`{row}`" for row in rows) or "these rows"
+    return f"\nFrom the [records](#{study.name}-records) of {these}.\n"
 
 
 def records_table(study: Study) -> str:
