@@ -60,17 +60,25 @@ def test_results_table_is_drawn_from_the_records():
 
 
 def test_results_table_shows_what_the_records_say():
+    def record(task, metric, value, seconds, steps, accumulate=1):
+        config = {"batch_size": 16, "accumulate": accumulate}
+        rows = {task: {"train": 800, "dev": 99}}
+        return {"dev": {task: {metric: value}}, "config": config, "seconds": seconds,
+                "steps": steps, "rows": rows}  # fmt: skip
+
     table = results_table(
         {
-            "a-1": {"dev": {"sst": {"accuracy": 0.25}}, "config": {"epochs": 2}, "seconds": 3.0},
-            "a-2": {"dev": {"sst": {"accuracy": 0.75}}, "config": {"epochs": 2}, "seconds": 5.0},
-            "b-1": {"dev": {"sts": {"pearson": 0.5}}, "config": {"epochs": 1}, "seconds": 1.0},
+            "a-1": record("sst", "accuracy", 0.25, 3.0, 100),
+            "a-2": record("sst", "accuracy", 0.75, 5.0, 100),
+            "b-1": record("sts", "pearson", 0.5, 1.0, 15, accumulate=2),
         }
     )
     header, _, a, b = (line.split("|")[1:-1] for line in table.strip().split("\n"))
-    assert [cell.strip() for cell in header[:3]] == ["experiment", "SST accuracy", "STS pearson"]
+    assert [cell.strip() for cell in header[:4]] == [
+        "experiment", "SST accuracy", "STS pearson", "passes",
+    ]  # fmt: skip
     assert [cell.strip() for cell in a[:5]] == ["a", "0.500 ± 0.354", "", "2", "4"]
-    assert [cell.strip() for cell in b[:5]] == ["b", "", "0.500", "1", "1"]
+    assert [cell.strip() for cell in b[:5]] == ["b", "", "0.500", "0.6", "1"]
 
 
 def test_records_name_what_made_them():

@@ -39,6 +39,8 @@ def made_up_record(dev, task=None, **settings):
     """What the blocks read of a record."""
     return {
         "dev": dev,
+        "steps": 1100,
+        "rows": {"": {"train": 4000}},
         "seconds": 40.0,
         "peak_memory_mb": 900.4,
         "backbone": {"source": "minilm"},
@@ -180,12 +182,12 @@ def test_scores_of_glue(project):
     text = (project / "Report.md").read_text()
     rows = rows_of(text, "tasks")
     assert rows[0][:6] == ["mrpc", "f1", "0.850", "0.700-0.900", "3", "✓ 0.80"]
-    assert rows[0][6:] == ["4", "0.0001", "16", "50"]
+    assert rows[0][6:] == ["4.4", "0.0001", "16", "50"]  # passes: 1,100 * 16 / 4,000
     assert rows[1][:4] == ["mrpc", "accuracy", "0.750", "0.600-0.800"]
     assert [row[:3] for row in rows[2:]] == [
         ["mnli", "accuracy", "0.810"], ["mnli-mm", "accuracy", "0.790"],
     ]  # fmt: skip
-    assert rows[3][5:] == ["✗ 0.80", "4", "2e-05", "16", "40"]
+    assert rows[3][5:] == ["✗ 0.80", "4.4", "2e-05", "16", "40"]
     assert "Only 5,000 training rows of a task, taken at equal distances." in text
     overall = {row[0]: row for row in rows_of(text, "overall")}
     assert overall.keys() == {convention.name for convention in CONVENTIONS}

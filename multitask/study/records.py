@@ -96,6 +96,12 @@ def _cosines(lines: Sequence[Record]) -> Record | None:
     }
 
 
+def passes(record: Record) -> float:
+    """How often a run saw its training rows: an epoch may be a part of a pass, or several."""
+    config, rows = record["config"], sum(count["train"] for count in record["rows"].values())
+    return round(record["steps"] * config["batch_size"] * config["accumulate"] / rows, 1)
+
+
 def read_records(records: Path = RECORDS) -> dict[str, Record]:
     """The records of single runs that are kept, by name."""
     return {path.stem: read_json(path) for path in sorted(records.glob("*.json"))}

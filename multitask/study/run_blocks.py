@@ -25,7 +25,7 @@ from multitask.glue.score import (
 )
 from multitask.study.figures import save
 from multitask.study.markdown import markdown
-from multitask.study.records import RECORDS, Record
+from multitask.study.records import RECORDS, Record, passes
 from multitask.study.run_set import RunSet
 from multitask.study.tables import commits, machines
 
@@ -76,8 +76,9 @@ def tasks_table(found: RunSet, path: Path) -> str:
     for (name, _), cells in task_rows(_system(found)).items():
         runs = records["mnli" if name == MISMATCHED else name]
         seconds = f"{median(run['seconds'] for run in runs):.0f}"
-        rows.append([*cells, *(_setting(runs, s) for s in ("epochs", "lr", "batch_size")), seconds])
-    header = [*TASKS_HEADER, "epochs", "rate", "batch", "seconds"]
+        seen = f"{median(passes(run) for run in runs):g}"
+        rows.append([*cells, seen, *(_setting(runs, s) for s in ("lr", "batch_size")), seconds])
+    header = [*TASKS_HEADER, "passes", "rate", "batch", "seconds"]
     note = (
         "Development sets; a run keeps its best epoch. The pass mark is a course's, for runs that "
         f"train few parameters; seconds are the median over seeds. {_was_run(found)}\n"

@@ -12,7 +12,7 @@ from multitask.study.deviations import DEVIATIONS
 from multitask.study.markdown import markdown
 from multitask.study.recipes import MAIN, METHODS, SCALES, Row
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import Record, Study, spread
+from multitask.study.records import Record, Study, passes, spread
 
 LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
 """Names of the published tables; LIN is CoLA."""
@@ -218,7 +218,7 @@ def results_table(records: Mapping[str, Record]) -> str:
     header = [
         "experiment",
         *(f"{name.upper()} {TASKS[name].metrics[0]}" for name in tasks),
-        "epochs",
+        "passes",
         "seconds",
         "records",
     ]
@@ -229,7 +229,7 @@ def results_table(records: Mapping[str, Record]) -> str:
         for task in tasks:
             metric = TASKS[task].metrics[0]
             cells.append(spread([run["dev"][task][metric] for run in runs if task in run["dev"]]))
-        cells.append(str(runs[0]["config"]["epochs"]))
+        cells.append(f"{passes(runs[0]):g}")
         cells.append(f"{mean(run['seconds'] for run in runs):.0f}")
         cells.append(", ".join(f"[{n.rpartition('-')[2]}](records/{n}.json)" for n in names))
         rows.append(cells)
