@@ -112,11 +112,22 @@ def extended(settings, kind):
     return replace(settings, extensions=chosen)
 
 
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = iter(range(20_000 + 100 * (WORKER % 100), 30_000))
+"""Below those that systems hand out, where another test could take one between this and its use."""
+
+
+def free_port():
+    for port in PORTS:
+        with socket.socket() as free:
+            if free.connect_ex(("127.0.0.1", port)):  # nobody listens
+                return port
+    raise OSError("no port is free")
+
+
 def run_processes(count, folder, kind, changes, strike=None):
     """Start the processes, and return their exit codes and what they said."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__, "torch._dynamo"])
     with pytest.MonkeyPatch.context() as patch:
