@@ -196,6 +196,12 @@ def test_every_recipe_has_every_task(name, task):
     assert TrainConfig.from_dict(found.to_dict()).lr == found.lr
 
 
+def test_epochs_of_a_recipe_are_passes():
+    for name in RECIPES:
+        for task in recipes.TASKS:
+            assert RECIPES[name](task).steps_per_epoch is None, (name, task)
+
+
 def test_published_settings():
     mrpc = RECIPES["modernbert_short"]("mrpc")
     assert (mrpc.epochs, mrpc.lr, mrpc.batch_size, mrpc.warmup, mrpc.schedule) == (

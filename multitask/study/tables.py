@@ -100,7 +100,7 @@ def presets_table(study: Study) -> str:
             "There is no record of another variant than corrected yet: `--preset as-published`.\n"
         )
     table = markdown(["row", "variant", *LABELS.values()], rows, left=2)
-    return table + "\n" + sources(study)
+    return table + sources(study)
 
 
 def costs_table(study: Study, variant: str = "corrected") -> str:
