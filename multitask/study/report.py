@@ -26,7 +26,7 @@ from multitask.study.run_set import RunSet
 RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
 MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")
 ANALYSED = ("mlm30-task+mt", "mlm15-task+mt", "mt", "ft+pll", "ft", "frozen")
-"""Rows whose mistakes are worth a look, the published best first: the first one that was run."""
+"""Rows whose mistakes are worth a look, the published best first."""
 
 FIGURES: dict[str, tuple[str, Callable[[Study, Path], Path | None], tuple[str, ...]]] = {
     "figure-1": ("STS with one part of the encoder trained", figures.one_part_trained, ("only-",)),
@@ -73,8 +73,10 @@ TITLES = {
 
 
 def analysed(study: Study) -> str | None:
-    """The row whose mistakes are shown."""
-    return next((r for r in ANALYSED if any(study.scores("corrected", r, t) for t in TASKS)), None)
+    """The row whose mistakes are shown: of those that were run on the most tasks, the first."""
+    tasks = {row: sum(bool(study.scores("corrected", row, t)) for t in TASKS) for row in ANALYSED}
+    best = max(ANALYSED, key=lambda row: tasks[row])
+    return best if tasks[best] else None
 
 
 def block_text(study: Study, block: str, report: Path) -> str:
