@@ -104,6 +104,12 @@ def read_split(
     return Rows(places[0], examples, skipped)
 
 
+def texts_by_id(task: Task, split: Split, data_dir: str | Path) -> dict[str, tuple[str, ...]]:
+    """The text or texts of each row of a split that can be read, by its id."""
+    rows = read_split(task, split, data_dir, on_bad_row="skip")
+    return {example.id: example.texts for example in rows.examples}
+
+
 def spread(rows: Sequence[Example], count: int | None) -> list[Example]:
     """So many rows at equal distances, in their order; None, or more than there are, is all.
 

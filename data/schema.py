@@ -71,6 +71,10 @@ class Task:
         """K, outputs of the head."""
         return len(self.classes) if self.kind == "classes" else 1
 
+    def named(self, value: float) -> str:
+        """The name of a class, or the number of a regression."""
+        return self.classes[int(value)] if self.classes else f"{value:.1f}"
+
     @property
     def is_pair(self) -> bool:
         """Whether a row has two texts."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.tasks import Task
-from multitask.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from multitask.evaluate import Evaluation
 
 BINS = 10
 """Bins of confidence, of equal width."""
@@ -29,29 +31,40 @@ def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.probabilities is None:
         deviation = answers.astype(np.float64) - labels
         bins, counts = np.unique(np.floor(deviation / STEP + 0.5), return_counts=True)
-        order = np.argsort(-np.abs(deviation), kind="stable")[:WORST]
         return {
             "deviations": [[round(float((b - 0.5) * STEP), 3), int(n)] for b, n in
                            zip(bins, counts)],
             "mean_absolute_deviation": round(float(np.abs(deviation).mean()), 4),
-            "worst": [_row(evaluation, i) for i in order],
+            "worst": worst(evaluation),
         }  # fmt: skip
     classes = len(task.classes)
     confusion = np.zeros((classes, classes), dtype=int)
     np.add.at(confusion, (labels.astype(int), answers.astype(int)), 1)
     confidence = evaluation.probabilities[np.arange(len(answers)), answers.astype(int)]
     right = answers == labels
-    wrong = np.flatnonzero(~right)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
     calibration, error = _calibration(confidence.astype(np.float64), right)
     return {
         "confusion": confusion.tolist(),
         "calibration": calibration,
         "expected_calibration_error": error,
-        "worst": [
-            {**_row(evaluation, i), "probability": round(float(confidence[i]), 4)} for i in order
-        ],
+        "worst": worst(evaluation),
     }
+
+
+def worst(evaluation: Evaluation, count: int = WORST) -> list[dict[str, Any]]:
+    """The rows that were answered wrong with most confidence, or of a regression those whose
+    answers are furthest off: id, label, answer and, of a class, its probability."""
+    labels, answers = evaluation.labels, evaluation.answers
+    if evaluation.probabilities is None:
+        order = np.argsort(-np.abs(answers.astype(np.float64) - labels), kind="stable")
+        return [_row(evaluation, i) for i in order[:count]]
+    confidence = evaluation.probabilities[np.arange(len(answers)), answers.astype(int)]
+    wrong = np.flatnonzero(answers != labels)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return [
+        {**_row(evaluation, i), "probability": round(float(confidence[i]), 4)}
+        for i in order[:count]
+    ]
 
 
 def _calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[list[list[float]], float]:

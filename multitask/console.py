@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from data.tasks import get_task
+from data.tasks import Task, get_task
+from multitask.analysis import worst
 from multitask.config import PretrainConfig
 from multitask.run import Run
+
+if TYPE_CHECKING:
+    from multitask.evaluate import Evaluation
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -35,6 +40,20 @@ def scores_table(after: Scores, before: Scores | None = None) -> str:
             earlier = [f"{before[name][metric]:.3f}"] if before else []
             rows.append([name, metric, *earlier, f"{metrics[metric]:.3f}"])
     return table(header, rows)
+
+
+def mistakes(
+    task: Task, evaluation: Evaluation, texts: Mapping[str, Sequence[str]], count: int
+) -> str:
+    """The rows of `worst`, in columns that a tab divides, with their texts, found by id."""
+    if evaluation.labels is None:
+        return f"{task.name}: rows without labels, so that no answer is known to be wrong"
+    lines = [f"\n{task.name}: what is most wrong", "label\tanswer\tprobability\tid\ttext"]
+    for row in worst(evaluation, count):
+        chance = f"{row['probability']:.3f}" if "probability" in row else "-"
+        label, answer = task.named(row["label"]), task.named(row["answer"])
+        lines.append("\t".join([label, answer, chance, row["id"], *texts[row["id"]]]))
+    return "\n".join(lines)
 
 
 def finished(run: Run) -> str:

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 from helpers import config, contents, write_data, write_table
 
+from data.readers import read_split
+from data.tasks import TASKS
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
 from multitask.extensions import base
@@ -256,6 +259,37 @@ def test_answers_to_other_data_do_not_replace_the_runs_own(minbert, run, tmp_pat
     code, same, _ = minbert(*words, "--out", "there")
     assert code == 0 and same.startswith(out[: out.index("no predictions are written")])
     assert contents(tmp_path / "there").keys() == {k for k in before if "-dev-" in k}
+
+
+def test_evaluate_shows_what_is_most_wrong(minbert, run, folder, tmp_path):
+    code, out, _ = minbert("evaluate", run, "--mistakes", 3, "--out", tmp_path / "there")
+    assert code == 0
+    for name, evaluation in Predictor(run).evaluate("dev").items():
+        (part,) = (p for p in out.split("\n\n") if p.startswith(f"{name}: what is most wrong\n"))
+        lines = [line.split("\t") for line in part.splitlines()[2:]]
+        lines = [line for line in lines if len(line) > 1]  # the last task's are followed by paths
+        labels, answers = evaluation.labels, evaluation.answers
+        if name == "sts":
+            badness = np.abs(answers - labels)
+        else:
+            badness = evaluation.probabilities.max(axis=1) * (answers != labels)
+        order = np.argsort(-badness, kind="stable")[: min(3, np.count_nonzero(badness))]
+        assert [line[3] for line in lines] == [evaluation.ids[i] for i in order]
+        rows = read_split(TASKS[name], "dev", folder / "data").examples
+        texts = {row.id: row.texts for row in rows}
+        for (label, answer, chance, number, *found), i in zip(lines, order, strict=True):
+            assert tuple(found) == texts[number]
+            if name == "sts":
+                assert (label, answer, chance) == (f"{labels[i]:.1f}", f"{answers[i]:.1f}", "-")
+            else:
+                classes = TASKS[name].classes
+                assert (label, answer) == (classes[int(labels[i])], classes[int(answers[i])])
+                assert float(chance) == pytest.approx(badness[i], abs=6e-4)
+
+    code, out, _ = minbert("evaluate", run, "--split", "test", "--mistakes", 1)
+    assert code == 0 and "sst: rows without labels, so that no answer is known to be wrong" in out
+    code, _, err = minbert("evaluate", run, "--mistakes", 0)
+    assert code == 2 and "mistakes must be at least 1, it is 0" in err
 
 
 def test_evaluate_answers_rows_without_labels(minbert, run):

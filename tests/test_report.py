@@ -2,10 +2,11 @@
 
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import contents
+from helpers import contents, write_table
 
 from data.tasks import TASKS, get_task
 from minbert.files import read_json, write_json, write_text
@@ -202,6 +203,25 @@ def test_a_wrong_marker_is_an_error(project, tmp_path):
     write_text(path, f"<!-- report: {NAME}/table-1 -->\n")
     with pytest.raises(ValueError, match="lacks the lines"):
         redraw(path, lambda name: study)
+
+
+def test_mistakes_have_their_texts_where_the_data_is(project, tmp_path):
+    study = Study.of_records(project / "records" / NAME)
+    (*_, last) = study.results("corrected", "ft", "para")[0]
+    number = last["analysis"]["para"]["worst"][0]["id"]
+    head = ["", "id", "sentence1", "sentence2", "is_duplicate"]
+    pair = [0, number, "one | two ?", "two or one ?", 1]
+    write_table(tmp_path / "quora-dev.csv", [head, pair])
+    lines = tables.worst_table(study, "ft").splitlines()
+    there = tables.worst_table(replace(study, data_dir=tmp_path), "ft").splitlines()
+    assert len(lines) == len(there) and not any("one" in line for line in lines[2:])
+    assert lines[0] == "| task | id | label | answer | probability |"
+    assert there[0] == "| task | id | label | answer | text | probability |"
+    with_text = [(a, b) for a, b in zip(lines, there) if f"`{number}`" in a]
+    for without, line in with_text:
+        start, end = without.rsplit("|", 2)[0], without.rsplit("|", 2)[1]
+        assert line == rf"{start}| one \| two ? / two or one ? |{end}|"
+    assert len(with_text) == 1
 
 
 def test_published_curves_have_their_lengths():

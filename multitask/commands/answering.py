@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from data.readers import SAMPLES
+from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
 
 
@@ -31,14 +31,19 @@ class Evaluate:
     out: Path | None = None
     """Folder for the prediction files; by default predictions/ in the run folder, and with
     --data-dir none, for those in the run folder are of the run's own data."""
+    mistakes: int | None = None
+    """Show so many rows of each task that were answered wrong, the most confident first; of
+    similarity, those whose answers are furthest off."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
     def run(self) -> None:
-        from multitask.console import scores_table
+        from multitask.checks import check_counts
+        from multitask.console import mistakes, scores_table
         from multitask.evaluate import summary, write_predictions
         from multitask.predictor import Predictor
 
+        check_counts(self, "mistakes")
         predictor = Predictor(_run_folder(self.run_folder), precision=self.precision)
         evaluations = predictor.evaluate(self.split, data_dir=self.data_dir)
         if not evaluations:
@@ -48,6 +53,10 @@ class Evaluate:
             print(scores_table(scores))
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
+        for name, evaluation in evaluations.items() if self.mistakes else ():
+            task, data_dir = predictor.model.tasks[name], self.data_dir or predictor.config.data_dir
+            texts = texts_by_id(task, self.split, data_dir)
+            print(mistakes(task, evaluation, texts, self.mistakes))
         if self.data_dir and not self.out:
             print("no predictions are written with --data-dir; to have them, name a folder: --out")
             return

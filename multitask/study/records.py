@@ -118,6 +118,8 @@ class Study:
     stages: dict[str, Record]
     where: str
     """Where a reader of the report finds the record of a stage."""
+    data_dir: Path | None = None
+    """Where the data sets are: known where the study was run, unless they have gone since."""
 
     @classmethod
     def of_runs(cls, study: StudyFolder) -> Study:
@@ -136,7 +138,8 @@ class Study:
             if run.record_path.exists()
         }
         name = study.folder.resolve().name
-        return cls(name, settings, plans, stages, "stages/{}/record.json")
+        data_dir = study.data_dir if study.data_dir.expanduser().is_dir() else None
+        return cls(name, settings, plans, stages, "stages/{}/record.json", data_dir)
 
     @classmethod
     def of_records(cls, folder: Path) -> Study:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
+from data.readers import has_split, texts_by_id
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.study.deviations import DEVIATIONS
@@ -137,18 +138,24 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
 
 
 def worst_table(study: Study, row: str | None, variant: str = "corrected") -> str:
-    """The most confidently wrong answers, by id alone: the sentences are not ours to give."""
+    """The most confidently wrong answers: with their texts in the report of a study's own folder;
+    in the project's by id alone, for the sentences are not ours to give."""
     if row is None:
         return NOTHING
     rows = []
     for task in STUDIED:
+        known = study.data_dir and has_split(TASKS[task], "dev", study.data_dir)
+        texts = texts_by_id(TASKS[task], "dev", study.data_dir) if known else {}
         for stages in study.results(variant, row, task)[:1]:
             for wrong in stages[-1]["analysis"][task]["worst"][:5]:
                 sure = f"{wrong['probability']:.3f}" if "probability" in wrong else "-"
-                label, answer = (_named(task, wrong[key]) for key in ("label", "answer"))
-                rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, sure])
-    header = ["task", "id", "label", "answer", "probability"]
-    return markdown(header, rows, left=4) + "\n" + sources(study, [row])
+                label, answer = (TASKS[task].named(wrong[key]) for key in ("label", "answer"))
+                text = " / ".join(texts.get(wrong["id"], ())).replace("|", "\\|")
+                rows.append([LABELS[task], f"`{wrong['id']}`", label, answer, text, sure])
+    header = ["task", "id", "label", "answer", "text", "probability"]
+    if not study.data_dir:
+        header, *rows = (line[:4] + line[5:] for line in (header, *rows))
+    return markdown(header, rows, left=len(header) - 1) + "\n" + sources(study, [row])
 
 
 def notes(study: Study) -> str:
@@ -243,11 +250,6 @@ def _number(value: float | None) -> str:
 def _short(commit: str | None) -> str:
     """A commit in seven digits, with its + where files differed from it."""
     return commit[:7] + "+" * commit.endswith("+") if commit else "unknown"
-
-
-def _named(task: str, value: float) -> str:
-    classes = TASKS[task].classes
-    return classes[int(value)] if classes else f"{value:.1f}"
 
 
 def machines(records: Iterable[Record]) -> str:
