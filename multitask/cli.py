@@ -6,7 +6,7 @@ Nothing here imports torch before a command runs, so that help comes at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from lab.__main__ import lab
+from multitask.commands import Group
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
 from multitask.glue.commands import Glue
 from multitask.messages import errors_as_messages
-from multitask.study.commands import Report, StudyCommand
+from multitask.study.commands import Report, StudyGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +41,32 @@ COMMANDS: dict[str, type] = {
     "info": Info,
     "data": Data,
     "glue": Glue,
-    "study": StudyCommand,
+    "study": StudyGroup,
     "report": Report,
     "lab": Lab,
 }
 
 
-def parse(words: Sequence[str]) -> Any:
-    """The command that a command line names, with its flags: an instance of one of COMMANDS."""
+def parse(
+    words: Sequence[str],
+    commands: Mapping[str, type] = COMMANDS,
+    prog: str = "minbert",
+    description: str | None = "BERT by hand, with multitask heads.",
+) -> Any:
+    """The command that a command line names, with its flags: an instance of one of `commands`, or
+    of those of a group among them."""
     config = (tyro.conf.OmitSubcommandPrefixes,)
     name = words[0] if words else ""
-    if name not in COMMANDS:
+    if name not in commands:  # help, or a mistake
         return subcommand_cli_from_dict(
-            COMMANDS, prog="minbert", description="BERT by hand, with multitask heads.",
-            args=words, config=config,
-        )  # fmt: skip
-    command = COMMANDS[name]
+            commands, prog=prog, description=description, args=words, config=config
+        )
+    command = commands[name]
+    if issubclass(command, Group):
+        return parse(words[1:], command.commands, f"{prog} {name}", command.__doc__)
     if issubclass(command, Training):
         command = with_extensions(command, words)
-    return tyro.cli(command, prog=f"minbert {name}", args=words[1:], config=config)
+    return tyro.cli(command, prog=f"{prog} {name}", args=words[1:], config=config)
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import ClassVar, get_args
 
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional
 
 from data.readers import SAMPLES
 from data.sources import COURSE
 from data.tasks import TASKS, Split
+from multitask.commands import Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +78,7 @@ class Convert:
             print(path)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Group):
     """Fetch, check or convert data sets."""
 
-    do: (
-        Annotated[Fetch, subcommand("fetch")]
-        | Annotated[Check, subcommand("check")]
-        | Annotated[Convert, subcommand("convert")]
-    )
-
-    def run(self) -> None:
-        self.do.run()
+    commands: ClassVar = {"fetch": Fetch, "check": Check, "convert": Convert}

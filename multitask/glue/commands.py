@@ -6,12 +6,13 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from data.readers import OnBadRow
 from multitask.checks import check_counts
+from multitask.commands import Group
 
 if TYPE_CHECKING:
     from multitask.config import TrainConfig
@@ -227,17 +228,13 @@ class CheckGlue:
         print(f"{self.zip} holds all that the leaderboard wants", file=sys.stderr)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Glue:
+class Glue(Group):
     """Run GLUE, compare methods on it, score it, and write or check the leaderboard's file."""
 
-    do: (
-        Annotated[RunGlue, subcommand("run")]
-        | Annotated[ComparePeft, subcommand("peft")]
-        | Annotated[ScoreGlue, subcommand("score")]
-        | Annotated[SubmitGlue, subcommand("submit")]
-        | Annotated[CheckGlue, subcommand("check")]
-    )
-
-    def run(self) -> None:
-        self.do.run()
+    commands: ClassVar = {
+        "run": RunGlue,
+        "peft": ComparePeft,
+        "score": ScoreGlue,
+        "submit": SubmitGlue,
+        "check": CheckGlue,
+    }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES
 from multitask.checks import check_counts
+from multitask.commands import Group
 
 if TYPE_CHECKING:
     from multitask.study.folder import StudyFolder
@@ -112,18 +113,10 @@ class StudyStatus:
         print(describe_study(self.folder))
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyCommand:
+class StudyGroup(Group):
     """Reproduce the study: rows of stages, shared, resumable, on several processes."""
 
-    do: (
-        Annotated[RunStudy, subcommand("run")]
-        | Annotated[PlanStudy, subcommand("plan")]
-        | Annotated[StudyStatus, subcommand("status")]
-    )
-
-    def run(self) -> None:
-        self.do.run()
+    commands: ClassVar = {"run": RunStudy, "plan": PlanStudy, "status": StudyStatus}
 
 
 @dataclass(frozen=True, kw_only=True)
