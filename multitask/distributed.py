@@ -145,7 +145,8 @@ def data_parallel(model: nn.Module, *, all_used: bool) -> nn.Module:
     """The model with its gradients averaged over processes; with one process, the model itself.
 
     Unless every step uses all parameters (a step of several tasks uses the heads of its own), DDP
-    looks for those that have no part.
+    looks for those that have no part. It must be gone when `processes` ends: as the last one to
+    hold the process group it would wait for its threads, and keep them from the GIL that they want.
     """
     if count() == 1:
         return model

@@ -128,6 +128,8 @@ class Trainer:
                 if self._interrupts.agreed:
                     distributed.wait()  # until it is saved
             raise
+        finally:
+            self._parallel = self.model  # lets go of DDP: see `data_parallel`
         return progress
 
     def _finished(self) -> bool:
@@ -241,8 +243,7 @@ class Trainer:
                 # Over processes, gradients are averaged, and what is wanted is their sum.
                 self.scaler.scale(loss * distributed.count()).backward()
             total += mean
-        ids = self.data[name].train.ids
-        rows = tuple(ids[row] for row in self.streams[name][draw])
+        rows = tuple(self.data[name].train.ids[row] for row in self.streams[name][draw])
         line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
         self.steps.add(line, total, rows)
         if self._runs_ahead:

@@ -1,5 +1,6 @@
 """Several processes train as one does: real processes, real signals, gloo between them."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -76,6 +77,7 @@ def in_process(rank, count, port, folder, kind, changes, strike):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     training.draw_run = lambda run: None
+    torch.distributed.destroy_process_group = destroy_and_check
     base.EXTENSIONS["both"] = Both
     if strike:
         who, number, step = strike
@@ -99,6 +101,16 @@ def in_process(rank, count, port, folder, kind, changes, strike):
         except SystemExit:
             os._exit(2)
     os._exit(0)
+
+
+def destroy_and_check(destroy=torch.distributed.destroy_process_group):
+    """The end of a DDP waits for the process group's threads, and they may wait for the GIL that it
+    holds: it must be gone before the group is, or now and then a run that is finished hangs."""
+    if not sys.exc_info()[0] and any(isinstance(x, nn.Module) and hasattr(x, "reducer")
+                                     for x in gc.get_objects()):  # fmt: skip
+        print("a DDP outlives the process group", file=sys.stderr, flush=True)
+        os._exit(4)
+    destroy()
 
 
 def extended(settings, kind):
