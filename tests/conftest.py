@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test needs the net
+# What small tensors want, and the same sums on every machine; processes of tests have it too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 import transformers
@@ -19,7 +21,6 @@ from transformers import BertConfig, BertForPreTraining
 from minbert import Backbone, load_backbone
 from multitask import training
 
-torch.set_num_threads(1)  # what small tensors want, and the same sums on every machine
 transformers.utils.logging.disable_progress_bar()
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

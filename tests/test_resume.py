@@ -89,7 +89,6 @@ def assert_same_run(found, expected):
 
 def doomed(act, target, number, moment, signals):
     """Run `act` in this process, and send it signals at the n-th call of a function."""
-    torch.set_num_threads(1)
     training.draw_run = lambda run: None
     owner, _, name = target.rpartition(".")
     owner = pkgutil.resolve_name(owner)
