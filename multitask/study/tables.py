@@ -163,16 +163,22 @@ def notes(study: Study) -> str:
     scale = SCALES[study.settings["scale"]]
     lines = [f"Scale `{scale.name}`: {scale.note}.\n\n"]
     for plan in study.plans:
-        rows = list(dict.fromkeys(result["row"] for result in plan["results"]))
-        seeds = len({result["seed"] for result in plan["results"]})
-        every = set(BY_ID) <= set(rows)
+        seeds: dict[str, set[int]] = defaultdict(set)
+        for result in plan["results"]:
+            seeds[result["row"]].add(result["seed"])
         preset, *names = plan["variant"].split("+")
-        command = ["minbert study run", *([] if every else rows), f"--scale {scale.name}",
-                   f"--preset {preset}", *(f"--deviations {' '.join(names)}" for _ in names[:1]),
-                   f"--backbone {study.settings['backbone']}",
-                   f"--data-dir {study.settings['data_dir']}", f"--seeds {seeds}"]  # fmt: skip
-        done = sum(result["stages"][-1] in study.stages for result in plan["results"])
-        lines.append(f"- `{' '.join(command)}`: {done} of {len(plan['results'])} results\n")
+        for count in sorted({len(found) for found in seeds.values()}):
+            rows = [row for row, found in seeds.items() if len(found) >= count]
+            every = set(BY_ID) <= set(rows)
+            command = ["minbert study run", *([] if every else rows), f"--scale {scale.name}",
+                       f"--preset {preset}",
+                       *(f"--deviations {' '.join(names)}" for _ in names[:1]),
+                       f"--backbone {study.settings['backbone']}",
+                       f"--data-dir {study.settings['data_dir']}", f"--seeds {count}"]  # fmt: skip
+            wanted = [result for result in plan["results"] if result["row"] in rows
+                      and result["seed"] in sorted(seeds[result["row"]])[:count]]  # fmt: skip
+            done = sum(result["stages"][-1] in study.stages for result in wanted)
+            lines.append(f"- `{' '.join(command)}`: {done} of {len(wanted)} results\n")
     made = study.stages.values()
     lines.append(
         f"\n{machines(made)} {commits(made)} Each of the "
