@@ -20,8 +20,8 @@ ASSIGNMENT = ROOT / "docs" / "assignment.md"
 """Becomes the README, but for what is for teachers."""
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
-LAB = ("__init__.py", "__main__.py", "exercises", "source.py", "values.py", "harness.py",
-       "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
+LAB = ("__init__.py", "__main__.py", "commands.py", "exercises", "source.py", "values.py",
+       "harness.py", "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/modernbert.py",

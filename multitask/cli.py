@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 from tyro.extras import subcommand_cli_from_dict
 
-from lab.__main__ import lab
+from lab.commands import lab
 from multitask.commands import Group
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.__main__ import parser as lab_parser
+from lab.commands import parser as lab_parser
 from multitask.cli import Train, parse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

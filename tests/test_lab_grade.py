@@ -13,7 +13,7 @@ import pytest
 
 from data.tasks import TASKS
 from lab import handout
-from lab.__main__ import lab
+from lab.commands import lab
 from lab.exercises import BY_NAME, EXERCISES
 from lab.grade import Marking, grade_one, namespaces, write_class, write_results
 from lab.predictions import inspect, lint

@@ -12,9 +12,9 @@ import pytest
 from student_mistakes import EDITS
 
 from lab import handout, source
-from lab.__main__ import lab
 from lab.answers import MISTAKES, load_answers
 from lab.check import Launch, Output, assigned, outcomes
+from lab.commands import lab
 from lab.exercises import EXERCISES, numbered, parse_numbers
 from lab.source import body_of, find, replace_body
 from multitask.study.report import with_results

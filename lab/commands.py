@@ -1,0 +1,116 @@
+"""The commands of the lab: start, check, hint, grade, bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `minbert lab`."""
+    top = argparse.ArgumentParser(
+        prog="minbert lab",
+        description="Exercises cut out of this library: start a student's copy, check it, get "
+        "hints, grade.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    start = commands.add_parser("start", help="write a student's copy, with bodies to fill in")
+    start.add_argument("folder", type=Path, help="new folder for the copy")
+    start.add_argument("--only", choices=PARTS, help="set the exercises of one part alone")
+    start.add_argument("--with-solutions", metavar="1-4", help="leave these exercises solved")
+    start.set_defaults(run=run_start)
+
+    check = commands.add_parser("check", help="say what is done, what is wrong, and why")
+    check.add_argument("number", nargs="?", type=int, help="one exercise; by default all")
+    check.add_argument("--all", action="store_true", help="do not stop at the first that is wrong")
+    check.set_defaults(run=run_check)
+
+    hint = commands.add_parser("hint", help="three hints on an exercise, each stronger")
+    hint.add_argument("number", type=int)
+    hint.add_argument("level", nargs="?", type=int, choices=(1, 2, 3), default=1)
+    hint.set_defaults(run=run_hint)
+
+    grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
+    grade.add_argument("submissions", nargs="+", type=Path, help="folders or zip files")
+    grade.add_argument("--out", type=Path, default=Path("results"), help="folder for the results")
+    grade.add_argument("--only", choices=PARTS, help="the part that was set")
+    grade.add_argument("--data-dir", type=Path, help="the tasks' data, to score predictions")
+    grade.add_argument("--seed", type=int, help="hidden seed; by default a fresh one")
+    grade.set_defaults(run=run_grade)
+
+    bundle = commands.add_parser("bundle", help="for teachers: an autograder for Gradescope")
+    bundle.add_argument("path", type=Path, help="zip file to write")
+    bundle.add_argument("--only", choices=PARTS, help="the part that was set")
+    bundle.set_defaults(run=run_bundle)
+    return top
+
+
+def run_start(given: argparse.Namespace) -> int:
+    from lab import handout
+
+    exercises = tuple(e for e in EXERCISES if given.only in (None, e.part))
+    solved = parse_numbers(given.with_solutions) if given.with_solutions else ()
+    handout.start(given.folder, exercises=exercises, solved=solved)
+    print(f"{len(exercises)} exercises are in {given.folder}; README.md is the assignment. Then:")
+    print(f"  cd {given.folder} && minbert lab check")
+    return 0
+
+
+def run_check(given: argparse.Namespace) -> int:
+    from lab.check import assigned, check, find_copy
+
+    root = find_copy(Path.cwd())
+    exercises = assigned(root)
+    if given.number is not None:
+        if numbered(given.number) not in exercises:
+            raise ValueError(f"exercise {given.number} is not set in this copy")
+        exercises = (numbered(given.number),)
+    return 0 if check(root, exercises, go_on=given.all) else 1
+
+
+def run_hint(given: argparse.Namespace) -> int:
+    exercise = numbered(given.number)
+    print(f"{exercise.heading}, hint {given.level} of 3")
+    print(f"  {exercise.hints[given.level - 1]}")
+    if given.level < 3:
+        print(f"More: minbert lab hint {given.number} {given.level + 1}")
+    return 0
+
+
+def run_grade(given: argparse.Namespace) -> int:
+    from lab import grade
+
+    grade.grade(
+        given.submissions,
+        given.out,
+        exercises=[e for e in EXERCISES if given.only in (None, e.part)],
+        seed=given.seed,
+        labels=given.data_dir,
+    )
+    return 0
+
+
+def run_bundle(given: argparse.Namespace) -> int:
+    from lab.bundle import bundle
+
+    print(bundle(given.path, only=given.only))
+    return 0
+
+
+def lab(words: Sequence[str]) -> int:
+    """Run a command of the lab; gives the exit code."""
+    given = parser().parse_args(words)
+    is_copy = not (Path(__file__).parent / "handout.py").exists()
+    if is_copy and given.run in (run_start, run_grade, run_bundle):
+        print("error: this is a student's copy; this takes the project itself", file=sys.stderr)
+        return 2
+    try:
+        return given.run(given)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
