@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.commands import parser as lab_parser
+from multitask import training
 from multitask.cli import Train, parse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -44,6 +45,7 @@ def test_commands_parse(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
     for block in blocks(page, "python"):
         exec(block, {})
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 
 from minbert import embed, load_backbone
 from minbert.embedding import POOLINGS
@@ -24,6 +23,8 @@ def backbone():
 
 @pytest.mark.parametrize("tokens", [1, 40, 4096])
 def test_embeddings_equal_sentence_transformers(backbone, minilm_folder, tokens):
+    from sentence_transformers import SentenceTransformer  # here, for it takes seconds to import
+
     reference = SentenceTransformer(str(minilm_folder), device="cpu")
     reference.max_seq_length = 256
     want = torch.from_numpy(reference.encode(TEXTS))
