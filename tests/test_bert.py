@@ -16,6 +16,7 @@ from comparing import (
     random_batch,
 )
 from torch import nn
+from torch.nn import functional as F
 
 from minbert import Bert, BertConfig, Packed, load_backbone
 from minbert.loading import hub_names
@@ -157,6 +158,21 @@ def test_defaults_are_one_segment_and_no_padding(odd):
         {"last": want.last_hidden_state, "pooled": want.pooler_output},
         tolerance(odd),
     )
+
+
+@LAYOUTS
+def test_mean_of_minilm_equals_sentence_transformers(minilm_folder, layout):
+    from sentence_transformers import SentenceTransformer
+
+    reference = SentenceTransformer(str(minilm_folder), device="cpu")
+    backbone = load_backbone("minilm")
+    encodings = backbone.tokenizer.encode(TEXTS)
+    batch = padded(encodings.input_ids, encodings.token_type_ids)
+    with torch.no_grad(), in_mode("eval", backbone.encoder):
+        output, _ = encode(backbone.encoder, batch, layout)
+        embeddings = F.normalize(output.layout.mean(output.last_hidden_state), dim=-1)
+    want = torch.from_numpy(reference.encode(TEXTS))
+    assert_same({"embeddings": embeddings}, {"embeddings": want}, 1e-5)
 
 
 def test_the_decoder_is_the_word_embedding(odd):

@@ -50,17 +50,18 @@ def test_accumulation_refuses_runs_of_other_settings(folder, tmp_path, capsys, m
     main = runpy.run_path(str(SCRIPTS / "accumulation.py"))["main"]
     write_backbone(folder / "long", max_positions=128)
     settings = {"data_dir": folder / "data", "backbone": str(folder / "long"), "task": "sst",
-                "rows": 8, "batch_sizes": (4,), "precisions": ("fp32",), "limit": 16,
+                "rows": 8, "batch_sizes": (8, 4), "precisions": ("fp32",), "limit": 16,
                 "on_bad_row": "skip", "device": "cpu", "out": tmp_path}  # fmt: skip
     main(**settings)
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "table.txt").read_text()
-    assert Run(tmp_path / "sst-4-fp32").record()["config"]["accumulate"] == 2
+    records = [Run(tmp_path / f"sst-{size}-fp32").record() for size in (8, 4)]
+    assert [record["config"]["accumulate"] for record in records] == [1, 2]
     monkeypatch.setattr("subprocess.run", None)
     main(**settings)
     assert capsys.readouterr().out == printed
     for name, value in {"limit": 12, "rows": 16, "lr": 0.1, "on_bad_row": "stop"}.items():
-        with pytest.raises(ValueError, match="sst-4-fp32 holds a run with "):
+        with pytest.raises(ValueError, match="sst-8-fp32 holds a run with "):
             main(**settings | {name: value})
 
 
