@@ -287,6 +287,13 @@ def test_evaluate_shows_what_is_most_wrong(minbert, run, folder, tmp_path):
     assert code == 2 and "mistakes must be at least 1, it is 0" in err
 
 
+def test_mistakes_of_a_run_on_the_samples_are_shown(minbert, folder):
+    words = ["--backbone", folder / "backbone", "--limit", 8, "--epochs", 1, "--device", "cpu"]
+    assert minbert("train", "--tasks", "sst", "--out", "new", *words)[0] == 0
+    code, out, _ = minbert("evaluate", "new", "--mistakes", 1)
+    assert code == 0 and "sst: what is most wrong" in out
+
+
 def test_evaluate_answers_rows_without_labels(minbert, run):
     before = contents(run / "predictions")
     (run / "predictions" / "lin-test-output.csv").unlink()

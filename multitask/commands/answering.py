@@ -54,7 +54,8 @@ class Evaluate:
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
         for name, evaluation in evaluations.items() if self.mistakes else ():
-            task, data_dir = predictor.model.tasks[name], self.data_dir or predictor.config.data_dir
+            task = predictor.model.tasks[name]
+            data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
             texts = texts_by_id(task, self.split, data_dir)
             print(mistakes(task, evaluation, texts, self.mistakes))
         if self.data_dir and not self.out:
