@@ -32,18 +32,6 @@ def describe(error: BaseException) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": message[:2000], "where": where}
 
 
-def spare_the_compiler() -> None:
-    """Keep optimizers from importing PyTorch's compiler, which takes longer than all checks.
-
-    They ask for it only to have it leave some methods alone; it remembers that in an attribute.
-    """
-    from torch.optim import Optimizer
-
-    for method in (Optimizer.add_param_group, Optimizer.zero_grad):
-        inner = getattr(method, "__wrapped__", method)
-        inner.__dynamo_disable = inner
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+")
@@ -56,7 +44,6 @@ def main() -> None:
     from lab.harness import cases, load_checks, supplied
 
     load_checks()  # imports torch, so that this is not counted as the first exercise's time
-    spare_the_compiler()
     with given.results.open("a", encoding="utf-8") as results:
 
         def write(*line: Any) -> None:

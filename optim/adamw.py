@@ -15,17 +15,19 @@ half of the file holds the fused route, the same numbers from one PyTorch call; 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from inspect import unwrap
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 DECAYS = ("after", "before")
 FUSED_DEVICES = ("cpu", "cuda")
 
 
-class AdamW(torch.optim.Optimizer):
+class AdamW(Optimizer):
     """Adam with decoupled weight decay, in the conventions that are in use.
 
     Args:
@@ -78,10 +80,15 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(params, defaults)  # checks them in add_param_group
         self.fused = fused
 
+    # PyTorch wraps four methods, these and the two below, to keep its compiler out of them, and
+    # imports the compiler for that: two seconds at the start of a run that compiles nothing.
+    zero_grad = unwrap(Optimizer.zero_grad)
+    state_dict = unwrap(Optimizer.state_dict)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's own options."""
         check_options({**self.defaults, **param_group})
-        super().add_param_group(param_group)
+        unwrap(Optimizer.add_param_group)(self, param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict()` gave, of either route; its options replace one's own.
@@ -97,7 +104,7 @@ class AdamW(torch.optim.Optimizer):
                     "one of this AdamW, or go on without, with new moments"
                 )
             check_options({name: group[name] for name in self.defaults})
-        super().load_state_dict(state_dict)
+        unwrap(Optimizer.load_state_dict)(self, state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

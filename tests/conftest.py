@@ -1,5 +1,6 @@
 """Shared fixtures: one checkpoint loaded twice, by minbert and by transformers."""
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -22,6 +23,13 @@ from minbert import Backbone, load_backbone
 from multitask import training
 
 transformers.utils.logging.disable_progress_bar()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector, which each training calls, what the tests have imported."""
+    gc.collect()
+    gc.freeze()
+
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOCABULARY = [

@@ -74,6 +74,7 @@ class Both(base.Extension):
 
 def in_process(rank, count, port, folder, kind, changes, strike):
     """One of the processes that torchrun would start."""
+    gc.freeze()  # as in conftest.py
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     training.draw_run = lambda run: None

@@ -102,9 +102,14 @@ def test_every_public_name_is_there_and_no_other(package):
         _ = module.nothing
 
 
-def test_loading_a_backbone_does_not_import_the_compiler():
+def test_loading_and_training_a_backbone_does_not_import_the_compiler():
     code = (
-        "import sys\nfrom minbert import load_backbone\nload_backbone('minilm')\n"
+        "import sys\nfrom minbert import load_backbone\nfrom optim import AdamW\n"
+        "encoder = load_backbone('minilm').encoder\n"
+        "optimizer = AdamW(encoder.parameters())\n"
+        "encoder.embeddings.norm.weight.sum().backward()\n"
+        "optimizer.step()\noptimizer.zero_grad()\n"
+        "optimizer.load_state_dict(optimizer.state_dict())\n"
         "heavy = ('torch', 'torch._dynamo', 'sympy')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -1,6 +1,7 @@
 """Runs that were killed or stopped, and resumed, against the same runs left alone: every number
 must be equal. The processes that die here die by a real signal."""
 
+import gc
 import itertools
 import json
 import multiprocessing
@@ -89,6 +90,7 @@ def assert_same_run(found, expected):
 
 def doomed(act, target, number, moment, signals):
     """Run `act` in this process, and send it signals at the n-th call of a function."""
+    gc.freeze()  # as in conftest.py
     training.draw_run = lambda run: None
     owner, _, name = target.rpartition(".")
     owner = pkgutil.resolve_name(owner)
@@ -119,11 +121,10 @@ def doomed(act, target, number, moment, signals):
 def die(act, target, number, moment="before", signals=(signal.SIGKILL,)):
     """Let another process run `act` and get signals; returns how it ended.
 
-    The processes are forked from one server that has imported everything once (the optimizer
-    needs torch._dynamo).
+    The processes are forked from one server that has imported everything once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__, "torch._dynamo"])
+    context.set_forkserver_preload(["__main__", __name__])
     process = context.Process(target=doomed, args=(act, target, number, moment, signals))
     with pytest.MonkeyPatch.context() as patch:  # the server finds modules where we do
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
