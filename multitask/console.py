@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,15 @@ def _next_commands(run: Run) -> list[str]:
         "cola": '"The book was written by she."',
     }
     text = texts.get(name, '"a text" "another text"' if get_task(name).is_pair else '"a text"')
-    return [
-        f"minbert predict {text} --task {name} --run {run.folder}",
-        f"minbert evaluate {run.folder} --split dev",
-        f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
-        "minbert data fetch --target real-data && minbert train --data-dir real-data",
+    folder = shlex.quote(str(run.folder))
+    commands = [
+        f"minbert predict {text} --task {name} --run {folder}",
+        f"minbert evaluate {folder} --mistakes 5",
     ]
+    if config.data_dir is None:
+        return [
+            *commands,
+            f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
+            "minbert data fetch --target real-data && minbert train --data-dir real-data",
+        ]
+    return [*commands, f"minbert export {folder} my-{name}"]

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from data.tasks import TASKS
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
 from multitask.commands import Group
+from multitask.console import finished
 from multitask.extensions import base
 from multitask.run import Run
 
@@ -148,7 +151,7 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     accuracy = [f"{record[when]['sst']['accuracy']:.3f}" for when in ("before", "dev")]
     assert ["sst", "accuracy", *accuracy] in lines
     assert "best epoch 1 of 1, 4 steps" in out and "new: record.json, metrics.jsonl" in out
-    assert any(line[:4] == ["minbert", "evaluate", "new", "--split"] for line in lines)
+    assert any(line[:3] == ["minbert", "evaluate", "new"] for line in lines)
 
     (tmp_path / "new" / "record.json").unlink()
     code, out, _ = minbert("train", "--resume", "new")
@@ -411,6 +414,17 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
     assert all((found[name] == value).all() for name, value in expected.items())
     code, _, err = minbert("export", run, tmp_path / "model")
     assert code == 2 and "holds a model or a run already; choose another folder" in err
+
+
+def test_what_to_try_next_works(minbert, run, tmp_path):
+    own = tmp_path / "a run"  # a name that a shell must have in quotes
+    shutil.copytree(run, own)
+    _, words = finished(Run(own)).split("try next:")
+    commands = [shlex.split(line) for line in words.strip().split("\n")]
+    assert [command[1] for command in commands] == ["predict", "evaluate", "export"]
+    for _, *words in commands:
+        assert minbert(*words)[0] == 0
+    assert load_backbone(tmp_path / "my-sst").encoder
 
 
 # Mistakes
