@@ -100,7 +100,8 @@ def read_split(
             seen.add(example.id)
             examples.append(example)
     if not examples:
-        raise ValueError(f"{places[0]} has no usable row for task {task.name!r}")
+        first = f"; the first of {len(skipped)} bad ones: {skipped[0]}" if skipped else ""
+        raise ValueError(f"{places[0]} has no usable row for task {task.name!r}{first}")
     return Rows(places[0], examples, skipped)
 
 

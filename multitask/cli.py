@@ -5,7 +5,9 @@ Nothing here imports torch before a command runs, so that help comes at once.
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +66,22 @@ def parse(
     command = commands[name]
     if issubclass(command, Group):
         return parse(words[1:], command.commands, f"{prog} {name}", command.__doc__)
+    _check_once(words)
     if issubclass(command, Training):
         command = with_extensions(command, words)
     return tyro.cli(command, prog=f"{prog} {name}", args=words[1:], config=config)
+
+
+def _check_once(words: Sequence[str]) -> None:
+    """Refuse a flag that stands twice, of which the last alone would count."""
+    before = itertools.takewhile(lambda word: word != "--", words)
+    flags = [word.partition("=")[0].replace("_", "-") for word in before if word[:2] == "--"]
+    for flag, count in Counter(flags).items():
+        if count > 1:
+            raise ValueError(
+                f"{flag} stands {count} times, and only the last would count; give it once, and "
+                "where it takes several values, all of them behind it"
+            )
 
 
 def main() -> None:

@@ -278,6 +278,12 @@ class PretrainConfig(RunConfig):
             raise ValueError(
                 "there is no text; name tasks whose rows to read (--tasks sst) or files (--text)"
             )
+        idle = [extension.name for extension in self.extensions if extension.between_tasks]
+        if idle:
+            raise ValueError(
+                f"{idle[0]} is about several tasks, and pre-training has one, the masked language "
+                "model, whatever the text comes from; leave it out"
+            )
         if self.dev_text and not self.text:
             raise ValueError("dev_text is held out of text files; tasks have development rows")
         check_counts(self, "vocab_size")

@@ -22,6 +22,8 @@ from multitask import distributed
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
     """The device of this name, checked against what is there and what it can compute."""
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"precision is {precision!r}; choose one of fp32, bf16, fp16")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.batching import EncodedRows
-from data.readers import Example, read_split
+from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Task
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
@@ -62,6 +62,10 @@ class Predictor:
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
         """Answer texts, or pairs of texts, in their order."""
+        if isinstance(rows, str):
+            raise ValueError(
+                f"predict takes a list of rows, and {rows!r} is one text; put it in []"
+            )
         if task not in self.model.tasks:
             raise ValueError(
                 f"{self.run.folder} was not trained on task {task!r}; "
@@ -95,10 +99,34 @@ class Predictor:
             predictions.append(Prediction(example.texts, float(value), label, chance))
         return predictions
 
-    def evaluate(self, split: str, *, data_dir: Path | None = None) -> dict[str, Evaluation]:
-        """Answer a split of every task that has it, and score it where it has labels."""
-        data = load_data(
+    def evaluate(
+        self,
+        split: str,
+        *,
+        data_dir: str | Path | None = None,
+        on_bad_row: OnBadRow | None = None,
+    ) -> dict[str, Evaluation]:
+        """Answer a split of every task that has a file for it, and score it where it has labels.
+
+        Args:
+            split: train, dev, test, ...
+            data_dir: folder with the tasks' files; by default the one that the run was trained on.
+            on_bad_row: stop or skip; by default as in training.
+        """
+        data_dir = data_dir or self.config.data_dir or SAMPLES
+        tasks = [n for n, task in self.model.tasks.items() if has_split(task, split, data_dir)]
+        if not tasks:
+            return {}
+        config = replace(
             self.config,
+            tasks=tuple(tasks),
+            on_bad_row=on_bad_row or self.config.on_bad_row,
+            limit=None,  # this and what follows is for training
+            both_orders=False,
+            extensions=(),
+        )
+        data = load_data(
+            config,
             self.tokenizer,
             self.model.encoder.config.max_positions,
             data_dir=data_dir,
@@ -109,7 +137,6 @@ class Predictor:
                 self.model, task_data.task, task_data.sources[split], precision=self.precision
             )
             for name, task_data in data.items()
-            if split in task_data.sources
         }
 
     def answer_with(self, head: str, task: Task, data_dir: Path, *, progress: bool) -> Evaluation:

@@ -68,6 +68,13 @@ def load_text(
         data.sources[split] = MaskedRows(
             read_tokens(stem), masker, seed=seed, pad_id=tokenizer.pad_id, layout=config.layout
         )
+    held_out_rows = data.sources["dev"]
+    if not any(len(held_out_rows.batch([row]).labels) for row in range(len(held_out_rows.ids))):
+        raise ValueError(
+            f"no token of the held-out text is masked, in {len(held_out_rows.ids)} rows, so there "
+            "is nothing to score; hold out more (a smaller hold_out, or longer dev_text), or raise "
+            "mask_rate"
+        )
     return {MLM.name: data}
 
 

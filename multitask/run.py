@@ -57,7 +57,7 @@ class Run:
             what = "-".join(config.tasks) or "text"
             prefix = "" if isinstance(config, TrainConfig) else f"{config.command}-"
             folder = Path("runs") / f"{stamp}-{prefix}{what}"
-        run = cls(folder)
+        run = cls(Path(folder))
         if run.config_path.exists() and not config.overwrite:
             raise ValueError(
                 f"{folder} holds a run already; continue it with --resume {folder}, replace it "
@@ -93,9 +93,9 @@ class Run:
         write_json(self.config_path, located(config).to_dict())
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: str | Path) -> Run:
         """The run in a folder."""
-        run = cls(folder)
+        run = cls(Path(folder))
         if not run.config_path.is_file():
             raise ValueError(f"{folder} holds no run (no config.json); name a run folder")
         return run
@@ -220,14 +220,18 @@ def located(config: RunConfig) -> RunConfig:
     """A config whose data, text and backbone, if that is a folder, have absolute paths."""
     found: dict[str, Any] = {}
     if config.data_dir is not None:
-        found["data_dir"] = Path(os.path.abspath(config.data_dir))
+        found["data_dir"] = _absolute(config.data_dir)
     if isinstance(config, PretrainConfig):
         for name in ("text", "dev_text"):
-            found[name] = tuple(Path(os.path.abspath(path)) for path in getattr(config, name))
+            found[name] = tuple(_absolute(path) for path in getattr(config, name))
     folder = Path(config.backbone).expanduser()
     if Run(folder).best.is_file() or (config.backbone not in PACKAGES and folder.is_dir()):
         found["backbone"] = os.path.abspath(folder)
     return replace(config, **found)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def backbone_of(config: RunConfig) -> Backbone:

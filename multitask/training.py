@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from multitask.figures import draw_run
 from multitask.groups import groups_table, make_groups
 from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
-from multitask.run import Run, backbone_of
+from multitask.run import Run, backbone_of, located
 from multitask.trainer import Progress, Trainer
 
 
@@ -54,16 +55,42 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
             return _fit(trainer, backbone)
 
 
-def resume(folder: Path, *, progress: bool = True) -> Run:
-    """Continue a run from its last checkpoint, with the settings it was started with."""
+def resume(
+    folder: str | Path,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> Run:
+    """Continue a run from its last checkpoint, with the settings it was started with.
+
+    Args:
+        folder: the run folder.
+        data_dir: where the data is now, if it has moved; its training rows must be the same.
+        device: where to go on, if not on the device that the run began on.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: the folder holds no run, or one that cannot go on; the message says why.
+    """
     run = Run.open(folder)
-    config = run.config()
+    if run.record_path.exists() and not run.last.exists():
+        raise ValueError(
+            f"{folder} is finished, and its {run.last.name}, where it could go on from, is gone; "
+            "train again with another --out, or replace it with --overwrite"
+        )
+    former = run.config()
+    changes = {"data_dir": data_dir, "device": device}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = located(replace(former, **changes))
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
             trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
             trainer.restore()
+            if config != former:
+                distributed.by_writer(lambda: write_json(run.config_path, config.to_dict()))
             return _fit(trainer, backbone)
 
 

@@ -42,7 +42,9 @@ class Stdin(io.TextIOWrapper):
 
     def __init__(self, text, terminal):
         content = text if isinstance(text, bytes) else text.encode()
-        super().__init__(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+        super().__init__(
+            io.BytesIO(content), encoding="utf-8", errors="surrogateescape", newline="\n"
+        )
         self.isatty = lambda: terminal
 
 
@@ -390,6 +392,74 @@ def test_data_check_counts_rows_and_lists_the_bad_ones(minbert, folder, tmp_path
     assert "1 bad rows; train with --on-bad-row skip to leave them out" in out
 
 
+def test_data_check_goes_on_after_a_file_that_cannot_be_used(minbert, folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    rows = [["", "id", "sentence", "sentiment"], [0, "a", "fine", 7]]
+    write_table(data / "ids-sst-train.csv", rows)
+    (data / "ids-sst-dev.csv").write_bytes("é\n".encode("latin-1"))
+    code, out, err = minbert("data", "check", "--data-dir", data)
+    lines = [line.split() for line in out.splitlines()]
+    assert ["sst", "unusable", "unusable", "7", "-", "-"] in lines
+    assert ["para", "22", "15", "7", "-", "-"] in lines
+    assert code == 2 and "column 'sentiment' is '7'" in err and "is not UTF-8 text" in err
+
+
+def test_evaluate_elsewhere_skips_bad_rows_and_names_tasks_without_a_file(
+    minbert, folder, run, tmp_path
+):
+    rows = (folder / "data" / "ids-sst-dev.csv").read_text() + "99\tz\tbat\t9\n"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ids-sst-dev.csv").write_text(rows)
+    words = ["evaluate", run, "--data-dir", tmp_path / "data", "--out", "answers"]
+    code, _, err = minbert(*words)
+    assert code == 2 and "leave such rows out with --on-bad-row skip" in err
+    code, out, err = minbert(*words, "--on-bad-row", "skip")
+    assert code == 0 and "sst" in out
+    assert err.count("has no file for its dev split in") == 3
+    assert len((tmp_path / "answers" / "sst-dev-output.csv").read_text().splitlines()) == 16
+
+
+def test_rows_of_a_file_are_those_of_a_pipe(minbert, run, tmp_path):
+    text = "\ufeffbat\rbet\r\nbit\n"
+    (tmp_path / "rows.txt").write_bytes(text.encode())
+    words = ["predict", "--run", run, "--task", "sst"]
+    code, out, _ = minbert(*words, "--file", "rows.txt")
+    assert code == 0 and (out == minbert(*words, stdin=text)[1]) and out.count("\n") == 2
+
+
+def test_a_run_goes_on_where_its_data_has_moved(minbert, folder, tmp_path):
+    shutil.copytree(folder / "data", tmp_path / "home" / "data")
+    settings = {"tasks": ("sst",), "epochs": 2, "data_dir": tmp_path / "home" / "data"}
+    alone = train(config(folder, tmp_path / "alone", **settings), progress=False)
+    words = ["train", "--resume", alone.folder, "--data-dir", "moved", "--device=cpu"]
+    (tmp_path / "home" / "data").rename(tmp_path / "moved")
+    scores = alone.record()["dev"]
+    alone.record_path.unlink()
+    code, _, err = minbert("train", "--resume", alone.folder)
+    assert code == 2 and "does not exist; give one with --data-dir" in err
+    code, _, err = minbert(*words)
+    assert code == 0 and alone.record()["dev"] == scores
+    assert alone.config().data_dir == tmp_path / "moved" and alone.config().device == "cpu"
+    assert minbert("evaluate", alone.folder)[0] == 0
+
+    write_data(tmp_path / "moved", seed=1)
+    code, _, err = minbert(*words)
+    assert code == 2 and "rows" in err
+    alone.last.unlink()
+    code, _, err = minbert(*words)
+    assert code == 2 and "is finished, and its last.safetensors, where it could go on from" in err
+    assert alone.record()["dev"] == scores
+
+
+def test_a_home_directory_may_be_written_with_a_tilde(minbert, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    made = train(config(folder, str(tmp_path / "made"), tasks=("sst",), epochs=1,
+                        data_dir="~/data"), progress=False)  # fmt: skip
+    assert made.config().data_dir == folder / "data"
+    assert minbert("evaluate", made.folder)[0] == 0
+
+
 def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):
     rows = (folder / "data" / "ids-sst-train.csv").read_text() + "99\tz\tbat\t9\n"
     for name in ("dev", "test-student"):
@@ -438,6 +508,9 @@ def test_what_to_try_next_works(minbert, run, tmp_path):
         ("train --epoch-s 3", "--epoch-s"),
         ("train --epochs three", "three"),
         ("train --pooling sum", "sum"),
+        ("train --use lora --use layer_lr", "--use stands 2 times, and only the last would count"),
+        ("train --head-size 9 --head_size=8", "--head-size stands 2 times"),
+        ("glue run --tasks rte --out x --tasks mrpc", "--tasks stands 2 times"),
         ("train --epochs 0", "epochs must be at least 1, it is 0"),
         ("train --tasks sst qa", "no task is called 'qa'; known are sst, para, sts, cola, cfimdb"),
         ("train --frozen --pair cosine", "use pair concat with frozen"),

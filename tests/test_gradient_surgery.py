@@ -159,7 +159,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_averages_alone():
 
 
 def run_of(folder, dtype=torch.float64, method="pcgrad", **changes):
-    surgery = GradientSurgery(method=method, beta=0.3)
+    surgery = GradientSurgery(method=method, **({"beta": 0.3} if method == "gradvac" else {}))
     trainer = make_trainer(
         config(folder, tasks=TASKS, epochs=1, steps_per_epoch=4, extensions=(surgery,), **changes),
         dtype,
@@ -193,6 +193,21 @@ def test_the_cosines_are_those_between_the_gradients_of_the_tasks_losses(folder,
         units.append(gradient / gradient.norm())
     units = torch.stack(units)
     np.testing.assert_allclose(lines[2]["cosines"], (units @ units.T).numpy(), atol=2e-6)
+
+
+def test_tasks_that_share_nothing_that_trains_are_left_as_they_are(folder):
+    """A frozen encoder, and a shared layer for pairs beside the one for single texts."""
+    changes = {"frozen": True, "pair": "concat", "pooling": "mean"}
+    settings = {"tasks": ("sst", "para"), "epochs": 1, "steps_per_epoch": 3, **changes}
+    found = []
+    for method in ("none", "pcgrad"):
+        surgery = GradientSurgery(method=method)
+        trainer = make_trainer(config(folder, extensions=(surgery,), **settings))
+        before = {name: p.detach().clone() for name, p in trainer.parameters.items()}
+        trainer.fit()
+        assert all(not torch.equal(p, before[name]) for name, p in trainer.parameters.items())
+        found.append(trainer.parameters)
+    assert all(torch.equal(p, found[1][name]) for name, p in found[0].items())
 
 
 def test_surgery_changes_the_step_and_takes_every_task(folder):
@@ -236,7 +251,7 @@ def test_a_run_that_was_cut_goes_on_with_its_averages(folder, monkeypatch, log_e
     "extensions, message",
     [
         ((GradientSurgery(), Sampling()), "gradient_surgery and sampling both choose the tasks"),
-        ((GradientSurgery(beta=0.5),), "shard does not go with an extension that combines"),
+        ((GradientSurgery(),), "shard does not go with an extension that combines"),
     ],
 )
 def test_what_does_not_go_together_is_refused(extensions, message):
@@ -247,5 +262,7 @@ def test_what_does_not_go_together_is_refused(extensions, message):
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="beta must be above 0 and at most 1, it is 0"):
         GradientSurgery(beta=0)
+    with pytest.raises(ValueError, match=r"beta is .* and has no effect: the method is pcgrad"):
+        GradientSurgery(beta=0.3)
     with pytest.raises(ValueError, match="method is 'mgda'; choose one of pcgrad, gradvac, none"):
         GradientSurgery(method="mgda")

@@ -125,3 +125,8 @@ def test_flags_and_config_json():
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(tasks=("sst", "sts"), extensions=(LossWeights(**settings),))
+
+
+def test_a_setting_without_effect_is_refused():
+    with pytest.raises(ValueError, match=r"learned_lr is .* and has no effect: no weights are"):
+        LossWeights(learned_lr=9.0)

@@ -11,6 +11,7 @@ from data.readers import read_split
 from data.tasks import TASKS, get_task
 from multitask import Predictor, train, training
 from multitask.evaluate import Evaluation, prediction_path, write_predictions
+from multitask.extensions.loss_weights import LossWeights
 
 HEADERS = {
     "sst": b"id \t Predicted_Sentiment \n",
@@ -136,6 +137,22 @@ def test_the_predictor_gives_the_runs_answers_in_any_order(run, name):
     assert predictor.predict(name, []) == []
 
 
+def test_all_rows_are_answered_as_they_are_whatever_the_run_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+    folder = tiny(tmp_path)
+    extension = LossWeights(weights={"sst": 0.5})
+    run = train(config(folder, tasks=("sst", "para"), epochs=1, limit=4, both_orders=True,
+                       extensions=(extension,)), progress=False)  # fmt: skip
+    predictor = Predictor(run.folder)
+    for name, found in predictor.evaluate("train").items():
+        rows = read_split(get_task(name), "train", folder / "data").examples
+        assert found.ids == tuple(example.id for example in rows) and len(rows) == 22
+    (folder / "data" / "ids-sst-dev.csv").unlink()
+    assert list(predictor.evaluate("dev")) == ["para"]
+    (folder / "data" / "quora-dev.csv").unlink()
+    assert predictor.evaluate("dev") == {}
+
+
 def test_the_predictor_scores_what_the_run_recorded(run):
     predictor = Predictor(run.folder, device="cpu")
     for name, evaluation in predictor.evaluate("dev").items():
@@ -156,8 +173,14 @@ def test_the_predictor_scores_what_the_run_recorded(run):
         ("sst", [("bat", "bet")], "'sst' takes 1 text a row.*row 1 is"),
         ("para", ["bat"], "'para' takes 2 texts a row, none of them empty; row 1 is 'bat'"),
         ("para", [("bat", "")], "'para' takes 2 texts a row"),
+        ("sst", "bat", r"takes a list of rows, and 'bat' is one text; put it in \[\]"),
     ],
 )
 def test_the_predictor_refuses_what_it_cannot_answer(run, task, rows, message):
     with pytest.raises(ValueError, match=message):
         Predictor(run.folder, device="cpu").predict(task, rows)
+
+
+def test_a_precision_that_is_not_known_is_refused(run):
+    with pytest.raises(ValueError, match="precision is 'bfloat16'; choose one of fp32, bf16, fp16"):
+        Predictor(run.folder, device="cpu", precision="bfloat16")

@@ -31,6 +31,9 @@ from minbert.loading import hub_names
 from multitask import Predictor, TrainConfig, resume, train
 from multitask.evaluate import evaluate
 from multitask.extensions import base
+from multitask.extensions.gradient_surgery import GradientSurgery
+from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.sampling import Sampling
 from multitask.heads import loss_sum
 from multitask.run import Run, backbone_of
 
@@ -295,6 +298,23 @@ def test_text_without_held_out_lines_is_refused(folder, tmp_path):
     (tmp_path / "short.txt").write_text("ban bet\nfit got\n")
     with pytest.raises(ValueError, match=r"there is no dev text: .*--hold-out"):
         make_pretrainer(pretrain_config(folder, tasks=(), text=(tmp_path / "short.txt",)))
+
+
+def test_held_out_text_without_a_masked_token_is_refused(folder, tmp_path):
+    (tmp_path / "short.txt").write_text("bat\n")
+    settings = pretrain_config(folder, tmp_path / "run", text=(folder / "text.txt",), tasks=(),
+                               dev_text=(tmp_path / "short.txt",), mask_rate=0.01)  # fmt: skip
+    with pytest.raises(ValueError, match="no token of the held-out text is masked, in 1 rows, so"):
+        train(settings, progress=False)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "extension", [GradientSurgery(), Sampling(leave_out="sst"), LossWeights(weights={"sst": 0.0})]
+)
+def test_an_extension_for_several_tasks_is_refused(folder, extension):
+    with pytest.raises(ValueError, match=f"{extension.name} is about several tasks, and pre-train"):
+        pretrain_config(folder, tasks=("sst", "para"), extensions=(extension,))
 
 
 def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folder, tmp_path):

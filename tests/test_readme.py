@@ -10,7 +10,7 @@ import pytest
 from data.tasks import TASKS
 from multitask.cli import parse
 from multitask.study.markdown import README
-from multitask.study.records import RECORDS, read_records
+from multitask.study.records import RECORDS, passes, read_records
 from multitask.study.report import with_results
 from multitask.study.tables import results_table
 
@@ -60,8 +60,9 @@ def test_results_table_is_drawn_from_the_records():
 
 
 def test_results_table_shows_what_the_records_say():
-    def record(task, metric, value, seconds, steps, accumulate=1):
-        config = {"batch_size": 16, "accumulate": accumulate}
+    def record(task, metric, value, seconds, steps, seed=1, accumulate=1, **others):
+        config = {"batch_size": 16, "accumulate": accumulate, "seed": seed, "extensions": [],
+                  **others}  # fmt: skip
         rows = {task: {"train": 800, "dev": 99}}
         return {"dev": {task: {metric: value}}, "config": config, "seconds": seconds,
                 "steps": steps, "rows": rows}  # fmt: skip
@@ -69,16 +70,28 @@ def test_results_table_shows_what_the_records_say():
     table = results_table(
         {
             "a-1": record("sst", "accuracy", 0.25, 3.0, 100),
-            "a-2": record("sst", "accuracy", 0.75, 5.0, 100),
+            "a-2": record("sst", "accuracy", 0.75, 5.0, 100, seed=2),
             "b-1": record("sts", "pearson", 0.5, 1.0, 15, accumulate=2),
+            "a-mean": record("sst", "accuracy", 0.5, 4.0, 100),
+            "demo": record("sst", "accuracy", 0.6, 4.0, 100),
         }
     )
-    header, _, a, b = (line.split("|")[1:-1] for line in table.strip().split("\n"))
+    header, _, a, b, *alone = (line.split("|")[1:-1] for line in table.strip().split("\n"))
     assert [cell.strip() for cell in header[:4]] == [
         "experiment", "SST accuracy", "STS pearson", "passes",
     ]  # fmt: skip
     assert [cell.strip() for cell in a[:5]] == ["a", "0.500 ± 0.354", "", "2", "4"]
     assert [cell.strip() for cell in b[:5]] == ["b", "", "0.500", "0.6", "1"]
+    assert [[cell.strip() for cell in row[:2]] for row in alone] == [
+        ["a-mean", "0.500"], ["demo", "0.600"],
+    ]  # fmt: skip
+
+
+def test_a_step_with_a_batch_of_every_task_counts_for_all():
+    config = {"batch_size": 16, "accumulate": 1, "extensions": [{"name": "gradient_surgery"}]}
+    rows = {task: {"train": 32, "dev": 9} for task in ("sst", "sts")}
+    assert passes({"config": config, "rows": rows, "steps": 4}) == 2
+    assert passes({"config": {**config, "extensions": []}, "rows": rows, "steps": 4}) == 1
 
 
 def test_records_name_what_made_them():

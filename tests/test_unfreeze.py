@@ -174,3 +174,8 @@ def test_parts_are_unfrozen_in_the_order_of_the_model(folder):
     owners = trainer.model.part_of()
     order = [part for part, _ in itertools.groupby(owners.values())]
     assert order == ["embeddings", "layer 1", "layer 2", "pooler", "heads"]
+
+
+def test_a_setting_without_effect_is_refused():
+    with pytest.raises(ValueError, match="every is 2 and has no effect: only layer 1 learns"):
+        Unfreeze(only="layer 1", every=2)

@@ -34,6 +34,8 @@ class Evaluate:
     mistakes: int | None = None
     """Show so many rows of each task that were answered wrong, the most confident first; of
     similarity, those whose answers are furthest off."""
+    on_bad_row: Literal["stop", "skip"] | None = None
+    """Stop at a row that cannot be read, or leave it out; by default as in training."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
@@ -45,9 +47,15 @@ class Evaluate:
 
         check_counts(self, "mistakes")
         predictor = Predictor(_run_folder(self.run_folder), precision=self.precision)
-        evaluations = predictor.evaluate(self.split, data_dir=self.data_dir)
+        data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
+        evaluations = predictor.evaluate(
+            self.split, data_dir=self.data_dir, on_bad_row=self.on_bad_row
+        )
+        lacking = f"has no file for its {self.split} split in {data_dir}"
         if not evaluations:
-            raise ValueError(f"none of the run's tasks has a file for its {self.split} split")
+            raise ValueError(f"none of the run's tasks {lacking}; name a folder with --data-dir")
+        for name in predictor.model.tasks.keys() - evaluations.keys():
+            print(f"{name} {lacking}", file=sys.stderr)
         scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
         if scores:
             print(scores_table(scores))
@@ -55,7 +63,6 @@ class Evaluate:
                 print(f"overall {name}: {value:.3f}")
         for name, evaluation in evaluations.items() if self.mistakes else ():
             task = predictor.model.tasks[name]
-            data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
             texts = texts_by_id(task, self.split, data_dir)
             print(mistakes(task, evaluation, texts, self.mistakes))
         if self.data_dir and not self.out:
@@ -121,7 +128,7 @@ class Predict:
             size = 2 if pair else 1
             yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
         elif self.file:
-            with self.file.open(encoding="utf-8-sig") as lines:
+            with self.file.open(encoding="utf-8-sig", newline="\n") as lines:  # as in a pipe
                 yield from _split(lines, pair, str(self.file))
         elif sys.stdin.isatty():
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")

@@ -44,22 +44,29 @@ class Check:
 
         data_dir = self.data_dir or SAMPLES
         splits = get_args(Split)
-        rows, bad = [], []
+        rows, bad, unusable = [], [], []
         for task in TASKS.values():
             counts = []
             for split in splits:
                 if not has_split(task, split, data_dir):
                     counts.append("-")
                     continue
-                read = read_split(task, split, data_dir, on_bad_row="skip")
-                counts.append(f"{len(read.examples)}")
-                bad += read.skipped
+                try:
+                    read = read_split(task, split, data_dir, on_bad_row="skip")
+                except ValueError as error:
+                    counts.append("unusable")
+                    unusable.append(str(error))
+                else:
+                    counts.append(f"{len(read.examples)}")
+                    bad += read.skipped
             rows.append([task.name, *counts])
         print(table(["task", *splits], rows))
         for row in bad:
             print(row)
         print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"
                                         if bad else ""))  # fmt: skip
+        if unusable:
+            raise ValueError("files that cannot be used:\n" + "\n".join(unusable))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from multitask.run import Run
 
 
+BESIDE_RESUME = ("--resume", "--data-dir", "--device", "--show-groups")
+"""Flags that go with --resume."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """Fine-tune the four tasks on the small data that comes along, in a few minutes, offline."""
@@ -51,7 +55,8 @@ class Training:
     """Extensions to use with the settings they have by default; a flag of an extension, such as
     --lora.rank 4, uses it too."""
     resume: Path | None = None
-    """Continue the run in this folder, with the settings it was started with."""
+    """Continue the run in this folder, with the settings it was started with; --data-dir and
+    --device may say where its data is now, and where to compute."""
 
     config_class: ClassVar[type[RunConfig]]
     flags: ClassVar[tuple[str, ...]] = ()
@@ -61,7 +66,7 @@ class Training:
         if self.resume is None:
             super().__post_init__()
             return
-        others = [flag for flag in self.flags if _dashed(flag) not in ("--resume", "--show-groups")]
+        others = [flag for flag in self.flags if _dashed(flag) not in BESIDE_RESUME]
         if others:
             raise ValueError(
                 f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
@@ -74,7 +79,8 @@ class Training:
 
     def run(self) -> None:
         if self.resume:
-            _resume(self.resume)
+            device = self.device if "--device" in self.flags else None
+            _resume(self.resume, self.data_dir, device)
         else:
             _train(self.config_class(**self.values()))
 
@@ -149,10 +155,10 @@ def _train(config: RunConfig) -> None:
     _tell(train(config))
 
 
-def _resume(folder: Path) -> None:
+def _resume(folder: Path, data_dir: Path | None, device: str | None) -> None:
     from multitask.training import resume
 
-    _tell(resume(folder))
+    _tell(resume(folder, data_dir=data_dir, device=device))
 
 
 def _tell(run: Run) -> None:

@@ -59,6 +59,8 @@ class Extension:
     name: ClassVar[str]
     freezes: ClassVar[bool] = False
     """Whether `prepare` freezes the encoder but for what it adds or chooses."""
+    between_tasks: ClassVar[bool] = False
+    """Whether it is about several tasks; pre-training has one."""
 
     def __post_init__(self) -> None:
         check_choices(self)

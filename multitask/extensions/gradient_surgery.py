@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multitask.checks import check_unused
 from multitask.extensions.base import Extension, Step, TaskGradients, register
 
 
@@ -37,6 +38,8 @@ from multitask.extensions.base import Extension, Step, TaskGradients, register
 @dataclass(frozen=True, kw_only=True)
 class GradientSurgery(Extension):
     """All tasks in every step, and their gradients reconciled before they are added up."""
+
+    between_tasks = True
 
     method: Literal["pcgrad", "gradvac", "none"] = "pcgrad"
     """Project conflicting gradients, keep their cosines up to a moving average, or only write the
@@ -48,6 +51,8 @@ class GradientSurgery(Extension):
         super().__post_init__()
         if not 0 < self.beta <= 1:
             raise ValueError(f"beta must be above 0 and at most 1, it is {self.beta}")
+        if self.method != "gradvac":
+            check_unused(self, f"the method is {self.method}; choose gradvac", "beta")
 
     def choose_tasks(self, step: Step) -> list[str]:
         return list(step.rows)
@@ -56,6 +61,8 @@ class GradientSurgery(Extension):
         tasks = list(gradients)
         columns = list(zip(*gradients.values(), strict=True))  # of a parameter: one for each task
         shared = [all(part is not None for part in column) for column in columns]
+        if not any(shared):  # nothing that all tasks train learns in this step
+            return gradients
         products = gram([column for column, use in zip(columns, shared, strict=True) if use])
         if not np.isfinite(products).all():  # fp16's scaler will skip this step
             return gradients

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from multitask import distributed
+from multitask.checks import check_unused
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class LossWeights(Extension):
     """How much the loss of each task counts."""
+
+    between_tasks = True
 
     weights: dict[str, float] = field(default_factory=dict)
     """Factors by task, 1 where none is given: sst 1 para 0.5."""
@@ -49,6 +52,8 @@ class LossWeights(Extension):
                 raise ValueError(f"the weight of {task} must be finite and at least 0: {weight}")
         if not 0 < self.learned_lr < float("inf"):
             raise ValueError(f"learned_lr must be positive and finite, it is {self.learned_lr}")
+        if not self.learned:
+            check_unused(self, "no weights are learned; give learned too", "learned_lr")
 
     def check(self, config: RunConfig) -> None:
         unknown = sorted(self.weights.keys() - set(config.tasks))

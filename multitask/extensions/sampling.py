@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Sampling(Extension):
     """How the task of each step is chosen."""
 
+    between_tasks = True
+
     strategy: Literal[
         "uniform", "proportional", "square_root", "temperature", "annealed", "round_robin"
     ] = "uniform"

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from multitask.checks import check_unused
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Unfreeze(Extension):
         super().__post_init__()
         if not 0 < self.every < float("inf"):
             raise ValueError(f"every must be positive and finite, it is {self.every}")
+        if self.only is not None:
+            check_unused(self, f"only {self.only} learns, from the start; leave it out", "every")
 
     def check(self, config: RunConfig) -> None:
         if config.frozen:

@@ -23,6 +23,7 @@ import numpy as np
 
 from data.tasks import get_task
 from minbert.files import read_json
+from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.run import Run
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import ROOT
@@ -99,7 +100,9 @@ def _cosines(lines: Sequence[Record]) -> Record | None:
 def passes(record: Record) -> float:
     """How often a run saw its training rows: an epoch may be a part of a pass, or several."""
     config, rows = record["config"], sum(count["train"] for count in record["rows"].values())
-    return round(record["steps"] * config["batch_size"] * config["accumulate"] / rows, 1)
+    together = any(e["name"] == GradientSurgery.name for e in config["extensions"])
+    tasks = len(record["rows"]) if together else 1  # in each step
+    return round(record["steps"] * tasks * config["batch_size"] * config["accumulate"] / rows, 1)
 
 
 def read_records(records: Path = RECORDS) -> dict[str, Record]:

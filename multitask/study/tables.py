@@ -222,11 +222,13 @@ def records_table(study: Study) -> str:
 def results_table(records: Mapping[str, Record]) -> str:
     """The README's table: a row for each experiment, runs that differ in their seed together.
 
-    A cell is the mean over seeds, with ± the standard deviation where there are several.
+    A record is called experiment-seed; one whose name does not end in its seed stands alone. A
+    cell is the mean over seeds, with ± the standard deviation where there are several.
     """
+    seeds = {name: str(record["config"]["seed"]) for name, record in records.items()}
     experiments: dict[str, list[str]] = defaultdict(list)
-    for name in records:
-        experiments[name.rpartition("-")[0]].append(name)
+    for name, seed in seeds.items():
+        experiments[name.removesuffix(f"-{seed}")].append(name)
     tasks = [name for name in TASKS if any(name in record["dev"] for record in records.values())]
     header = [
         "experiment",
@@ -244,7 +246,7 @@ def results_table(records: Mapping[str, Record]) -> str:
             cells.append(spread([run["dev"][task][metric] for run in runs if task in run["dev"]]))
         cells.append(f"{passes(runs[0]):g}")
         cells.append(f"{mean(run['seconds'] for run in runs):.0f}")
-        cells.append(", ".join(f"[{n.rpartition('-')[2]}](records/{n}.json)" for n in names))
+        cells.append(", ".join(f"[{seeds[n]}](records/{n}.json)" for n in names))
         rows.append(cells)
     return markdown(header, rows)
 
