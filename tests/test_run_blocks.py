@@ -46,7 +46,8 @@ def made_up_record(dev, task=None, **settings):
         "backbone": {"source": "minilm"},
         "config": {
             "command": "train", "tasks": [task or next(iter(dev))], "epochs": 4, "lr": 1e-4,
-            "batch_size": 16, "accumulate": 1, "precision": "fp32", "limit": None, **settings,
+            "batch_size": 16, "accumulate": 1, "precision": "fp32", "limit": None, "extensions": [],
+            **settings,
         },
         "commit": "0123456789abcdef",
         "device": "a made-up CPU",
