@@ -220,17 +220,18 @@ def located(config: RunConfig) -> RunConfig:
     """A config whose data, text and backbone, if that is a folder, have absolute paths."""
     found: dict[str, Any] = {}
     if config.data_dir is not None:
-        found["data_dir"] = _absolute(config.data_dir)
+        found["data_dir"] = absolute(config.data_dir)
     if isinstance(config, PretrainConfig):
         for name in ("text", "dev_text"):
-            found[name] = tuple(_absolute(path) for path in getattr(config, name))
+            found[name] = tuple(absolute(path) for path in getattr(config, name))
     folder = Path(config.backbone).expanduser()
     if Run(folder).best.is_file() or (config.backbone not in PACKAGES and folder.is_dir()):
         found["backbone"] = os.path.abspath(folder)
     return replace(config, **found)
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: str | Path) -> Path:
+    """The path from the root, ~ as the home directory; links stay."""
     return Path(os.path.abspath(Path(path).expanduser()))
 
 

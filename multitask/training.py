@@ -30,7 +30,7 @@ from multitask.figures import draw_run
 from multitask.groups import groups_table, make_groups
 from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
-from multitask.run import Run, backbone_of, located
+from multitask.run import Run, absolute, backbone_of
 from multitask.trainer import Progress, Trainer
 
 
@@ -58,7 +58,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
 def resume(
     folder: str | Path,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Run:
@@ -80,9 +80,11 @@ def resume(
             "train again with another --out, or replace it with --overwrite"
         )
     former = run.config()
-    changes = {"data_dir": data_dir, "device": device}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = located(replace(former, **changes))
+    config = replace(
+        former,
+        data_dir=absolute(data_dir) if data_dir else former.data_dir,
+        device=device or former.device,
+    )
     with _computing(config) as device:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
