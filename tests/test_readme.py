@@ -1,5 +1,6 @@
 """What the README says is so: its Python runs, its commands parse, its figures are recorded."""
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import pytest
 
 from data.tasks import TASKS
 from multitask.cli import parse
+from multitask.config import PLACES, TrainConfig
 from multitask.study.markdown import README
 from multitask.study.records import RECORDS, passes, read_records
 from multitask.study.report import with_results
@@ -57,6 +59,24 @@ def test_results_table_is_drawn_from_the_records():
     records = read_records()
     assert len(records) >= 3
     assert with_results(TEXT, records) == TEXT
+
+
+def test_each_row_of_the_results_has_the_command_that_made_it():
+    found = re.findall(r"^# ([\w-]+).*\nminbert (.*)$", TEXT, flags=re.MULTILINE)
+    commands = {name: parse(shlex.split(words)) for name, words in found}
+    elsewhere = PLACES | {"command", "data_dir", "seed", "on_bad_row"}
+    checked = set()
+    for name, record in read_records().items():
+        experiment = name.removesuffix(f"-{record['config']['seed']}")
+        config = TrainConfig(**commands[experiment].values()).to_dict()
+        config = json.loads(json.dumps(config))  # tuples as lists
+        for setting, value in record["config"].items():
+            if setting == "backbone":
+                assert Path(config[setting]).name == Path(value).name, name
+            elif setting not in elsewhere:
+                assert config[setting] == value, (name, setting)
+        checked.add(experiment)
+    assert checked == commands.keys() and len(checked) > 5
 
 
 def test_results_table_shows_what_the_records_say():
