@@ -3,11 +3,13 @@
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lab.commands import parser as lab_parser
+from minbert import Bert, load_backbone, save_pretrained
 from multitask import training
 from multitask.cli import Train, parse
 
@@ -42,9 +44,21 @@ def test_commands_parse(page):
             assert bool(found.chosen()) == ("--use" in command or "." in command.split(" --", 1)[1])
 
 
+@pytest.fixture(scope="module")
+def short_minilm(minilm_folder, tmp_path_factory):
+    """The first layer of MiniLM, for what is done with it and not what comes of it."""
+    whole = load_backbone(minilm_folder)
+    encoder = Bert(replace(whole.encoder.config, num_layers=1))
+    encoder.load_state_dict(
+        {name: whole.encoder.state_dict()[name] for name in encoder.state_dict()}
+    )
+    return save_pretrained(tmp_path_factory.mktemp("short"), encoder, whole.tokenizer)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_python_runs(page, tmp_path, monkeypatch):
+def test_python_runs(page, tmp_path, monkeypatch, short_minilm):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minbert.backbones._find_package", lambda package: short_minilm)
     monkeypatch.setattr(training, "draw_run", lambda run: None)
     for block in blocks(page, "python"):
         exec(block, {})
