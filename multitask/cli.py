@@ -5,7 +5,6 @@ Nothing here imports torch before a command runs, so that help comes at once.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from lab.commands import lab
-from multitask.commands import Group
+from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
@@ -74,9 +73,7 @@ def parse(
 
 def _check_once(words: Sequence[str]) -> None:
     """Refuse a flag that stands twice, of which the last alone would count."""
-    before = itertools.takewhile(lambda word: word != "--", words)
-    flags = [word.partition("=")[0].replace("_", "-") for word in before if word[:2] == "--"]
-    for flag, count in Counter(flags).items():
+    for flag, count in Counter(map(dashed, flags_of(words))).items():
         if count > 1:
             raise ValueError(
                 f"{flag} stands {count} times, and only the last would count; give it once, and "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,11 +51,10 @@ def load_data(
     tokenizer: Tokenizer,
     max_positions: int,
     *,
-    data_dir: Path | None = None,
     splits: Iterable[Split] = ("train", "dev", "test"),
 ) -> dict[str, TaskData]:
     """Read and tokenize the config's tasks."""
-    data_dir = data_dir or config.data_dir or SAMPLES
+    data_dir = config.data_dir or SAMPLES
     max_length = longest_row(config, max_positions)
     loaded = {}
     for name in config.tasks:

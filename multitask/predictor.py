@@ -119,6 +119,7 @@ class Predictor:
             return {}
         config = replace(
             self.config,
+            data_dir=data_dir,
             tasks=tuple(tasks),
             on_bad_row=on_bad_row or self.config.on_bad_row,
             limit=None,  # this and what follows is for training
@@ -129,7 +130,6 @@ class Predictor:
             config,
             self.tokenizer,
             self.model.encoder.config.max_positions,
-            data_dir=data_dir,
             splits=(split,),
         )
         return {

@@ -85,11 +85,11 @@ def resume(
         data_dir=absolute(data_dir) if data_dir else former.data_dir,
         device=device or former.device,
     )
-    with _computing(config) as device:
+    with _computing(config) as found:
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
-            trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
+            trainer = _make_trainer(config, run, backbone, data, found, progress=progress)
             trainer.restore()
             if config != former:
                 distributed.by_writer(lambda: write_json(run.config_path, config.to_dict()))

@@ -48,10 +48,9 @@ def test_commands_parse(page):
 def short_minilm(minilm_folder, tmp_path_factory):
     """The first layer of MiniLM, for what is done with it and not what comes of it."""
     whole = load_backbone(minilm_folder)
+    weights = whole.encoder.state_dict()
     encoder = Bert(replace(whole.encoder.config, num_layers=1))
-    encoder.load_state_dict(
-        {name: whole.encoder.state_dict()[name] for name in encoder.state_dict()}
-    )
+    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
     return save_pretrained(tmp_path_factory.mktemp("short"), encoder, whole.tokenizer)
 
 

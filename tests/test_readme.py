@@ -80,9 +80,8 @@ def test_each_row_of_the_results_has_the_command_that_made_it():
 
 
 def test_results_table_shows_what_the_records_say():
-    def record(task, metric, value, seconds, steps, seed=1, accumulate=1, **others):
-        config = {"batch_size": 16, "accumulate": accumulate, "seed": seed, "extensions": [],
-                  **others}  # fmt: skip
+    def record(task, metric, value, seconds, steps, seed=1, accumulate=1):
+        config = {"batch_size": 16, "accumulate": accumulate, "seed": seed, "extensions": []}
         rows = {task: {"train": 800, "dev": 99}}
         return {"dev": {task: {metric: value}}, "config": config, "seconds": seconds,
                 "steps": steps, "rows": rows}  # fmt: skip

@@ -48,9 +48,7 @@ class Evaluate:
         check_counts(self, "mistakes")
         predictor = Predictor(_run_folder(self.run_folder), precision=self.precision)
         data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
-        evaluations = predictor.evaluate(
-            self.split, data_dir=self.data_dir, on_bad_row=self.on_bad_row
-        )
+        evaluations = predictor.evaluate(self.split, data_dir=data_dir, on_bad_row=self.on_bad_row)
         lacking = f"has no file for its {self.split} split in {data_dir}"
         if not evaluations:
             raise ValueError(f"none of the run's tasks {lacking}; name a folder with --data-dir")

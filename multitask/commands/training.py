@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tyro.conf import Suppress
 
+from multitask.commands import dashed, flags_of
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
 
@@ -66,7 +67,7 @@ class Training:
         if self.resume is None:
             super().__post_init__()
             return
-        others = [flag for flag in self.flags if _dashed(flag) not in BESIDE_RESUME]
+        others = [flag for flag in self.flags if dashed(flag) not in BESIDE_RESUME]
         if others:
             raise ValueError(
                 f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
@@ -126,8 +127,8 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
         words: the command line, whose flags say which extensions are used.
     """
     known = load_extensions()
-    flags = tuple(word.split("=")[0] for word in words if word.startswith("--"))
-    given = {n for n in known for flag in flags if _dashed(flag).startswith(f"--{_dashed(n)}.")}
+    flags = flags_of(words)
+    given = {n for n in known for flag in flags if dashed(flag).startswith(f"--{dashed(n)}.")}
 
     def chosen(self: Training) -> tuple[Extension, ...]:
         used = [name.replace("-", "_") for name in self.use]  # as its flags have it, too
@@ -142,11 +143,6 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
     return make_dataclass(
         command.__name__, groups, bases=(command,), namespace=namespace, frozen=True, kw_only=True
     )
-
-
-def _dashed(flag: str) -> str:
-    """As a flag is listed; underscores are taken too."""
-    return flag.replace("_", "-")
 
 
 def _train(config: RunConfig) -> None:

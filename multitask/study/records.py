@@ -23,7 +23,7 @@ import numpy as np
 
 from data.tasks import get_task
 from minbert.files import read_json
-from multitask.extensions.gradient_surgery import GradientSurgery
+from multitask.extensions.base import extension_from_dict
 from multitask.run import Run
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import ROOT
@@ -100,7 +100,7 @@ def _cosines(lines: Sequence[Record]) -> Record | None:
 def passes(record: Record) -> float:
     """How often a run saw its training rows: an epoch may be a part of a pass, or several."""
     config, rows = record["config"], sum(count["train"] for count in record["rows"].values())
-    together = any(e["name"] == GradientSurgery.name for e in config["extensions"])
+    together = any(extension_from_dict(e).combines for e in config["extensions"])
     tasks = len(record["rows"]) if together else 1  # in each step
     return round(record["steps"] * tasks * config["batch_size"] * config["accumulate"] / rows, 1)
 
