@@ -63,6 +63,19 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def stand_in(start: bytes) -> str | None:
+    """What a file is that stands in another's place, by its first 64 bytes; None for the others.
+
+    Downloads and clones that went half well leave them: `f"{path} is {stand_in(start)}"`.
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer in place of the file; fetch the file itself: git lfs pull"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page, of an error or a login, in place of the file; download the file again"
+    return None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
