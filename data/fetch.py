@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import stat
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
-from data.download import FetchError, download, say
+from filelock import FileLock, Timeout
+
+from data.download import TIME_LIMIT_S, FetchError, discard, download, say
 from data.sources import ALL, COURSE, SOURCES, File, Source
 from minbert.files import sha256_of, write_json
 
@@ -34,20 +37,26 @@ def fetch(
     *,
     sources: Mapping[str, Source] = SOURCES,
     progress: bool = True,
+    time_limit: float = TIME_LIMIT_S,
 ) -> list[Path]:
     """Download data sets into a folder; what is there and right is left alone.
+
+    One process at a time writes to a folder: it holds a lock on `target/.lock`, which the system
+    lets go when the process ends, however it does.
 
     Args:
         target: folder that the files go to, as in `target/cs224n/ids-sst-train.csv`.
         names: data sets to fetch; all sources by default.
         sources: what there is to fetch, by name.
         progress: show a bar for each download.
+        time_limit: seconds that one download may take, all tries together.
 
     Returns:
         The paths of all files of these sets.
 
     Raises:
-        FetchError: an unknown name, no network, a wrong checksum, an unsafe path or archive.
+        FetchError: an unknown name, no network, a wrong checksum, an unsafe path or archive, no
+            space, or another process fetches to the same folder.
     """
     names = (names,) if isinstance(names, str) else tuple(sources if names is ALL else names)
     unknown = [name for name in names if name not in sources]
@@ -55,20 +64,30 @@ def fetch(
         raise FetchError(f"no data set is called {unknown[0]!r}; known are {', '.join(sources)}")
     try:
         target.mkdir(parents=True, exist_ok=True)
+        with FileLock(target / ".lock", timeout=0):
+            return _fetch(target, {name: sources[name] for name in names}, progress, time_limit)
+    except Timeout:
+        raise FetchError(
+            f"another process is fetching to {target}; wait until it ends, or name another folder"
+        ) from None
     except OSError as error:
-        raise FetchError(f"{target} cannot be a data folder ({error}); name another") from None
+        raise FetchError(
+            f"{target} cannot be a data folder ({error}); make room, or name another"
+        ) from None
+
+
+def _fetch(
+    target: Path, sources: Mapping[str, Source], progress: bool, time_limit: float
+) -> list[Path]:
     record = _Record(target)
     paths = []
-    for name in names:
-        source = sources[name]
+    for name, source in sources.items():
         kept = list((source.derived or source.files).values())
         missing = [file for file in kept if not record.has(file)]
         if missing:
             say(f"{name}: {source.licence}; see {source.homepage}")
-            if source.url.endswith(".zip"):
-                _from_archive(source, target, record, progress)
-            else:
-                _one_by_one(source, target, record, progress)
+            get = _from_archive if source.url.endswith(".zip") else _one_by_one
+            get(source, target, record, progress=progress, time_limit=time_limit)
             if source.derive is not None:
                 source.derive(target)
                 for file in missing:
@@ -137,7 +156,7 @@ class _Record:
         if known is None:
             self._remember(file, found)
         elif known != found:
-            path.unlink()
+            discard(path)
             raise FetchError(
                 f"{file.path} from {origin} has sha256 {found}, not {known}; it was removed. "
                 f"Rerun to download it again; if that does not help, the public file has changed"
@@ -150,13 +169,13 @@ class _Record:
         write_json(self.path, dict(sorted(self.sums.items())))
 
 
-def _one_by_one(source: Source, target: Path, record: _Record, progress: bool) -> None:
+def _one_by_one(source: Source, target: Path, record: _Record, **options: Any) -> None:
     for name, file in source.files.items():
         path = inside(target, file.path)
         if not record.has(file):
             url = source.url + name
             hint = f"place it at {path}"
-            part = download(url, path, max_bytes=source.max_bytes, hint=hint, progress=progress)
+            part = download(url, path, max_bytes=source.max_bytes, hint=hint, **options)
             _settle(part, path, file, record, url)
 
 
@@ -164,13 +183,14 @@ def _settle(part: Path, path: Path, file: File, record: _Record, origin: str) ->
     """Let a finished file take its place, if it is what it should be."""
     record.accept(part, file, origin)
     os.replace(part, path)
+    discard(part)
 
 
-def _from_archive(source: Source, target: Path, record: _Record, progress: bool) -> None:
+def _from_archive(source: Source, target: Path, record: _Record, **options: Any) -> None:
     archive = inside(target, PurePosixPath(urlsplit(source.url).path).name)
     name, file = next(iter(source.files.items()))
     hint = f"unpack it so that its {name} becomes {target / file.path}, and so on"
-    part = download(source.url, archive, max_bytes=source.max_bytes, hint=hint, progress=progress)
+    part = download(source.url, archive, max_bytes=source.max_bytes, hint=hint, **options)
     try:
         if source.sha256 is not None and (found := sha256_of(part)) != source.sha256:
             raise FetchError(
@@ -178,15 +198,24 @@ def _from_archive(source: Source, target: Path, record: _Record, progress: bool)
                 "download it again; if that does not help, the public file has changed"
             )
         _unpack(part, source, target, record)
-    finally:
-        part.unlink()
+    except OSError as error:  # of this machine: the archive need not come again
+        raise FetchError(
+            f"{source.url} cannot be unpacked to {target}: {error.strerror or error}. Make room, "
+            "or name another folder, and rerun, which does not download it again"
+        ) from None
+    except FetchError:
+        discard(part)
+        raise
+    discard(part)
 
 
 def _unpack(archive: Path, source: Source, target: Path, record: _Record) -> None:
     """Write the listed members, all or none of them."""
     unpacked: list[tuple[Path, Path]] = []
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with _sound(source.url):
+            opened = zipfile.ZipFile(archive)
+        with opened:
             members = {info.filename: info for info in opened.infolist()}
             for info in opened.infolist():
                 _check_member(info, source.url)
@@ -209,21 +238,33 @@ def _unpack(archive: Path, source: Source, target: Path, record: _Record) -> Non
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_name(f"{path.name}.part")
                 unpacked.append((part, path))
-                # zipfile stops at the declared size, so the sum above bounds what is written.
-                with opened.open(members[name]) as packed, part.open("wb") as out:
-                    shutil.copyfileobj(packed, out)
+                with part.open("wb") as out:
+                    out.writelines(_blocks(opened, members[name], source.url))
                 record.accept(part, file, source.url)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise FetchError(
-            f"{source.url} is not a sound zip archive ({error}); it was removed, rerun to "
-            "download it again"
-        ) from None
-    else:
         for part, path in unpacked:
             os.replace(part, path)
     finally:
         for part, _ in unpacked:
             part.unlink(missing_ok=True)
+
+
+def _blocks(opened: zipfile.ZipFile, member: zipfile.ZipInfo, url: str) -> Iterator[bytes]:
+    """A member's content; zipfile stops at its declared size, whatever is packed there."""
+    with _sound(url), opened.open(member) as packed:
+        while block := packed.read(1 << 20):
+            yield block
+
+
+@contextmanager
+def _sound(url: str) -> Iterator[None]:
+    """Reading an archive: zipfile and the codecs under it have errors of many kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise FetchError(
+            f"{url} is not a sound zip archive ({error}); it was removed, rerun to download it "
+            "again"
+        ) from None
 
 
 def _check_member(info: zipfile.ZipInfo, url: str) -> None:

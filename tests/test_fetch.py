@@ -33,7 +33,10 @@ class Site:
         """Send only so many bytes of the next answers, though the length says more."""
         self.statuses: list[int] = []
         """Answer with these first."""
+        self.raw: list[bytes] = []
+        """Send just these bytes first, and close."""
         self.ranges = True
+        self.headers: dict[str, str] = {"ETag": '"1"'}
         self.redirect = ""
         self.asked: list[tuple[str, str | None]] = []
         self.sent = 0
@@ -51,6 +54,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             name, wanted = self.path.lstrip("/"), self.headers["Range"]
             site.asked.append((name, wanted))
             self.close_connection = True
+            if site.raw:
+                self.wfile.write(site.raw.pop(0))
+                return None
             if site.statuses:
                 return self._answer(site.statuses.pop(0), b"")
             if site.redirect:
@@ -58,7 +64,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             if name not in site.files:
                 return self._answer(404, b"")
             content, start = site.files[name], 0
-            if wanted and site.ranges:
+            version = site.headers.get("ETag", site.headers.get("Last-Modified"))
+            if wanted and site.ranges and self.headers["If-Range"] == version:
                 start = int(wanted.removeprefix("bytes=").removesuffix("-"))
                 if start >= len(content):
                     where = f"bytes */{len(content)}"
@@ -71,7 +78,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Connection", "close")
-            for key, value in headers.items():
+            for key, value in {**site.headers, **headers}.items():
                 self.send_header(key, value)
             self.end_headers()
             body = body[: site.cut_at.pop(0)] if site.cut_at and body else body
@@ -107,8 +114,18 @@ def get(target: Path, sources: dict[str, Source]) -> list[Path]:
     return fetch(target, sources=sources, progress=False)
 
 
-def no_leftovers(target: Path) -> bool:
-    return not list(target.rglob("*.part"))
+def files(target: Path) -> list[str]:
+    """Names of what is there but the lock."""
+    return sorted(p.name for p in target.rglob("*") if p.is_file() and p.name != ".lock")
+
+
+def place_part(folder: Path, content: bytes, tag: str = '"1"') -> Path:
+    """What an earlier download left of set/text.csv."""
+    part = folder / "set" / "text.csv.part"
+    part.parent.mkdir()
+    part.write_bytes(content)
+    part.with_name("text.csv.part.tag").write_text(tag)
+    return part
 
 
 # Plain files
@@ -118,7 +135,7 @@ def test_downloads_once(site: Site, tmp_path: Path):
     (path,) = get(tmp_path / "new", source(site))
     assert path == tmp_path / "new" / "set" / "text.csv"
     assert path.read_bytes() == TEXT
-    assert no_leftovers(tmp_path)
+    assert files(tmp_path) == ["text.csv"]
     assert get(tmp_path / "new", source(site)) == [path]
     assert site.asked == [("text.csv", None)], "the second call must make no request"
 
@@ -129,9 +146,7 @@ def test_progress_bar_shows_bytes(site: Site, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_resumes_a_part(site: Site, tmp_path: Path):
-    part = tmp_path / "set" / "text.csv.part"
-    part.parent.mkdir()
-    part.write_bytes(TEXT[:300_000])
+    place_part(tmp_path, TEXT[:300_000])
     (path,) = get(tmp_path, source(site))
     assert path.read_bytes() == TEXT
     assert site.asked == [("text.csv", "bytes=300000-")]
@@ -162,18 +177,14 @@ def test_server_without_ranges(site: Site, tmp_path: Path):
 
 
 def test_complete_part_is_taken(site: Site, tmp_path: Path):
-    part = tmp_path / "set" / "text.csv.part"
-    part.parent.mkdir()
-    part.write_bytes(TEXT)
+    place_part(tmp_path, TEXT)
     (path,) = get(tmp_path, source(site))
     assert path.read_bytes() == TEXT
     assert site.sent == 0
 
 
 def test_part_longer_than_the_file_starts_over(site: Site, tmp_path: Path):
-    part = tmp_path / "set" / "text.csv.part"
-    part.parent.mkdir()
-    part.write_bytes(TEXT + b"more")
+    place_part(tmp_path, TEXT + b"more")
     (path,) = get(tmp_path, source(site))
     assert path.read_bytes() == TEXT
 
@@ -212,7 +223,7 @@ def test_wrong_content_is_removed(site: Site, tmp_path: Path):
     assert sha(TEXT) in str(caught.value)
     assert sha(site.files["text.csv"]) in str(caught.value)
     assert "Rerun" in str(caught.value)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not files(tmp_path)
 
 
 def test_changed_file_is_not_overwritten(site: Site, tmp_path: Path):
@@ -284,7 +295,7 @@ def test_redirect_to_another_scheme(site: Site, tmp_path: Path, place: str):
     site.redirect = place
     with pytest.raises(FetchError, match="redirects"):
         get(tmp_path, source(site))
-    assert no_leftovers(tmp_path)
+    assert not files(tmp_path)
 
 
 def test_redirect_to_a_web_address(site: Site, tmp_path: Path):
@@ -339,11 +350,9 @@ def test_archive(site: Site, tmp_path: Path):
     sources = zipped(site, packed, sha256=sha(packed))
     paths = get(tmp_path, sources)
     assert [path.read_bytes() for path in paths] == [b"a", b"b"]
-    assert sorted(path.name for path in tmp_path.rglob("*.*")) == [
-        "a.tsv",
-        "b.tsv",
-        "checksums.json",
-    ], "only the listed members are unpacked, and the archive does not stay"
+    assert files(tmp_path) == ["a.tsv", "b.tsv", "checksums.json"], (
+        "only the listed members are unpacked, and the archive does not stay"
+    )
     get(tmp_path, sources)
     assert len(site.asked) == 1
 
@@ -358,13 +367,13 @@ def test_archive_is_resumed(site: Site, tmp_path: Path):
 def test_wrong_archive(site: Site, tmp_path: Path):
     with pytest.raises(FetchError, match=f"{sha(archive(*GOOD))}, not {sha(b'')}"):
         get(tmp_path, zipped(site, archive(*GOOD), sha256=sha(b"")))
-    assert not list(tmp_path.rglob("*.*"))
+    assert not files(tmp_path)
 
 
 def test_wrong_member(site: Site, tmp_path: Path):
     with pytest.raises(FetchError, match=r"set/a\.tsv from .* it was removed"):
         get(tmp_path, zipped(site, archive(("in/a.tsv", b"x"), GOOD[1])))
-    assert not list(tmp_path.rglob("*.tsv*"))
+    assert not [name for name in files(tmp_path) if ".tsv" in name]
 
 
 def test_missing_member(site: Site, tmp_path: Path):
@@ -375,7 +384,7 @@ def test_missing_member(site: Site, tmp_path: Path):
 def test_not_an_archive(site: Site, tmp_path: Path):
     with pytest.raises(FetchError, match="not a sound zip archive"):
         get(tmp_path, zipped(site, b"<html>"))
-    assert no_leftovers(tmp_path)
+    assert not files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +395,7 @@ def test_archive_that_climbs_out(site: Site, tmp_path: Path, name: str):
         get(tmp_path / "target", zipped(site, archive(*GOOD, (name, b"evil"))))
     assert repr(name) in str(caught.value)
     assert "nothing was unpacked" in str(caught.value)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not files(tmp_path)
 
 
 def test_archive_with_a_link(site: Site, tmp_path: Path):
@@ -402,7 +411,7 @@ def test_archive_bomb(site: Site, tmp_path: Path):
     assert len(bomb) < 10_000
     with pytest.raises(FetchError, match="unpacks to 5000001 bytes, more than max_bytes 100000"):
         get(tmp_path, zipped(site, bomb, max_bytes=100_000))
-    assert not list(tmp_path.rglob("*.tsv*"))
+    assert not [name for name in files(tmp_path) if ".tsv" in name]
 
 
 # The sources themselves

@@ -23,11 +23,13 @@ class Fetch:
     names: tuple[str, ...] = COURSE
     """Data sets to fetch: those of the course's tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
     mnli, ax of GLUE."""
+    time_limit: float = 3600.0
+    """Seconds that one download may take, all tries together; a rerun resumes it."""
 
     def run(self) -> None:
         from data.fetch import fetch
 
-        for path in fetch(self.target, self.names):
+        for path in fetch(self.target, self.names, time_limit=self.time_limit):
             print(path)
 
 
