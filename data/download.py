@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -123,7 +124,7 @@ def discard(part: Path) -> None:
 async def _attempt(url: str, part: Path, max_bytes: int, progress: bool, end: float) -> None:
     """Get the missing bytes. Raises _Interrupted if another try may help."""
     try:
-        client = httpx2.AsyncClient(timeout=TIMEOUT_S)
+        client = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=_certificates())
     except (ValueError, ImportError) as error:  # the latter for socks, which wants a package
         raise FetchError(f"a proxy that the environment names cannot be used: {error}") from None
     with anyio.move_on_after(end - time.monotonic()):
@@ -140,7 +141,7 @@ async def _attempt(url: str, part: Path, max_bytes: int, progress: bool, end: fl
                 ) from None
             raise _Interrupted(f"no connection, or it broke: {reason}") from None
         except httpx2.InvalidURL as error:
-            raise FetchError(f"{url} is not a web address: {error}") from None
+            raise FetchError(f"{url} is, or leads to, no web address: {error}") from None
     raise _Interrupted("the time limit was reached")
 
 
@@ -154,7 +155,7 @@ async def _transfer(
     if opening.cancelled_caught:
         raise _Interrupted(f"no answer in {TIMEOUT_S:g} s")
     start, total = _extent(response)
-    if response.status_code == 416 and total == have:
+    if response.status_code == 416 and 0 < have == total:
         return
     if response.status_code == 200:  # all of it: the part is of another file, or Range is unknown
         part.write_bytes(b"")
@@ -251,6 +252,12 @@ def _retry_after(headers: httpx2.Headers) -> float:
         return parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return 0.0
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The system's, or those of SSL_CERT_FILE; reading them takes a while."""
+    return httpx2.create_ssl_context()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -62,6 +62,8 @@ def fetch(
     unknown = [name for name in names if name not in sources]
     if unknown:
         raise FetchError(f"no data set is called {unknown[0]!r}; known are {', '.join(sources)}")
+    if not time_limit > 0:
+        raise FetchError(f"time_limit must be above 0, in seconds; it is {time_limit}")
     try:
         target.mkdir(parents=True, exist_ok=True)
         with FileLock(target / ".lock", timeout=0):

@@ -2,102 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
-import threading
+import os
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from serving import TEXT, Site, serving
 
 from data import download
 from data.fetch import ALL, COURSE, SOURCES, FetchError, File, Source, fetch
 from data.tasks import TASKS
-
-TEXT = b"".join(b"%d\tsome text of row %d\n" % (i, i) for i in range(20_000))
 
 
 def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Site:
-    """What the server has, how it misbehaves, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {"text.csv": TEXT}
-        self.cut_at: list[int] = []
-        """Send only so many bytes of the next answers, though the length says more."""
-        self.statuses: list[int] = []
-        """Answer with these first."""
-        self.raw: list[bytes] = []
-        """Send just these bytes first, and close."""
-        self.ranges = True
-        self.headers: dict[str, str] = {"ETag": '"1"'}
-        self.redirect = ""
-        self.asked: list[tuple[str, str | None]] = []
-        self.sent = 0
-        self.url = ""
-
-
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    site = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            name, wanted = self.path.lstrip("/"), self.headers["Range"]
-            site.asked.append((name, wanted))
-            self.close_connection = True
-            if site.raw:
-                self.wfile.write(site.raw.pop(0))
-                return None
-            if site.statuses:
-                return self._answer(site.statuses.pop(0), b"")
-            if site.redirect:
-                return self._answer(302, b"", Location=site.redirect)
-            if name not in site.files:
-                return self._answer(404, b"")
-            content, start = site.files[name], 0
-            version = site.headers.get("ETag", site.headers.get("Last-Modified"))
-            if wanted and site.ranges and self.headers["If-Range"] == version:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    where = f"bytes */{len(content)}"
-                    return self._answer(416, b"", **{"Content-Range": where})
-                where = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                return self._answer(206, content[start:], **{"Content-Range": where})
-            return self._answer(200, content)
-
-        def _answer(self, status: int, body: bytes, **headers: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Connection", "close")
-            for key, value in {**site.headers, **headers}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            body = body[: site.cut_at.pop(0)] if site.cut_at and body else body
-            site.sent += len(body)
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
     monkeypatch.setattr(download, "BACK_OFF_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}/"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as site:
+        yield site
 
 
 def source(site: Site, path: str = "set/text.csv", **other: object) -> dict[str, Source]:
@@ -275,6 +207,14 @@ def test_target_that_is_a_file(site: Site, tmp_path: Path):
         get(tmp_path / "file", source(site))
 
 
+def test_one_process_at_a_time_writes_to_a_folder(site: Site, tmp_path: Path):
+    with FileLock(tmp_path / ".lock"):
+        with pytest.raises(FetchError, match=r"another process is fetching to .*; wait until"):
+            get(tmp_path, source(site))
+        assert not site.asked
+    assert len(get(tmp_path, source(site))) == 1
+
+
 @pytest.mark.parametrize("path", ["../text.csv", "/tmp/text.csv", "C:/text.csv", "a/../../b", ""])
 def test_path_outside_the_target(site: Site, tmp_path: Path, path: str):
     with pytest.raises(FetchError, match="outside"):
@@ -412,6 +352,68 @@ def test_archive_bomb(site: Site, tmp_path: Path):
     with pytest.raises(FetchError, match="unpacks to 5000001 bytes, more than max_bytes 100000"):
         get(tmp_path, zipped(site, bomb, max_bytes=100_000))
     assert not [name for name in files(tmp_path) if ".tsv" in name]
+
+
+def damaged(content: bytes, start: bytes, offset: int, value: bytes) -> bytes:
+    """Bytes replaced at so many after the first `start`."""
+    at = content.index(start) + offset
+    return content[:at] + value + content[at + len(value) :]
+
+
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
+PACKED = archive(*GOOD)
+BZIP2 = archive(*GOOD, method=zipfile.ZIP_BZIP2)
+LZMA = archive(*GOOD, method=zipfile.ZIP_LZMA)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PACKED[: len(PACKED) // 2],
+        PACKED[30:],
+        damaged(PACKED, CENTRAL, 16, b"\0\0\0\0"),
+        damaged(damaged(PACKED, LOCAL, 6, b"\1"), CENTRAL, 8, b"\1"),
+        damaged(damaged(PACKED, LOCAL, 8, b"\x63"), CENTRAL, 10, b"\x63"),
+        damaged(PACKED, CENTRAL, 42, b"\xf0\xff\xff\xff"),
+        damaged(PACKED, CENTRAL, 20, b"\0\0\0\0"),
+        damaged(PACKED, b"in/a.tsv", 8, b"\xff"),
+        damaged(BZIP2, b"in/a.tsv", 8, bytes(9)),
+        damaged(LZMA, b"in/a.tsv", 12, b"\xff" * 5),
+    ],
+    ids=[
+        "half",
+        "tail",
+        "CRC",
+        "encrypted",
+        "method",
+        "offset",
+        "size",
+        "deflate",
+        "bzip2",
+        "lzma",
+    ],
+)
+def test_damaged_archive(site: Site, tmp_path: Path, content: bytes):
+    sources = zipped(site, content)
+    with pytest.raises(FetchError, match=r"set\.zip is not a sound zip archive.* rerun to down"):
+        get(tmp_path, sources)
+    assert not [name for name in files(tmp_path) if name != "checksums.json"]
+
+
+def test_a_full_disk_keeps_the_archive(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sources = zipped(site, archive(*GOOD))
+    with monkeypatch.context() as patched:
+        patched.setattr("data.fetch._blocks", full)
+        with pytest.raises(FetchError, match=r"set\.zip cannot be unpacked to .*No space left"):
+            get(tmp_path, sources)
+    assert files(tmp_path) == ["set.zip.part", "set.zip.part.tag"]
+    sent = site.sent
+    assert [path.read_bytes() for path in get(tmp_path, sources)] == [b"a", b"b"]
+    assert site.sent == sent, "the archive does not come again"
+
+
+def full(*args: object, **options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # The sources themselves
