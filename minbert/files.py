@@ -1,15 +1,29 @@
-"""Files are written whole or not at all: to a temporary name first, then renamed into place."""
+"""Files are written whole or not at all: to a temporary name first, then renamed into place.
+
+What is read is checked first: a regular file of a plausible size, its text UTF-8, its JSON of the
+shape that the reader names. An error names the file, the place in it, the value and the rule.
+"""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import re
+import reprlib
+import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import msgspec
+
+MOST_TEXT = 64 << 20
+"""Most bytes of a file of settings, a record or a vocabulary. Large tokenizer.json have 35 MB."""
 
 
 @contextmanager
@@ -43,21 +57,162 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; what is missing or damaged is named in the error."""
+def regular(path: Path, most: int | None = None) -> Path:
+    """The path, if a regular file of at most `most` bytes is there; links are followed.
+
+    Whatever is opened by another library is looked at here first: a pipe would be waited for, and
+    a device such as /dev/zero read for ever.
+
+    Raises:
+        ValueError: there is no file, or it is something else, or too large.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from None
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise ValueError(f"{path} is {what}; put a regular file in its place")
+    if most is not None and found.st_size > most:
+        raise ValueError(
+            f"{path} has {found.st_size:,} bytes, and a file of its kind has at most {most:,}; "
+            "another file has its name"
+        )
+    return path
+
+
+def read_text(path: Path, most: int | None = MOST_TEXT) -> str:
+    """Read a UTF-8 text file, with or without a byte order mark; every line end becomes \\n.
+
+    Raises:
+        ValueError: see `regular`; or the file is not UTF-8, or has a NUL, as UTF-16 and damaged
+            files do.
+    """
+    data = regular(path, most).read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+        bad = data.find(0)
+    except UnicodeDecodeError as error:
+        text, bad = "", error.start
+    if bad >= 0:
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "the file is UTF-16" if wide else f"byte {data[bad]:#04x} is no UTF-8 text"
+        line = data.count(b"\n", 0, bad) + 1
+        raise ValueError(f"{path}, line {line}: {what}; save the file as UTF-8, or restore it")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """Read a JSON file whose value is of this kind: see `checked`.
+
+    Raises:
+        ValueError: see `read_text`; or the file is no JSON, or of another kind.
+    """
+    return parse_json(read_text(path), kind, path)
+
+
+def parse_json(text: str, kind: Any = Any, source: object = "the text") -> Any:
+    """As `read_json`, of a text that is part of a file.
+
+    Stricter than Python: no NaN and no Infinity, no number that a float cannot hold, no half of a
+    surrogate pair, no key twice.
+
+    Args:
+        text: the JSON.
+        kind: see `checked`.
+        source: where the text is from, for messages: a path, with a line or without.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
+        try:
+            msgspec.json.decode(text)  # refuses what else Python takes
+        except msgspec.DecodeError:
+            what = "a number that no float can hold, or half of a surrogate pair such as \\ud800"
+            raise ValueError(f"it has {what}") from None
+    except RecursionError:
+        raise ValueError(f"{source} is not a JSON file: it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{source} is not a JSON file: {brief(error)}") from None
+    return checked(value, kind, source)
+
+
+def checked(value: Any, kind: Any, source: object) -> Any:
+    """A JSON value, if it is of this kind and of no other that Python happens to accept for it: an
+    int is neither true nor 2.0, a Path is written as a string.
+
+    Args:
+        value: what `json.loads` gives.
+        kind: a type, such as list[str], int | None, a dataclass or a msgspec.Struct, which is then
+            made of the value. Keys that a class does not list are left out, unless it is a Struct
+            with forbid_unknown_fields.
+        source: where the value is from, for messages.
+
+    Raises:
+        ValueError: it is of another kind, or the dataclass refuses it.
+    """
+    try:
+        return msgspec.convert(value, kind, dec_hook=_convert)
+    except RecursionError:
+        raise ValueError(f"{source} is nested too deep") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{source}: {_explained(str(error), value, kind)}") from None
+
+
+def brief(value: object, most: int = 160) -> str:
+    """A value, or the text of an error, on one line of at most `most` printable characters."""
+    if isinstance(value, BaseException):
+        text = " ".join(str(value)[: 10 * most].split()) or type(value).__name__
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    else:
+        text = _REPR.repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 2, 100, 100, 60
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"it has the key {brief(twice)} twice, and only one can count")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has {name}, and JSON has no such number")
+
+
+def _convert(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _explained(message: str, value: Any, kind: Any) -> str:
+    """msgspec's message, whose last words are the path of a field, with the field's value."""
+    rule, _, path = message.partition(" - at `")
+    field = path.removesuffix("`").removeprefix("$").removeprefix(".")
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field.partition("[...]")[0]):
+        try:
+            value = value[int(index) if index else name]
+        except (LookupError, TypeError):  # a name with a dot in it
+            break
+    if rule.startswith("Invalid enum value"):
+        wanted = get_type_hints(kind).get(field) if isinstance(kind, type) else None
+        known = get_args(wanted) if get_origin(wanted) is Literal else ()
+        rule = f"choose one of {', '.join(known)}" if known else rule
+    if field or rule.startswith("Expected"):
+        rule = f"{field or 'the value'} is {brief(value)}: {rule[:1].lower()}{rule[1:]}"
+    return f"{rule}; mend it, or put the file back as it was written"
 
 
 def sha256_of(*paths: Path) -> str:
     """The checksum of files' contents, one after the other, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

@@ -130,7 +130,7 @@ def test_what_json_cannot_say_leaves_the_old_file(tmp_path):
         (None, "file.json does not exist"),
         (b'{"half": ', "file.json is not a JSON file"),
         (b"", "file.json is not a JSON file"),
-        (b'"\xff"', "file.json is not a JSON file"),
+        (b'{\n"\xff"', "file.json, line 2: byte 0xff is no UTF-8 text"),
     ],
     ids=["missing", "half", "empty", "not UTF-8"],
 )
