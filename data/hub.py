@@ -8,12 +8,12 @@ The rest of the project reads tables alone. Reading parquet needs pyarrow: pip i
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
 from data.schema import Split, Table, Task
 from data.tasks import TASKS
-from minbert.files import write_text
+from minbert.files import brief, regular, write_text
 
 FOLDERS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
 """Folders of the hub's repository, each of the task of the same name."""
@@ -61,9 +61,11 @@ def convert(source: Path, target: Path) -> list[Path]:
             is_matched = name.endswith("matched")  # what the hub calls MNLI's dev and test
             if split not in task.tables or is_matched != (folder == "mnli" and split != "train"):
                 raise ValueError(f"{paths[0]} is no split of {folder}; take it out")
-            path = target / task.tables[split].path
-            rows = [row for shard in paths for row in _read(shard)]
-            write_text(path, _tsv(rows, task, task.tables[split], paths[0]))
+            _check_all_there(paths)
+            table = task.tables[split]
+            rows = [row for shard in paths for row in _read(shard, len(table.texts))]
+            path = target / table.path
+            write_text(path, _tsv(rows, task, table))
             written.append(path)
     if not written:
         raise ValueError(
@@ -73,7 +75,19 @@ def convert(source: Path, target: Path) -> list[Path]:
     return written
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _check_all_there(shards: list[Path]) -> None:
+    """Refuse a split of which shards are missing: they are numbered, train-00000-of-00003."""
+    count = re.search(r"-of-(\d+)\.parquet$", shards[0].name, re.ASCII)
+    if count and len(shards) != int(count[1]):
+        raise ValueError(
+            f"{shards[0].parent} has {len(shards)} of {int(count[1])} shards of "
+            f"{shards[0].name.split('-')[0]}, such as {shards[0].name}; get them all, and of one "
+            "version only"
+        )
+
+
+def _read(path: Path, wanted: int) -> list[tuple[tuple[str, ...], float]]:
+    """The texts, so many, and the label of each row."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -82,28 +96,39 @@ def _read(path: Path) -> list[dict[str, Any]]:
             "reading parquet needs pyarrow; install it: pip install 'minbert[parquet]'"
         ) from None
     try:
-        return parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no parquet file: {str(error).splitlines()[0]}") from None
-
-
-def _tsv(rows: list[dict[str, Any]], task: Task, table: Table, source: Path) -> str:
-    """The rows as a table that the task's reader takes."""
-    wanted = len(table.texts)
+        # Damaged pages are OSErrors, damaged texts ValueErrors.
+        rows = parquet.read_table(regular(path)).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no parquet file, or damaged: {brief(error)}") from None
     columns = next(
         (c for c in TEXTS if len(c) == wanted and rows and rows[0].keys() >= {*c, "label"}), None
     )
     if columns is None:
         found = list(rows[0]) if rows else "no rows"
-        raise ValueError(f"{source} has {found}; {wanted} columns of text and a label are due")
+        raise ValueError(f"{path} has {found}; {wanted} columns of text and a label are due")
+    for number, row in enumerate(rows):
+        for column in columns:
+            if not isinstance(row[column], str):
+                raise ValueError(
+                    f"{path}: row {number}: column {column!r} is {brief(row[column])}, and no text"
+                )
+        if type(row["label"]) not in (int, float):
+            raise ValueError(
+                f"{path}: row {number}: column 'label' is {brief(row['label'])}, and no number"
+            )
+    return [(tuple(row[column] for column in columns), row["label"]) for row in rows]
+
+
+def _tsv(rows: list[tuple[tuple[str, ...], float]], task: Task, table: Table) -> str:
+    """The rows as a table that the task's reader takes."""
     header = table.header or tuple(
         name for name in (table.id, *table.texts, table.label) if name is not None
     )
     lines = [] if table.header else ["\t".join(header)]
-    for number, row in enumerate(rows):
-        cells = dict(zip(table.texts, (" ".join(row[c].split()) for c in columns), strict=True))
+    for number, (texts, label) in enumerate(rows):
+        cells = dict(zip(table.texts, (" ".join(text.split()) for text in texts), strict=True))
         if table.label is not None:
-            cells[table.label] = _written(row["label"], task, table)
+            cells[table.label] = _written(label, task, table)
         if table.id is not None:
             cells[table.id] = str(number)
         lines.append("\t".join(cells.get(name, "") for name in header))

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.lines import numbered_lines
 from data.tasks import Split, Table, Task
+from minbert.files import brief
 
 SAMPLES = Path(__file__).parent / "samples"
 """Small data written for this project; the default data directory."""
 
 OnBadRow = Literal["stop", "skip"]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""How a label may be written. Python's float also takes 1_0, nan, inf and other digits than 0-9."""
 
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's 131,072 characters
 
@@ -43,8 +49,7 @@ class BadRow:
     content: str
 
     def __str__(self) -> str:
-        content = self.content if len(self.content) <= 200 else f"{self.content[:200]}..."
-        return f"{self.path}:{self.line}: {self.reason}\n    {content!r}"
+        return f"{self.path}:{self.line}: {self.reason}\n    {brief(self.content, 80)}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def read_split(
                 raise ValueError(fields)
             example = _example(fields, table, task, number=len(examples) + len(skipped))
             if example.id in seen:
-                raise ValueError(f"id {example.id!r} stands in an earlier row too")
+                raise ValueError(f"id {brief(example.id, 60)} stands in an earlier row too")
         except ValueError as error:
             bad = BadRow(places[0], line, str(error), content)
             if on_bad_row == "stop":
@@ -125,32 +130,34 @@ def _places(table: Table, data_dir: str | Path) -> list[Path]:
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
         raise ValueError(f"data directory {data_dir} does not exist; give one with --data-dir")
-    if (data_dir / table.path).is_file():
+    if (data_dir / table.path).exists():
         return [data_dir / table.path]
-    return sorted(path for path in data_dir.glob(f"*/{table.path}") if path.is_file())
+    return sorted(data_dir.glob(f"*/{table.path}"))
 
 
 def _lines(path: Path, table: Table) -> Iterator[tuple[int, str, dict[str, str] | str]]:
     """Line number, content, and the named fields or, in their place, what is wrong with them."""
     names = table.header
-    try:
-        # Only \n ends a line: some texts hold \r, and other characters that Python would split at.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                content = line.rstrip("\r\n")
-                if not content:
-                    continue
-                fields = _fields(content, table.quoted)
-                if names is None:
-                    names = _checked_header(fields, path, table)
-                elif isinstance(fields, str):
-                    yield number, content, fields
-                elif len(fields) != len(names):
-                    yield number, content, f"{len(fields)} columns where {len(names)} are due"
-                else:
-                    yield number, content, dict(zip(names, fields, strict=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}; convert it, as with iconv") from None
+    for number, line, bad in numbered_lines(path):
+        content = line.rstrip("\r\n")
+        if number == 1 and "\r" in content and not line.endswith("\n"):
+            raise ValueError(
+                f"{path} has one line, of {len(line):,} characters: its rows end in \\r alone, as "
+                "on old Macs; convert it: tr '\\r' '\\n'"
+            )
+        if not content:
+            continue
+        fields = bad or _fields(content, table.quoted)
+        if names is None:
+            if isinstance(fields, str):
+                raise ValueError(f"{path}:{number}: {fields}")
+            names = _checked_header(fields, path, table)
+        elif isinstance(fields, str):
+            yield number, content, fields
+        elif len(fields) != len(names):
+            yield number, content, f"{len(fields)} columns where {len(names)} are due"
+        else:
+            yield number, content, dict(zip(names, fields, strict=True))
 
 
 def _fields(line: str, quoted: bool) -> list[str] | str:
@@ -163,18 +170,19 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
         return f"broken quoting ({error})"
 
 
-def _checked_header(fields: list[str] | str, path: Path, table: Table) -> tuple[str, ...]:
+def _checked_header(fields: list[str], path: Path, table: Table) -> tuple[str, ...]:
+    shown = brief(fields, 100)
     wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
     twice = [name for name in wanted if fields.count(name) > 1]
     if twice:
         raise ValueError(
-            f"{path}:1: the header {fields!r} names the columns {twice} more than once; rename "
+            f"{path}:1: the header {shown} names the columns {twice} more than once; rename "
             "those that are not to be read"
         )
     missing = [name for name in wanted if name not in fields]
     if missing:
         raise ValueError(
-            f"{path}:1: the header {fields!r} lacks the columns {missing}; they must be named "
+            f"{path}:1: the header {shown} lacks the columns {missing}; they must be named "
             f"{wanted} and be separated by tabs"
         )
     return tuple(fields)
@@ -193,10 +201,10 @@ def _example(fields: dict[str, str], table: Table, task: Task, number: int) -> E
 
 
 def _label(text: str, table: Table, task: Task) -> float:
-    column, names = table.label, table.label_names
+    column, names, shown = table.label, table.label_names, brief(text, 60)
     if names:
         if text not in names:
-            raise ValueError(f"column {column!r} is {text!r}, and not one of {', '.join(names)}")
+            raise ValueError(f"column {column!r} is {shown}, and not one of {', '.join(names)}")
         return float(names.index(text))
     if task.kind == "regression":
         low, high = task.label_range
@@ -204,11 +212,8 @@ def _label(text: str, table: Table, task: Task) -> float:
     else:
         low, high = 0, len(task.classes) - 1
         rule = f"a whole number from {low} to {high}"
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
     possible = low <= value <= high and (task.kind == "regression" or value == round(value))
     if not possible:
-        raise ValueError(f"column {column!r} is {text!r}; a label of {task.name} is {rule}")
+        raise ValueError(f"column {column!r} is {shown}; a label of {task.name} is {rule}")
     return value

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data.batching import Ragged
+from data.lines import numbered_lines
 from minbert.files import replacing
 from minbert.tokenization import Tokenizer
 
@@ -27,17 +28,17 @@ PARTS = {"tokens": np.int32, "types": np.uint8, "lengths": np.int32}
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[Text]:
-    """The lines of UTF-8 text files, a text each, blank ones left out."""
+    """The lines of UTF-8 text files, a text each, blank ones left out.
+
+    Raises:
+        ValueError: a file is none, or a line is no UTF-8 text.
+    """
     for path in paths:
-        if not path.is_file():
-            raise ValueError(f"{path} is no file; name a file in UTF-8 with a text a line")
-        try:
-            with path.open(encoding="utf-8-sig") as file:
-                yield from ((text,) for line in file if (text := line.strip()))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 text: {error}; convert it, as with iconv"
-            ) from None
+        for number, line, bad in numbered_lines(path):
+            if bad:
+                raise ValueError(f"{path}:{number}: {bad}")
+            # A lone \r ends a line here too: a text is whatever is between line ends of any kind.
+            yield from ((text,) for part in line.split("\r") if (text := part.strip()))
 
 
 def held_out(texts: Iterable[Text], every: int, *, kept: bool) -> Iterator[Text]:

@@ -71,8 +71,47 @@ def test_folders_that_hold_something_else(tmp_path):
     with pytest.raises(ValueError, match=r"has \['sentence', .*; 2 columns of text and a label"):
         convert(tmp_path / "other", tmp_path / "glue")
     (tmp_path / "other" / "rte" / "validation-00000-of-00001.parquet").write_text("no parquet")
-    with pytest.raises(ValueError, match="parquet is no parquet file: "):
+    with pytest.raises(ValueError, match="parquet is no parquet file, or damaged: "):
         convert(tmp_path / "other", tmp_path / "glue")
+
+
+@pytest.mark.parametrize(
+    "change, rule",
+    [
+        ({"sentence1": None}, "row 4: column 'sentence1' is None, and no text"),
+        ({"sentence2": None}, "row 4: column 'sentence2' is None, and no text"),
+        ({"label": None}, "row 4: column 'label' is None, and no number"),
+    ],
+)
+def test_a_value_that_is_missing_is_named_by_its_row(tmp_path, change, rule):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = write(tmp_path, "rte", "train")
+    rows[4].update(change)
+    path = tmp_path / "rte" / "train-00000-of-00001.parquet"
+    parquet.write_table(arrow.Table.from_pylist(rows), path)
+    with pytest.raises(ValueError, match=rf"{path}: {rule}$"):
+        convert(tmp_path, tmp_path / "glue")
+
+
+def test_a_shard_that_is_missing_is_missed(tmp_path):
+    write(tmp_path, "qqp", "train", shards=3)
+    (tmp_path / "qqp" / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(ValueError, match=r"has 2 of 3 shards of train, such as train-00000-of"):
+        convert(tmp_path, tmp_path / "glue")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b[:4] + bytes(60) + b[64:], lambda b: b"", lambda b: b[4:]],
+    ids=["half", "zeros", "empty", "no start"],
+)  # fmt: skip
+def test_damaged_parquet_is_named(tmp_path, damage):
+    write(tmp_path, "sst2", "dev")
+    (path,) = (tmp_path / "sst2").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="is no parquet file, or damaged") as error:
+        convert(tmp_path, tmp_path / "glue")
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):
