@@ -49,7 +49,8 @@ class BadRow:
     content: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.reason}\n    {brief(self.content, 80)}"
+        more = "..." if len(self.content) > 70 else ""
+        return f"{self.path}:{self.line}: {self.reason}\n    {brief(self.content[:70], 80)}{more}"
 
 
 @dataclass(frozen=True)

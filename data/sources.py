@@ -3,6 +3,8 @@
 The course's files come from its repository at one commit, GLUE's from the archives that GLUE's
 download script names. A checksum is of the file as it lies on disk in the end; where a file's own
 is not known, that of its archive is given, or else the first download is remembered (see fetch.py).
+Counts of rows are those of the published files, as they were read, or as the hub's pages of QQP,
+QNLI and MNLI name them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ class File:
     """Under the target folder, with forward slashes."""
     sha256: str | None = None
     """None: not known beforehand."""
+    rows: int | None = None
+    """How many the published file has, bad ones too. None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +56,19 @@ _META = "https://dl.fbaipublicfiles.com/"
 _GLUE_PAGE = "https://gluebenchmark.com/tasks"
 
 
-def _course(stem: str, sums: tuple[str | None, str | None, str | None], licence: str) -> Source:
+_Rows = tuple[int | None, ...]
+
+
+def _course(
+    stem: str, sums: tuple[str | None, str | None, str | None], *, rows: _Rows, licence: str
+) -> Source:
     names = [f"{stem}-{part}.csv" for part in ("train", "dev", "test-student")]
     return Source(
         url=_COURSE,
-        files={name: File(f"cs224n/{name}", sum_) for name, sum_ in zip(names, sums, strict=True)},
+        files={
+            name: File(f"cs224n/{name}", sum_, count)
+            for name, sum_, count in zip(names, sums, rows, strict=True)
+        },
         licence=licence,
         homepage=_COURSE_PAGE,
     )
@@ -66,6 +78,7 @@ def _glue(
     task: str,
     sums: tuple[str | None, ...] = (),
     *,
+    rows: _Rows,
     licence: str,
     archive: str = "",
     sha256: str | None = None,
@@ -75,8 +88,8 @@ def _glue(
     return Source(
         url=f"{_META}glue/data/{archive or task}.zip",
         files={
-            f"{task}/{part}.tsv": File(f"glue/{task}/{part}.tsv", sum_)
-            for part, sum_ in zip(parts, sums or [None] * len(parts), strict=True)
+            f"{task}/{part}.tsv": File(f"glue/{task}/{part}.tsv", sum_, count)
+            for part, sum_, count in zip(parts, sums or [None] * len(parts), rows, strict=True)
         },
         licence=licence,
         homepage=_GLUE_PAGE,
@@ -113,6 +126,7 @@ SOURCES: dict[str, Source] = {
             "a186ce94577635fbe10beaaddd50f16cccf6c30973221cefdf90deed2a584bfe",
             "bdd5a767faa0c26782117e37767ece154c30d5d04fb8727d09c71e3850a55c7b",
         ),
+        rows=(8544, 1101, 2210),
         licence="Stanford Sentiment Treebank (Socher et al. 2013), research use",
     ),
     "cfimdb": _course(
@@ -122,11 +136,13 @@ SOURCES: dict[str, Source] = {
             "3087f571b66860fe5d035b5a018d08202ad3fd3720e4821c04b2acf6c7ded559",
             "7ae611548c9eac879e9ebb406cc9f8ae68ff12f78090e4965af5cbdfa06240f4",
         ),
+        rows=(1707, 245, 488),
         licence="CFIMDB (Kaushik et al. 2020, after IMDB), research use",
     ),
     "para": _course(
         "quora",
         (None, "bfa3cc954a9ba300ae776a980141de65f622a3c1b97e3fd905d63245bc36d5ad", None),
+        rows=(None, 20_214, None),
         licence="Quora question pairs, Quora's terms of service, non-commercial use",
     ),
     "sts": _course(
@@ -136,6 +152,7 @@ SOURCES: dict[str, Source] = {
             "ce3cad6f16062586ac7ba462c28b010a9be10c530fd5074165860d7b7ab4e93d",
             "dee455745b72e9ca3ff74e7c056bd73e34bad5b8d5641045a2c1e7e131866f47",
         ),
+        rows=(6040, 863, 1725),
         licence="SemEval STS (Agirre et al. 2013), CC BY-SA 4.0 and others",
     ),
     "cola": _glue(
@@ -146,6 +163,7 @@ SOURCES: dict[str, Source] = {
             "3b4df85f7a9a0633574b38d181e18090ac961a24b18fb6bcd74999ddea8ad0b8",
         ),
         sha256="f212fcd832b8f7b435fb991f101abf89f96b933ab400603bf198960dfc32cbff",
+        rows=(8551, 1043, 1063),
         licence="CoLA (Warstadt et al. 2018), fair use of published examples",
     ),
     "sst2": _glue(
@@ -156,6 +174,7 @@ SOURCES: dict[str, Source] = {
             "69a938605609b3e6663b4487918fe1565eb293734e6e520d0366d1d412fd2a13",
         ),
         sha256="d67e16fb55739c1b32cdce9877596db1c127dc322d93c082281f64057c16deaa",
+        rows=(67_349, 872, 1821),
         licence="Stanford Sentiment Treebank (Socher et al. 2013), research use",
     ),
     "mrpc": Source(
@@ -178,14 +197,17 @@ SOURCES: dict[str, Source] = {
             "train": File(
                 "glue/MRPC/train.tsv",
                 "69abcedee3cf738c6ce58d772e43e1b7cdf5b4edee4aceda459c0d9f4e5599f3",
+                3668,
             ),
             "dev": File(
                 "glue/MRPC/dev.tsv",
                 "9e8f284788040f7c9ecde2e1b3c07237c756f926bd9ef8548ef5d34b56f69f17",
+                408,
             ),
             "test": File(
                 "glue/MRPC/test.tsv",
                 "aee460ceda833926b8ab2ad952d399f5cf8bc9335cff19afcac03dc449558622",
+                1725,
             ),
         },
         derive=_derive_mrpc,
@@ -200,6 +222,7 @@ SOURCES: dict[str, Source] = {
             "16b4223d7d44a644fbc10f1b449472cfe81e1715fb07cf44023b0aa88ce856eb",
         ),
         sha256="e60a6393de5a8b5b9bac5020a1554b54e3691f9d600b775bd131e613ac179c85",
+        rows=(5749, 1500, 1379),
         licence="STS benchmark (Cer et al. 2017), CC BY-SA 4.0 and others",
     ),
     "qqp": _glue(
@@ -207,6 +230,7 @@ SOURCES: dict[str, Source] = {
         archive="QQP-clean",
         sha256="40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0",
         max_bytes=256_000_000,
+        rows=(363_846, 40_430, 390_965),
         licence="Quora question pairs, Quora's terms of service, non-commercial use",
     ),
     "qnli": _glue(
@@ -218,6 +242,7 @@ SOURCES: dict[str, Source] = {
         ),
         archive="QNLIv2",
         sha256="e634e78627a29adaecd4f955359b22bf5e70f2cbd93b493f2d624138a0c0e5f5",
+        rows=(104_743, 5463, 5463),
         licence="QNLI (Wang et al. 2018, after SQuAD), CC BY-SA 4.0",
     ),
     "rte": _glue(
@@ -228,6 +253,7 @@ SOURCES: dict[str, Source] = {
             "6e33f09b5c2bfd5fd5fde217070f3dd49e484e33b9752b5864cf36fc421a213f",
         ),
         sha256="6bf86de103ecd335f3441bd43574d23fef87ecc695977a63b82d5efb206556ee",
+        rows=(2490, 277, 3000),
         licence="RTE (Dagan et al. 2006 and others), research use",
     ),
     "wnli": _glue(
@@ -238,6 +264,7 @@ SOURCES: dict[str, Source] = {
             "ff0296817e235bf6f7a230c5f6781bd6ee228a45445f6510831fdef6f2a04766",
         ),
         sha256="ae0e8e4d16f4d46d4a0a566ec7ecceccfd3fbfaa4a7a4b4e02848c0f2561ac46",
+        rows=(635, 71, 146),
         licence="WNLI (Levesque et al. 2011), CC BY 4.0",
     ),
     "mnli": _glue(
@@ -245,6 +272,7 @@ SOURCES: dict[str, Source] = {
         parts=("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched"),
         sha256="e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633",
         max_bytes=1_000_000_000,
+        rows=(392_702, 9815, 9832, 9796, 9847),
         licence="MultiNLI (Williams et al. 2018), OANC licence, CC BY-SA 3.0 and others",
     ),
     "ax": Source(
@@ -253,6 +281,7 @@ SOURCES: dict[str, Source] = {
             "AX.tsv": File(
                 "glue/diagnostic/diagnostic.tsv",
                 "0e13510b1bb14436ff7e2ee82338f0efb0133ecf2e73507a697dc210db3f05fd",
+                1104,
             )
         },
         licence="GLUE diagnostic set (Wang et al. 2018), research use",
@@ -260,6 +289,13 @@ SOURCES: dict[str, Source] = {
     ),
 }
 """The known data sets by name."""
+
+FILES: dict[str, File] = {
+    file.path.partition("/")[2]: file
+    for source in SOURCES.values()
+    for file in [*source.files.values(), *(source.derived or {}).values()]
+}
+"""The same files by their path in a task's tables, such as MRPC/train.tsv."""
 
 ALL: tuple[str, ...] = tuple(SOURCES)
 COURSE: tuple[str, ...] = ("sst", "cfimdb", "para", "sts", "cola")

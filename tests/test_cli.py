@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it ends."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import shlex
@@ -14,10 +15,11 @@ import pytest
 from helpers import config, contents, write_data, write_table
 
 from data.readers import read_split
+from data.sources import File
 from data.tasks import TASKS
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
-from multitask.commands import Group
+from multitask.commands import Group, datasets
 from multitask.console import finished
 from multitask.extensions import base
 from multitask.run import Run
@@ -378,18 +380,51 @@ def test_info_of_a_run_that_was_stopped(minbert, folder, run, tmp_path):
 
 
 def test_data_check_counts_rows_and_lists_the_bad_ones(minbert, folder, tmp_path):
-    code, out, _ = minbert("data", "check", "--data-dir", folder / "data")
+    code, out, err = minbert("data", "check", "--data-dir", folder / "data")
     lines = [line.split() for line in out.splitlines()]
-    assert code == 0 and lines[-1] == ["0", "bad", "rows"]
+    assert ["0", "bad", "rows"] in lines
+    assert "8,522 rows fewer than the 8,544 published: sst train" in out
+    assert code == 2 and "10 files differ from the published ones" in err
     assert ["para", "22", "15", "7", "-", "-"] in lines
     assert ["mnli", *"-----"] in lines
 
     rows = [["", "id", "sentence", "sentiment"], [0, "a", "fine", 1], [1, "b", "bad", 9]]
     path = write_table(tmp_path / "ids-sst-train.csv", rows)
     code, out, _ = minbert("data", "check", "--data-dir", tmp_path)
-    assert code == 0 and ["sst", "1", *"----"] in [line.split() for line in out.splitlines()]
+    assert code == 2 and ["sst", "1", *"----"] in [line.split() for line in out.splitlines()]
     assert f"{path}:3: column 'sentiment' is '9'" in out
     assert "1 bad rows; train with --on-bad-row skip to leave them out" in out
+
+
+@pytest.mark.parametrize(
+    "known, code, verdict",
+    [
+        ({"rows": 3}, 0, "not compared, as many rows, but no checksum is known"),
+        ({}, 0, "not compared, nothing of it is known"),
+        ({"rows": 3, "sha256": "own"}, 0, "as published, byte for byte"),
+        ({"sha256": "own"}, 0, "as published, byte for byte"),
+        ({"rows": 4}, 2, "differs from what is published, 1 rows fewer than the 4 published"),
+        ({"rows": 1}, 2, "differs from what is published, 2 rows more than the 1 published"),
+        ({"rows": 3, "sha256": "0" * 64}, 2, "its bytes, with as many rows"),
+        ({"sha256": "0" * 64}, 2, "differs from what is published, in its bytes"),
+    ],
+)
+def test_data_check_compares_with_what_is_published(
+    minbert, tmp_path, monkeypatch, known, code, verdict
+):
+    rows = [["", "id", "sentence", "sentiment"], *([n, f"i{n}", "fine", n * 3] for n in range(3))]
+    path = write_table(tmp_path / "ids-sst-train.csv", rows)  # the last row is bad, and counts
+    if known.get("sha256") == "own":
+        known = {**known, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    monkeypatch.setitem(datasets.FILES, path.name, File("any", **known))
+    found, out, err = minbert("data", "check", "--data-dir", tmp_path)
+    assert found == code and f"{verdict}: sst train\n" in out
+    assert ("1 files differ from the published ones" in err) == (code == 2)
+
+
+def test_data_check_of_the_small_data_compares_with_nothing(minbert):
+    code, out, _ = minbert("data", "check")
+    assert code == 0 and "published" not in out
 
 
 def test_data_check_goes_on_after_a_file_that_cannot_be_used(minbert, folder, tmp_path):

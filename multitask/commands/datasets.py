@@ -8,9 +8,10 @@ from typing import ClassVar, get_args
 
 from tyro.conf import Positional
 
-from data.readers import SAMPLES
-from data.sources import COURSE
+from data.readers import SAMPLES, Rows
+from data.sources import COURSE, FILES, File
 from data.tasks import TASKS, Split
+from minbert.files import sha256_of
 from multitask.commands import Group
 
 
@@ -35,10 +36,15 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Read every task's files, count their rows, and list all that are bad."""
+    """Read every task's files, count their rows, list all that are bad, and compare with the
+    published files: their rows, and their bytes where a checksum is known.
+
+    Fails where a file cannot be used or differs from the published one.
+    """
 
     data_dir: Path | None = None
-    """Folder with the tasks' files; by default the project's small data."""
+    """Folder with the tasks' files; by default the project's small data, which is compared with
+    nothing."""
 
     def run(self) -> None:
         from data.readers import has_split, read_split
@@ -47,6 +53,7 @@ class Check:
         data_dir = self.data_dir or SAMPLES
         splits = get_args(Split)
         rows, bad, unusable = [], [], []
+        verdicts: dict[str, list[str]] = {}
         for task in TASKS.values():
             counts = []
             for split in splits:
@@ -61,14 +68,42 @@ class Check:
                 else:
                     counts.append(f"{len(read.examples)}")
                     bad += read.skipped
+                    known = FILES.get(task.tables[split].path, File(""))
+                    verdicts.setdefault(_verdict(read, known), []).append(f"{task.name} {split}")
             rows.append([task.name, *counts])
         print(table(["task", *splits], rows))
         for row in bad:
             print(row)
         print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"
                                         if bad else ""))  # fmt: skip
+        if self.data_dir is not None:
+            for verdict, names in sorted(verdicts.items()):
+                print(f"{verdict}: {', '.join(names)}")
         if unusable:
             raise ValueError("files that cannot be used:\n" + "\n".join(unusable))
+        different = sum(len(n) for verdict, n in verdicts.items() if verdict.startswith(DIFFERENT))
+        if self.data_dir is not None and different:
+            raise ValueError(
+                f"{different} files differ from the published ones; if they should not, move them "
+                "away and fetch them: minbert data fetch"
+            )
+
+
+EQUAL, DIFFERENT, UNKNOWN = "as published", "differs from what is published", "not compared"
+
+
+def _verdict(read: Rows, known: File) -> str:
+    """How a file compares with the published one."""
+    count = len(read.examples) + len(read.skipped)
+    if known.rows not in (None, count):
+        more, than = count - known.rows, f"than the {known.rows:,} published"
+        return f"{DIFFERENT}, {abs(more):,} rows {'more' if more > 0 else 'fewer'} {than}"
+    if known.sha256 is None:
+        what = "nothing of it is" if known.rows is None else "as many rows, but no checksum is"
+        return f"{UNKNOWN}, {what} known"
+    if sha256_of(read.path) != known.sha256:
+        return f"{DIFFERENT}, in its bytes" + (known.rows is not None) * ", with as many rows"
+    return f"{EQUAL}, byte for byte"
 
 
 @dataclass(frozen=True, kw_only=True)
