@@ -172,7 +172,7 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
 
 
 def _checked_header(fields: list[str], path: Path, table: Table) -> tuple[str, ...]:
-    shown = brief(fields, 100)
+    shown = brief(fields, 60)
     wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
     twice = [name for name in wanted if fields.count(name) > 1]
     if twice:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 from dataclasses import replace
 
@@ -215,6 +216,8 @@ def test_a_long_bad_row_is_shown_in_part(tmp_path):
 
 # Bad files
 
+HEAD = ("\t".join(SST) + "\n").encode()
+
 
 @pytest.mark.parametrize(
     "text, message",
@@ -227,13 +230,65 @@ def test_a_long_bad_row_is_shown_in_part(tmp_path):
             "id\tsentence\tsentence\tsentiment\n0\tx\ty\t1\n",
             r":1: the header .* names the columns \['sentence'\] more than once; rename those",
         ),
-        ("\t".join(SST).encode() + b"\n0\tx\tcaf\xe9\t1\n", "is not UTF-8 text.*iconv"),
+        (HEAD + b"0\tx\tcaf\xe9\t1\n", ":2: byte 0xe9 in column 8, at offset 30, is not UTF-8"),
+        (HEAD[:9] + b"\xff" + HEAD[9:], ":1: byte 0xff in column 10, at offset 9, is not UTF-8"),
+        (HEAD + b"0\tx\t\0\t1\n", ":2: byte 0x00 in column 5, at offset 27, .*damaged, or UTF-16"),
+        (HEAD.decode().encode("utf-16"), "is UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8$"),
+        (HEAD.decode().encode("utf-16-le"), ":1: byte 0x00 in column 2.*damaged, or UTF-16"),
+        (
+            HEAD.replace(b"\n", b"\r") + b"0\tx\ty\t1\r" * 9**5,
+            r"has one line, of 472,415 characters: its rows end in \\r alone.*tr '\\r' '\\n'$",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer in.*pull$"),
+        (b"\xef\xbb\xbf <!DOCTYPE html><html>", "is a web page.* download the file again$"),
     ],
-    ids=["empty", "header only", "commas", "no label column", "column twice", "latin-1"],
-)
+    ids=["empty", "header only", "commas", "no label column", "column twice", "latin-1", "header",
+         "NUL", "UTF-16", "UTF-16 without BOM", "old Mac", "Git LFS", "HTML"],
+)  # fmt: skip
 def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"ids-sst-train\.csv.*{message}"):
         read_text(tmp_path, "sst", text)
+
+
+def test_a_bad_byte_costs_its_row_alone(tmp_path):
+    rows = [b"%d\ti%d\tna\xc3\xafve\t1\n" % (n, n) for n in range(50_000)]
+    rows[44_000] = rows[44_000].replace(b"\xaf", b"X")
+    offset = len(HEAD) + sum(map(len, rows[:44_000])) + 15
+    place = rf":44002: byte 0xc3 in column 16, at offset {offset:,}"
+    with pytest.raises(ValueError, match=place):
+        read_text(tmp_path, "sst", HEAD + b"".join(rows))
+    found = read_text(tmp_path, "sst", HEAD + b"".join(rows), on_bad_row="skip")
+    assert len(found.examples) == 49_999 and found.skipped[0].line == 44_002
+    assert "na\\xc3Xve" in found.skipped[0].content
+
+
+def test_only_regular_files_are_read(tmp_path):
+    path = tmp_path / "ids-sst-train.csv"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"ids-sst-train\.csv is a pipe or a device"):
+        read_split(TASKS["sst"], "train", tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"ids-sst-train\.csv is a folder"):
+        read_split(TASKS["sst"], "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("1", 1), ("1.0", 1), (" 1 ", 1), ("1e0", 1), ("+1", 1), ("01", 1), (".5", 0.5), ("5.", 5),
+     ("25e-1", 2.5), *((text, None) for text in ("0_1", "\uff11", "\u0663", "nan", "inf", "-inf",
+     "infinity", "1e999", "0x1", "1,0", "True", "1 0", "--1", "e1", "", ".", "1" * 5000))],
+)  # fmt: skip
+def test_a_number_is_written_in_digits(tmp_path, text, value):
+    content = "\t".join(STS) + f"\n0\tx\ta\tb\t{text}\n"
+    if value is not None:
+        assert read_text(tmp_path, "sts", content).examples[0].label == value
+        return
+    with pytest.raises(
+        ValueError, match=r"column 'similarity' is .* a number from 0 to 5"
+    ) as error:
+        read_text(tmp_path, "sts", content)
+    assert len(str(error.value)) - len(str(tmp_path)) < 300
 
 
 def test_missing_directory_missing_file_and_a_file_in_two_places(tmp_path):
