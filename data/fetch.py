@@ -9,7 +9,6 @@ would be is refused whole.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from data.download import TIME_LIMIT_S, FetchError, discard, download, say
 from data.sources import ALL, COURSE, SOURCES, File, Source
-from minbert.files import sha256_of, write_json
+from minbert.files import brief, read_json, sha256_of, write_json
 
 __all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
 
@@ -131,8 +130,8 @@ class _Record:
         self.sums: dict[str, str] = {}
         if self.path.exists():
             try:
-                self.sums = dict(json.loads(self.path.read_text(encoding="utf-8")))
-            except (TypeError, ValueError) as error:
+                self.sums = read_json(self.path, dict[str, str])
+            except ValueError as error:
                 raise FetchError(
                     f"{self.path} is damaged ({error}); delete it, then rerun"
                 ) from None
@@ -225,7 +224,7 @@ def _unpack(archive: Path, source: Source, target: Path, record: _Record) -> Non
             if missing:
                 raise FetchError(
                     f"{source.url} has no member {missing[0]!r}, only "
-                    f"{', '.join(list(members)[:8])}; the public file has changed"
+                    f"{brief(', '.join(members))}; the public file has changed"
                 )
             size = sum(members[name].file_size for name in source.files)
             if size > source.max_bytes:
@@ -264,8 +263,8 @@ def _sound(url: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise FetchError(
-            f"{url} is not a sound zip archive ({error}); it was removed, rerun to download it "
-            "again"
+            f"{url} is not a sound zip archive ({brief(error)}); it was removed, rerun to "
+            "download it again"
         ) from None
 
 
@@ -274,11 +273,11 @@ def _check_member(info: zipfile.ZipInfo, url: str) -> None:
     for name in (info.filename, info.orig_filename):
         if _unsafe(name):
             raise FetchError(
-                f"{url} has a member {name!r} that would be written outside the target folder; "
-                "nothing was unpacked. Do not use this archive"
+                f"{url} has a member {brief(name)} that would be written outside the target "
+                "folder; nothing was unpacked. Do not use this archive"
             )
     if stat.S_ISLNK(info.external_attr >> 16):
         raise FetchError(
-            f"{url} has a member {info.filename!r} that is a symbolic link; nothing was "
+            f"{url} has a member {brief(info.filename)} that is a symbolic link; nothing was "
             "unpacked. Do not use this archive"
         )

@@ -187,8 +187,9 @@ def test_unknown_checksum_is_remembered(
     assert not path.exists()
 
 
-def test_damaged_record(site: Site, tmp_path: Path):
-    (tmp_path / "checksums.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", '{"set/text.csv": 1}', ""])
+def test_damaged_record(site: Site, tmp_path: Path, text: str):
+    (tmp_path / "checksums.json").write_text(text)
     with pytest.raises(FetchError, match=r"checksums\.json is damaged .* delete it"):
         get(tmp_path, source(site))
 
@@ -317,7 +318,7 @@ def test_wrong_member(site: Site, tmp_path: Path):
 
 
 def test_missing_member(site: Site, tmp_path: Path):
-    with pytest.raises(FetchError, match=r"no member 'in/b\.tsv', only in/a\.tsv"):
+    with pytest.raises(FetchError, match=r"no member 'in/b\.tsv', only 'in/a\.tsv'"):
         get(tmp_path, zipped(site, archive(GOOD[0])))
 
 
