@@ -58,6 +58,7 @@ def test_half_a_body_is_resumed(site: Site, tmp_path: Path, raw: bytes):
     site.raw = [raw]
     assert get(site, tmp_path) == TEXT
     assert [wanted for _, wanted in site.asked] == [None, f"bytes={HALF}-"]
+    assert site.sent == len(TEXT) - HALF, "only the rest comes again"
 
 
 @pytest.mark.parametrize(
