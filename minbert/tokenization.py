@@ -16,17 +16,18 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
 
+from minbert.checks import texts_of
 from minbert.files import read_json, write_json, write_text
+from minbert.pipelines import (
+    GENERIC,
+    NORMALIZER,
+    ROLES,
+    SPECIAL_TOKENS,
+    check_settings,
+    complete,
+)
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-NORMALIZER = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-"""What tokenizer_config.json says about normalizing -> the normalizer's own name for it."""
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 """What transformers is to pass to an encoder without segments."""
 
@@ -37,11 +38,16 @@ class Encodings:
 
     input_ids: list[list[int]]
     token_type_ids: list[list[int]]
-    truncated: int
-    """How many rows were longer than max_length and lost their end."""
+    cut: tuple[int, ...]
+    """Rows, from 0, that were longer than max_length and lost their end."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def truncated(self) -> int:
+        """How many rows were cut."""
+        return len(self.cut)
 
 
 class Tokenizer:
@@ -53,7 +59,10 @@ class Tokenizer:
         Args:
             fast: must know [PAD], [UNK], [CLS], [SEP] and [MASK].
             settings: tokenizer_config.json, kept for saving; where it says how to normalize, that
-                holds rather than what `fast` has, as in transformers.
+                holds for a BERT's tokenizer rather than what `fast` has, as in transformers.
+
+        Raises:
+            ValueError: tokens are missing, or the settings ask for what is not done here.
         """
         missing = [token for token in SPECIAL_TOKENS if fast.token_to_id(token) is None]
         if missing:
@@ -62,10 +71,8 @@ class Tokenizer:
         fast.no_truncation()
         self.fast = fast
         self.settings = dict(settings or {})
-        if isinstance(fast.normalizer, BertNormalizer):
-            for setting, own in NORMALIZER.items():
-                if setting in self.settings:
-                    setattr(fast.normalizer, own, self.settings[setting])
+        check_settings(self.settings)
+        complete(fast, self.settings)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             fast.token_to_id(token) for token in SPECIAL_TOKENS
         )
@@ -90,7 +97,13 @@ class Tokenizer:
             _add_tokens(fast, folder, settings, special)
         else:
             raise ValueError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        return cls(fast, settings | _without_flags(special))
+        settings |= _without_flags(special)
+        if not full.exists() and settings.get("tokenizer_class") in GENERIC:
+            del settings["tokenizer_class"]  # there is nothing else that it could follow
+        try:
+            return cls(fast, settings)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
 
     @classmethod
     def from_vocab(cls, path: str | Path, *, lowercase: bool = True) -> Tokenizer:
@@ -130,10 +143,9 @@ class Tokenizer:
             texts: the texts, or the first of each pair.
             pairs: the second of each pair.
             max_length: longest row in tokens, [CLS] and [SEP] included; the longer text of a
-                pair is cut first. `Encodings.truncated` counts the rows that were cut.
+                pair is cut first. `Encodings.cut` lists the rows that were cut.
         """
-        if isinstance(texts, str):
-            raise ValueError("encode takes a list of texts; put the one text in a list")
+        texts, pairs = texts_of(texts), None if pairs is None else texts_of(pairs, "pairs")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} first texts and {len(pairs)} second ones do not pair")
         least = 3 if pairs is None else 5
@@ -142,15 +154,16 @@ class Tokenizer:
                 f"max_length {max_length} leaves no room for a word between the special tokens; "
                 f"use at least {least}"
             )
-        rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = self.fast.encode_batch_fast(rows)
-        truncated = 0
+        cut: tuple[int, ...] = ()
         if max_length is not None and any(len(e) > max_length for e in encodings):
-            truncated = sum(len(e) > max_length for e in encodings)
-            self.fast.enable_truncation(max_length, strategy="longest_first")
+            cut = tuple(row for row, e in enumerate(encodings) if len(e) > max_length)
+            side = self.settings.get("truncation_side", "right")
+            self.fast.enable_truncation(max_length, strategy="longest_first", direction=side)
             encodings = self.fast.encode_batch_fast(rows)
             self.fast.no_truncation()
-        return Encodings([e.ids for e in encodings], [e.type_ids for e in encodings], truncated)
+        return Encodings([e.ids for e in encodings], [e.type_ids for e in encodings], cut)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""
@@ -165,18 +178,16 @@ class Tokenizer:
         transformers reads them."""
         folder = Path(folder).expanduser()
         write_text(folder / "tokenizer.json", self.fast.to_str(pretty=True))
-        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        special = dict(zip(names, SPECIAL_TOKENS, strict=True))
         added = sorted(self.fast.get_added_tokens_decoder().items())
         flags = {number: token.__getstate__() for number, token in added}
         if isinstance(self.fast.model, WordPiece):
             by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
             write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
-            settings = {"tokenizer_class": "BertTokenizer", **self.settings, **special}
+            settings = {"tokenizer_class": "BertTokenizer", **self.settings, **ROLES}
             settings |= self._normalizer()
         else:
             own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
-            settings = {**own, **self.settings, **special}
+            settings = {**own, **self.settings, **ROLES}
         write_json(folder / "tokenizer_config.json", {**settings, "added_tokens_decoder": flags})
 
     def _normalizer(self) -> dict[str, bool | None]:

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer
 
 from minbert import Tokenizer
+from minbert.checks import InputWarning
 
 TEXTS = [
     "A plain sentence, with commas; and (brackets).",
@@ -334,6 +335,98 @@ def test_no_texts_give_no_rows(ours):
     assert len(ours.encode([])) == len(ours.encode([], [], max_length=5)) == 0
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_that_is_cut_is_the_settings(tmp_path, side):
+    folder = write_tokenizer(tmp_path, CASED.split(), truncation_side=side)
+    ours, reference = Tokenizer.from_folder(folder), AutoTokenizer.from_pretrained(folder)
+    text = ["hello cafe hello , hello", "cafe"]
+    want = reference(text, truncation=True, max_length=5)["input_ids"]
+    found = ours.encode(text, max_length=5)
+    assert found.input_ids == want and found.cut == (0,)
+
+
+# Files that say more, or less, than a BERT's tokenizer
+
+GENERIC = {"tokenizer_class": "PreTrainedTokenizerFast"}
+BERT = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+ACCENTS = {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}
+ONLY_CLS = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+               {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
+}  # fmt: skip
+VARIANTS = {
+    "as it is": ({}, BERT, None),
+    "no post_processor": ({"post_processor": None}, BERT, None),
+    "no post_processor, no settings": ({"post_processor": None}, None, None),
+    "no post_processor, ConvBERT": (
+        {"post_processor": None}, {"tokenizer_class": "ConvBertTokenizer"}, None
+    ),
+    "no post_processor, generic": ({"post_processor": None}, GENERIC, r"puts no \[CLS\] before"),
+    "another post_processor": ({"post_processor": ONLY_CLS}, BERT, "makes  of an empty pair"),
+    "BertProcessing": (
+        {"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}},
+        BERT, None,
+    ),
+    "no normalizer": ({"normalizer": None}, BERT, None),
+    "no normalizer, no settings": ({"normalizer": None}, None, None),
+    "no normalizer, cased": ({"normalizer": None}, BERT | {"do_lower_case": False}, None),
+    "no normalizer, generic": ({"normalizer": None}, GENERIC | {"do_lower_case": True}, None),
+    "a Sequence": ({"normalizer": ACCENTS}, BERT, "normalizer.type is 'Sequence', and a BERT's"),
+    "a Sequence, generic": ({"normalizer": ACCENTS}, GENERIC | {"do_lower_case": True}, None),
+    "lower case, generic": ({}, GENERIC | {"do_lower_case": False}, None),
+    "no pre_tokenizer": ({"pre_tokenizer": None}, BERT, None),
+    "another pre_tokenizer": (
+        {"pre_tokenizer": {"type": "Whitespace"}}, BERT, "pre_tokenizer.type is 'Whitespace'"
+    ),
+    "short words": ({"max_input_chars_per_word": 3}, BERT, "max_input_chars_per_word is 3"),
+    "control signs": ({"clean_text": False}, BERT, "clean_text is False"),
+    "split": ({}, BERT | {"split_special_tokens": True}, "split_special_tokens is True"),
+    "bos": ({}, BERT | {"add_bos_token": True, "bos_token": "hello"}, "add_bos_token is True"),
+    "no bos": ({}, BERT | {"add_bos_token": False}, None),
+    "other [CLS]": ({}, BERT | {"cls_token": "hello"}, r"cls_token is 'hello'; it must be \[CLS\]"),
+    "text for true": ({}, BERT | {"do_lower_case": "false"}, "do_lower_case is 'false'; "),
+    "unknown class": ({}, {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer"),
+    "no effect": ({}, BERT | {"padding_side": "left", "never_split": ["cafe"]}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parts, settings, refused", VARIANTS.values(), ids=VARIANTS)
+def test_a_tokenizer_json_gives_transformers_ids_or_is_refused(tmp_path, parts, settings, refused):
+    folder = write_tokenizer(tmp_path, CASED.split())
+    Tokenizer.from_folder(folder).save(folder)
+    (folder / "vocab.txt").unlink()
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for key, value in parts.items():
+        place = whole["model"] if key in whole["model"] else whole
+        place = whole["normalizer"] if key == "clean_text" else place
+        assert key in place
+        place[key] = value
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    (folder / "tokenizer_config.json").unlink()
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            Tokenizer.from_folder(folder)
+        return
+    texts = ["Hello Café 中国, hello", "", "cafe\x07 HELLO", "hello" * 30]
+    ours, reference = Tokenizer.from_folder(folder), AutoTokenizer.from_pretrained(folder)
+    for pairs in ((texts,), (texts, texts[::-1])):
+        assert ours.encode(*pairs).input_ids == reference(*pairs)["input_ids"]
+    ours.save(folder)
+    again = Tokenizer.from_folder(folder)
+    assert again.encode(texts, texts[::-1]) == ours.encode(texts, texts[::-1])
+
+
+def test_settings_of_a_tokenizer_that_are_not_known_are_said(tmp_path):
+    folder = write_tokenizer(tmp_path, CASED.split(), do_lowercase=True, model_max_length=9)
+    with pytest.warns(InputWarning, match="nothing is known of do_lowercase; without effect"):
+        Tokenizer.from_folder(folder)
+
+
 # What is refused
 
 
@@ -342,7 +435,7 @@ def test_no_texts_give_no_rows(ours):
     [
         ((["a"],), {"max_length": 2}, "max_length 2 leaves no room.*use at least 3"),
         ((["a"], ["b"]), {"max_length": 4}, "max_length 4 leaves no room.*use at least 5"),
-        (("a text",), {}, "takes a list of texts; put the one text in a list"),
+        (("a text",), {}, "texts must be a list of texts, not one; put the one text in a list"),
         ((["a", "b"], ["c"]), {}, "2 first texts and 1 second ones do not pair"),
     ],
 )

@@ -10,20 +10,21 @@ from lab.answers import mistake, right
 
 
 def encoded(self, texts, pairs=None, *, max_length=None, strategy="longest_first", reset=True,
-            count=None):  # fmt: skip
+            rows_cut=None):  # fmt: skip
     """Tokenizer.encode with its parts open to change."""
     from minbert.tokenization import Encodings
 
     rows = list(texts) if pairs is None else list(zip(texts, pairs))
     whole = [self.fast.encode(*row) if pairs is not None else self.fast.encode(row) for row in rows]
-    cut = 0 if max_length is None else sum(len(each.ids) > max_length for each in whole)
+    lengths = [len(each.ids) for each in whole]
+    cut = tuple(n for n, length in enumerate(lengths) if max_length and length > max_length)
     if max_length is not None:
         self.fast.enable_truncation(max_length, strategy=strategy)
         whole = [self.fast.encode(*r) if pairs is not None else self.fast.encode(r) for r in rows]
         if reset:
             self.fast.no_truncation()
     ids, types = [each.ids for each in whole], [each.type_ids for each in whole]
-    return Encodings(ids, types, cut if count is None else count)
+    return Encodings(ids, types, cut if rows_cut is None else rows_cut)
 
 
 @right("pair")
@@ -37,7 +38,7 @@ def types_all_zero(self, texts, pairs=None, *, max_length=None):
 
     found = encoded(self, texts, pairs, max_length=max_length)
     types = [[0] * len(ids) for ids in found.input_ids]
-    return Encodings(found.input_ids, types, found.truncated)
+    return Encodings(found.input_ids, types, found.cut)
 
 
 @mistake("pair", "the second texts are left out")
@@ -67,9 +68,9 @@ def truncation_left_on(self, texts, pairs=None, *, max_length=None):
     return encoded(self, texts, pairs, max_length=max_length, reset=False)
 
 
-@mistake("pair", "rows that were cut are not counted in `truncated`")
+@mistake("pair", "rows that were cut are not listed in `cut`")
 def cut_not_counted(self, texts, pairs=None, *, max_length=None):
-    return encoded(self, texts, pairs, max_length=max_length, count=0)
+    return encoded(self, texts, pairs, max_length=max_length, rows_cut=())
 
 
 # Sampling

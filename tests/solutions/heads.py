@@ -30,16 +30,16 @@ def encoded_row_by_row(self, texts, pairs=None, *, max_length=None):
     from minbert.tokenization import Encodings
 
     first, last = (self.fast.token_to_id(token) for token in ("[CLS]", "[SEP]"))
-    rows, types, cut = [], [], 0
-    for row in zip(texts) if pairs is None else zip(texts, pairs):
+    rows, types, cut = [], [], ()
+    for number, row in enumerate(zip(texts) if pairs is None else zip(texts, pairs)):
         parts = [self.fast.encode(text, add_special_tokens=False).ids for text in row]
         room = float("inf") if max_length is None else max_length - 1 - len(parts)
-        cut += sum(map(len, parts)) > room
+        cut += (number,) * (sum(map(len, parts)) > room)
         while sum(map(len, parts)) > room:
             max(parts, key=len).pop()
         rows.append([first, *(token for part in parts for token in (*part, last))])
         types.append([0] * (len(parts[0]) + 2) + [1] * (len(rows[-1]) - len(parts[0]) - 2))
-    return Encodings(rows, types, int(cut))
+    return Encodings(rows, types, cut)
 
 
 @solution("classifier")
