@@ -10,12 +10,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from minbert.checks import convert, convert_fields, shown, warn
+from minbert.hub_keys import NO_EFFECT, ONLY
 from minbert.layouts import Layout, Padded
 
 
@@ -50,10 +52,17 @@ class EncoderConfig:
     """Field of this class -> its name in a hub config.json."""
     HUB_FIXED: ClassVar[Mapping[str, Any]] = {}
     """Settings of a hub config.json that this encoder has in one form only."""
+    HUB_READ: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a hub config.json that `from_hub` of a subclass reads beside the fields."""
+    HUB_NO_EFFECT: ClassVar[frozenset[str]] = frozenset()
+    """Keys that old checkpoints of this kind have and that change nothing: see hub_keys.py too."""
     TOKEN_IDS: ClassVar[Mapping[str, str]] = {"pad_token_id": "pad_id"}
     """Field of this class -> the tokenizer's attribute that it repeats."""
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """Name of a size -> its settings, for an encoder that is made from scratch."""
+
+    def __post_init__(self) -> None:
+        convert_fields(self)
 
     def check_sizes(self, *names: str) -> None:
         """Raise ValueError unless the settings of these names are at least 1."""
@@ -77,15 +86,28 @@ class EncoderConfig:
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
-        """Read a hub config.json; one of HUB_FIXED that is set otherwise is an error."""
-        for name, value in cls.HUB_FIXED.items():
-            if config.get(name, value) != value:
-                raise ValueError(
-                    f"config.json says {name} = {config[name]!r}, and {cls.__name__} computes "
-                    f"{value!r} only; load another checkpoint"
-                )
+        """Read a hub config.json; every key of it is read, known to be without effect, or said to
+        be unknown.
+
+        Raises:
+            ValueError: a key asks for what is not computed here, or has a value of a wrong type.
+        """
+        kinds = get_type_hints(cls)
         known = {f.name: cls.HUB_NAMES.get(f.name, f.name) for f in fields(cls)}
-        return cls(**{ours: config[theirs] for ours, theirs in known.items() if theirs in config})
+        only = {**ONLY, **{name: (value,) for name, value in cls.HUB_FIXED.items()}}
+        for name in only.keys() - known.values() & config.keys():
+            if config[name] not in only[name]:
+                raise ValueError(
+                    f"config.json says {name} = {shown(config[name])}, and {cls.__name__} computes "
+                    f"{only[name][0]!r} only; load another checkpoint"
+                )
+        handled = NO_EFFECT | only.keys() | cls.HUB_READ | cls.HUB_NO_EFFECT | {*known.values()}
+        if unknown := [name for name in config if name not in handled]:
+            warn(f"config.json: nothing is known of {', '.join(unknown)}; without effect")
+        return cls(**{
+            ours: convert(config[theirs], kinds[ours], theirs)
+            for ours, theirs in known.items() if theirs in config
+        })  # fmt: skip
 
     @classmethod
     def of_size(cls, size: str) -> EncoderConfig:
@@ -154,6 +176,7 @@ class Encoder(nn.Module, ABC):
             output_hidden_states: return the embeddings and every layer's output too.
             output_attentions: return every layer's attention probabilities too.
         """
+        input_ids = _ids(input_ids, "input_ids")
         if layout is None:
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             layout = Padded(mask)
@@ -161,6 +184,7 @@ class Encoder(nn.Module, ABC):
             raise ValueError("attention_mask and layout say the same thing; pass one of them")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
+        token_type_ids = _ids(token_type_ids, "token_type_ids")
         for name, ids in (("input_ids", input_ids), ("token_type_ids", token_type_ids)):
             if tuple(ids.shape) != layout.shape:
                 raise ValueError(
@@ -246,6 +270,20 @@ class Encoder(nn.Module, ABC):
     def depths(self) -> list[tuple[str, nn.Module]]:
         """The encoder's parts from input to output, as in embeddings, each layer, pooler; each is a
         module that is called."""
+
+
+def _ids(ids: Any, name: str) -> Tensor:
+    """Ids as a tensor, from an array or lists too."""
+    try:
+        ids = torch.as_tensor(ids)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} are no rectangle of whole numbers ({error}); pad rows of different lengths, "
+            "or lay them end to end with layout=Packed(lengths)"
+        ) from None
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64, they are {ids.dtype}; pass ids.long()")
+    return ids
 
 
 def pattern_of(place: str) -> str:

@@ -63,6 +63,12 @@ class BertConfig(EncoderConfig):
         "position_embedding_type": "absolute",
         "is_decoder": False,
     }
+    HUB_NO_EFFECT: ClassVar = frozenset(
+        {
+            "directionality", "embedding_size", "pooler_fc_size", "pooler_num_attention_heads",
+            "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
+        }
+    )  # fmt: skip
 
     SIZES: ClassVar = {
         name: {
@@ -82,6 +88,7 @@ class BertConfig(EncoderConfig):
     """Turc et al. (2019), arXiv:1908.08962, table 1."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_sizes(
             "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
             "max_positions", "type_vocab_size",

@@ -45,7 +45,7 @@ from minbert.attention import (
     scaled_dot_product_attention,
     split_heads,
 )
-from minbert.base import Encoder, register
+from minbert.base import Encoder, EncoderConfig, register
 from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
 from minbert.layouts import Layout, Packed
 from minbert.quick import Dropout, Linear, attention, linear, recomputed
@@ -75,6 +75,9 @@ class ConvBertConfig(BertConfig):
     """Convolve over zeros in place of padding: a sequence then comes out the same in any batch."""
 
     HUB_FIXED: ClassVar = {"hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False}
+    HUB_NO_EFFECT: ClassVar = frozenset({"position_embedding_type", "summary_activation",
+                                         "summary_last_dropout", "summary_type",
+                                         "summary_use_proj"})  # fmt: skip
     SIZES: ClassVar = {
         name: {
             "num_layers": layers,
@@ -95,6 +98,7 @@ class ConvBertConfig(BertConfig):
     """The first three are the paper's, the others BERT's of these names."""
 
     def __post_init__(self) -> None:
+        EncoderConfig.__post_init__(self)  # BERT asks for other divisors
         self.check_sizes(
             "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
             "embedding_size", "head_ratio", "conv_kernel_size", "num_groups",

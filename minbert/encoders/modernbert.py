@@ -31,7 +31,7 @@ from minbert.attention import (
     scaled_dot_product_attention,
 )
 from minbert.base import Encoder, register
-from minbert.encoders.modernbert_config import GLOBAL, LOCAL, ModernBertConfig
+from minbert.encoders.modernbert_config import LOCAL, ModernBertConfig
 from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, attention, recomputed
 
@@ -189,8 +189,10 @@ class ModernBert(Encoder):
         attentions: list[Tensor] | None,
     ) -> list[Tensor]:
         head_size = self.config.hidden_size // self.config.num_heads
-        thetas = {GLOBAL: self.config.global_theta, LOCAL: self.config.local_theta}
-        ropes = {k: rope_angles(layout.positions, head_size, v) for k, v in thetas.items()}
+        ropes = {
+            kind: rope_angles(layout.positions / factor, head_size, theta)
+            for kind, theta, factor in self.config.ropes
+        }
         states = [self.embeddings(input_ids)]
         for layer in self.layers:
             states.append(self.run(layer, states[-1], layout, ropes[layer.kind], attentions))

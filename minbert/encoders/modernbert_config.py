@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from minbert.base import EncoderConfig
+from minbert.checks import shown
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """What a hub config.json calls the two kinds of layers."""
@@ -40,6 +41,10 @@ class ModernBertConfig(EncoderConfig):
     """Base of the rotary positions in global layers."""
     local_theta: float = 10_000.0
     """Base of the rotary positions in local layers."""
+    global_rope_factor: float = 1.0
+    """What positions are divided by in global layers: linear scaling, for longer sequences."""
+    local_rope_factor: float = 1.0
+    """The same in local layers."""
     layer_norm_eps: float = 1e-5
     """Added to the variance in LayerNorm."""
     initializer_cutoff: float = 2.0
@@ -94,6 +99,8 @@ class ModernBertConfig(EncoderConfig):
         "global_every": "global_attn_every_n_layers",
         "global_theta": "global_rope_theta",
         "local_theta": "local_rope_theta",
+        "global_rope_factor": "rope_parameters.full_attention.factor",
+        "local_rope_factor": "rope_parameters.sliding_attention.factor",
         "layer_norm_eps": "norm_eps",
         "initializer_cutoff": "initializer_cutoff_factor",
     }
@@ -107,8 +114,17 @@ class ModernBertConfig(EncoderConfig):
         "decoder_bias": True,
         "tie_word_embeddings": True,
     }
+    HUB_READ: ClassVar = frozenset({"layer_types", "rope_parameters", "rope_scaling"})
+    HUB_NO_EFFECT: ClassVar = frozenset(
+        {
+            "deterministic_flash_attn", "layer_norm_eps", "position_embedding_type",
+            "reference_compile", "repad_logits_with_grad", "sparse_pred_ignore_index",
+            "sparse_prediction",
+        }
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_sizes(
             "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
             "global_every", "max_positions",
@@ -128,24 +144,31 @@ class ModernBertConfig(EncoderConfig):
         self.check_rates(
             "embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"
         )
+        for name in ("global_theta", "local_theta", "global_rope_factor", "local_rope_factor"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be more than 0, it is {getattr(self, name)}")
 
     @property
     def layer_types(self) -> list[str]:
         """The kind of each layer, in the words of a hub config.json."""
         return [LOCAL if n % self.global_every else GLOBAL for n in range(self.num_layers)]
 
+    @property
+    def ropes(self) -> tuple[tuple[str, float, float], ...]:
+        """Of each kind of layers: its name, and the base and the divisor of its positions."""
+        return (
+            (GLOBAL, self.global_theta, self.global_rope_factor),
+            (LOCAL, self.local_theta, self.local_rope_factor),
+        )
+
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> ModernBertConfig:
         """Read a hub config.json, with transformers 5's names for some settings or the older."""
         settings = dict(config)
         for kind, name in ((GLOBAL, "global_rope_theta"), (LOCAL, "local_rope_theta")):
-            rope = (config.get("rope_parameters") or {}).get(kind) or {}
-            if rope.get("rope_type", "default") != "default":
-                raise ValueError(
-                    f"config.json says rope_type = {rope['rope_type']!r}, and {cls.__name__} "
-                    "computes 'default' only; load another checkpoint"
-                )
+            rope = _rope(config, kind)
             settings[name] = rope.get("rope_theta", config.get(name, cls._theta(kind)))
+            settings[f"rope_parameters.{kind}.factor"] = rope.get("factor", 1.0)
         types = config.get("layer_types")
         if types is not None:
             settings["global_attn_every_n_layers"] = _period(types)
@@ -153,13 +176,52 @@ class ModernBertConfig(EncoderConfig):
 
     def to_hub(self) -> dict[str, Any]:
         """The settings of a hub config.json, in the words of transformers 5 and of 4."""
-        thetas = {GLOBAL: self.global_theta, LOCAL: self.local_theta}
-        ropes = {k: {"rope_type": "default", "rope_theta": v} for k, v in thetas.items()}
-        return {**super().to_hub(), "layer_types": self.layer_types, "rope_parameters": ropes}
+        hub = {name: value for name, value in super().to_hub().items() if "." not in name}
+        ropes = {}
+        for kind, theta, factor in self.ropes:
+            scaling = {"rope_type": "default"}
+            if factor != 1:
+                scaling = {"rope_type": "linear", "factor": factor}
+            ropes[kind] = {**scaling, "rope_theta": theta}
+        return {**hub, "layer_types": self.layer_types, "rope_parameters": ropes}
 
     @classmethod
     def _theta(cls, kind: str) -> float:
         return cls.global_theta if kind == GLOBAL else cls.local_theta
+
+
+def _rope(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """What config.json says of the rotary positions of a kind of layers: rope_theta, and the factor
+    of linear scaling.
+
+    Raises:
+        ValueError: it asks for another kind of scaling.
+    """
+    parameters = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    rope = parameters.get(kind) or {} if isinstance(parameters, Mapping) else None
+    if not all(isinstance(each, Mapping) for each in (rope, scaling)) or (
+        parameters.keys() - {GLOBAL, LOCAL}
+    ):
+        raise ValueError(
+            f"config.json says rope_parameters = {shown(parameters)} and rope_scaling = "
+            f"{shown(scaling)}; rope_parameters has an object for {GLOBAL} and one for {LOCAL}, "
+            "and rope_scaling is an object"
+        )
+    rope = {**rope, **scaling}
+    name = rope.get("rope_type", "default")
+    read = {"rope_type", "type", "rope_theta"} | ({"factor"} if name == "linear" else set())
+    wrong = [f"{key} = {shown(rope[key])}" for key in rope if key not in read]
+    if name not in ("default", "linear") or rope.get("type", name) != name:
+        wrong = [f"{key} = {shown(rope[key])}" for key in ("rope_type", "type") if key in rope]
+    if wrong:
+        raise ValueError(
+            f"config.json says {', '.join(wrong)}, and ModernBertConfig computes 'default' rotary "
+            "positions, or 'linear' with a factor; load another checkpoint"
+        )
+    if name == "linear" and "factor" not in rope:
+        raise ValueError("config.json says rope_type = 'linear' and no factor; give one")
+    return rope
 
 
 def _period(types: list[str]) -> int:

@@ -1,0 +1,58 @@
+"""Keys of a hub config.json that are the same for every encoder.
+
+Each key is read (the fields of an encoder's config, its HUB_FIXED and HUB_READ), known to be
+without effect on what an encoder computes (NO_EFFECT, HUB_NO_EFFECT), or refused where it asks for
+something else (ONLY). Of any other key it is said that nothing is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ONLY: Mapping[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (False, None),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "head_dim": (None,),
+    "partial_rotary_factor": (None, 1.0),
+    "per_layer_config": (None, {}),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None, {}),
+    "tie_last_hidden_states": (None, True),
+    "transformers_weights": (None,),
+}
+"""Key -> the values of it that are computed here."""
+
+GENERATION = {
+    "assistant_confidence_threshold", "bad_words_ids", "begin_suppress_tokens",
+    "decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+    "length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "num_beam_groups", "num_beams", "num_return_sequences",
+    "output_scores", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate",
+    "suppress_tokens", "target_lookbehind", "temperature", "top_k", "top_p", "typical_p",
+    "use_cache",
+}  # fmt: skip
+"""About making text, token by token."""
+
+NO_EFFECT = GENERATION | {
+    # where it came from
+    "_commit_hash", "_name_or_path", "name_or_path", "architectures", "auto_map", "model_type",
+    "transformers_version", "tokenizer_class", "language", "vocab_path", "custom_pipelines",
+    # heads of other tasks
+    "id2label", "label2id", "num_labels", "_num_labels", "problem_type", "finetuning_task",
+    "task_specific_params", "classifier_dropout", "prefix",
+    # what a call returns, and how it is computed: weights are float32 here
+    "output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "output_past",
+    "dtype", "torch_dtype", "torchscript", "use_bfloat16", "tf_legacy_loss", "xla_device",
+    "chunk_size_feed_forward", "gradient_checkpointing", "attn_implementation",
+    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
+    "experts_implementation", "_experts_implementation_internal",
+    # of decoders and of other models' tokenizers
+    "bos_token_id", "eos_token_id", "sep_token_id", "cross_attention_hidden_size",
+    "tie_encoder_decoder", "tie_word_embeddings",
+    "original_max_position_embeddings", "rope_theta",
+}  # fmt: skip
+"""Keys without effect. That tie_word_embeddings holds is seen in the tensors."""
