@@ -19,6 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
+from minbert.checks import warn
 from minbert.tokenization import SPECIAL_TOKENS, Tokenizer
 
 Texts = Callable[[], Iterable[str]]
@@ -30,35 +31,54 @@ def learn_tokenizer(
 ) -> Tokenizer:
     """A tokenizer of at most `vocab_size` tokens; a short text gives fewer.
 
+    Where a text has more characters than WordPiece may have tokens, the rarest are left out, and
+    words with them become [UNK]; a warning says how many. Bytes are all kept.
+
     Raises:
-        ValueError: the characters of the text alone are more tokens than that.
+        ValueError: vocab_size has no room for a single character, or for the 256 bytes of BPE.
     """
-    tokenizer = {"wordpiece": _wordpiece, "bpe": _bpe}[kind](texts, vocab_size)
-    if len(tokenizer) > vocab_size:
+    least = len(SPECIAL_TOKENS) + {"wordpiece": 1, "bpe": len(ByteLevel.alphabet())}[kind]
+    if vocab_size < least:
         raise ValueError(
-            f"special tokens and single characters are {len(tokenizer)} tokens already, and "
+            f"special tokens and the fewest single characters are {least} tokens already, and "
             f"vocab_size is {vocab_size}; allow more"
         )
-    return tokenizer
+    return {"wordpiece": _wordpiece, "bpe": _bpe}[kind](texts, vocab_size)
 
 
 def _wordpiece(texts: Texts, vocab_size: int) -> Tokenizer:
     """Lower-cased WordPiece, `##` before what continues a word."""
-    learner = BertWordPieceTokenizer(lowercase=True)
+    learner, splitter = (BertWordPieceTokenizer(lowercase=True) for _ in range(2))
     # The library numbers characters in the order of a hash table, which changes from process to
     # process, and breaks ties between pairs by these numbers. Given as special tokens they stand
     # in our order: the commonest first.
     counts: Counter[str] = Counter()
     words: Counter[str] = Counter()
+
+    def words_of(text: str) -> list[str]:
+        # The learner itself is locked while it learns.
+        parts = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(text))
+        return [word for word, _ in parts]
+
     for text in texts():
-        parts = learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text))
-        words.update(word for word, _ in parts)
+        words.update(words_of(text))
     for word, count in words.items():
         for place, letter in enumerate(word):
             counts[f"##{letter}" if place else letter] += count
     letters = sorted(counts, key=lambda letter: (-counts[letter], letter))
+    left_out = _left_out(counts, vocab_size - len(SPECIAL_TOKENS))
+    read = texts()
+    if left_out:
+        letters = [letter for letter in letters if letter[-1] not in left_out]
+        unknown = {word for word in words if not left_out.isdisjoint(word)}
+        count, total = sum(words[word] for word in unknown), words.total()
+        warn(
+            f"vocab_size {vocab_size} has no room for the {len(left_out)} rarest characters of the "
+            f"text: {count} of its {total} words ({count / total:.2%}) become [UNK]"
+        )
+        read = (" ".join(w for w in words_of(text) if w not in unknown) for text in texts())
     learner.train_from_iterator(
-        texts(),
+        read,
         vocab_size=vocab_size,
         limit_alphabet=len(letters),  # by default some are left out, and ties go by the hash table
         special_tokens=[*SPECIAL_TOKENS, *letters],
@@ -66,6 +86,24 @@ def _wordpiece(texts: Texts, vocab_size: int) -> Tokenizer:
     )
     vocabulary = learner.get_vocab()
     return Tokenizer.from_tokens(sorted(vocabulary, key=vocabulary.__getitem__))
+
+
+def _left_out(counts: Counter[str], room: int) -> set[str]:
+    """The rarest characters, for which so many tokens have no room.
+
+    Args:
+        counts: of characters at the beginning of a word, and with `##` of those inside. The library
+            makes two tokens of the latter, with `##` and without.
+    """
+    total: Counter[str] = Counter()
+    for letter, count in counts.items():
+        total[letter[-1]] += count
+    characters = sorted(total, key=lambda character: (-total[character], character))
+    for place, character in enumerate(characters):
+        room -= 1 + (f"##{character}" in counts)
+        if room < 0:
+            return set(characters[place:])
+    return set()
 
 
 def _bpe(texts: Texts, vocab_size: int) -> Tokenizer:

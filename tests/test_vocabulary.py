@@ -6,6 +6,7 @@ import sys
 import pytest
 from transformers import AutoTokenizer
 
+from minbert.checks import InputWarning
 from minbert.tokenization import SPECIAL_TOKENS, Tokenizer
 from minbert.vocabulary import learn_tokenizer
 
@@ -73,11 +74,22 @@ def test_the_same_text_gives_the_same_tokenizer_in_every_process(kind, size, tex
 def test_every_character_of_the_text_is_known_however_many_there_are():
     tokenizer = learn_tokenizer("wordpiece", lambda: SCRIPT, vocab_size=4000)
     assert not any(tokenizer.unk_id in ids for ids in tokenizer.encode(SCRIPT).input_ids)
-    with pytest.raises(ValueError, match=r"are 3004 tokens already, and vocab_size is 3000; allow"):
+    with pytest.warns(InputWarning, match="has no room for the 3 rarest .* of its .* become"):
         learn_tokenizer("wordpiece", lambda: SCRIPT, vocab_size=3000)
 
 
-@pytest.mark.parametrize("kind, least", [("wordpiece", 41), ("bpe", 261)])
-def test_a_vocabulary_that_cannot_hold_the_characters_is_refused(kind, least):
-    with pytest.raises(ValueError, match=rf"are {least} tokens already, and vocab_size is 20; "):
-        learn_tokenizer(kind, texts, vocab_size=20)
+def test_the_rarest_characters_become_unknown_where_there_is_no_room_for_all():
+    lines = ["abba abc bac cab", "abba z", "xq cab"] * 3
+    with pytest.warns(InputWarning, match=r"3 rarest characters of the text: 6 of its 24 words"):
+        tokenizer = learn_tokenizer("wordpiece", lambda: lines, vocab_size=12)
+    assert len(tokenizer) == 12
+    for line in lines:
+        for word in line.split():
+            ids = tokenizer.encode([word]).input_ids[0]
+            assert (tokenizer.unk_id in ids) == (not set("zxq").isdisjoint(word)), word
+
+
+@pytest.mark.parametrize("kind, least", [("wordpiece", 6), ("bpe", 261)])
+def test_a_vocabulary_that_cannot_hold_a_character_or_all_bytes_is_refused(kind, least):
+    with pytest.raises(ValueError, match=rf"are {least} tokens already, and vocab_size is 5; "):
+        learn_tokenizer(kind, texts, vocab_size=5)
