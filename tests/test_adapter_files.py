@@ -163,6 +163,27 @@ def renamed(old, new):
     return lambda tensors: {name.replace(old, new): t for name, t in tensors.items()}
 
 
+def with_base(change):
+    """The tensors with the embedding table that peft saves beside a grown vocabulary's adapter."""
+
+    def changed(tensors, place="base_model.model.embeddings.word_embeddings."):
+        return {**tensors, f"{place}base_layer.weight": change}
+
+    return changed
+
+
+def test_an_embedding_table_beside_its_adapter_must_be_the_encoders(odd, saved):
+    encoder = copy.deepcopy(odd.ours.encoder)
+    own = encoder.embeddings.word.weight.detach().float().clone()
+    load_adapter(saved(None, with_base(own)), encoder)
+    assert adapted(encoder)
+    for table in (own + 1, torch.cat([own, own])):
+        other = copy.deepcopy(odd.ours.encoder)
+        with pytest.raises(ValueError, match=r"base_layer.weight is the table that .* is another"):
+            load_adapter(saved(None, with_base(table)), other)
+        assert not adapted(other)
+
+
 def without(*endings):
     return lambda tensors: {n: t for n, t in tensors.items() if not n.endswith(endings)}
 

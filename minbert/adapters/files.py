@@ -235,7 +235,10 @@ def _by_module(
     for key, tensor in tensors.items():
         part = next((end for end in endings if key.endswith(f".{end}")), key.rpartition(".")[2])
         theirs = key.removesuffix(f".{part}")
-        if theirs in places:
+        below = theirs.removesuffix(".base_layer")
+        if theirs != below and below in places:
+            _check_base(encoder, places[below], part, tensor, key)
+        elif theirs in places:
             found.setdefault(places[theirs], (theirs, {}))[1][part] = tensor
         elif inside and not key.startswith(encoder.PREFIX) and part not in endings:
             head[key] = tensor
@@ -244,6 +247,18 @@ def _by_module(
     if not found:
         raise ValueError(f"the file has no tensor for any module of this {encoder.name}")
     return found, head
+
+
+def _check_base(encoder: Encoder, place: str, part: str, tensor: Tensor, key: str) -> None:
+    """Refuse an embedding table beside its adapter that is not the encoder's: peft saves it with
+    save_embedding_layers, which it does by itself where the vocabulary has grown."""
+    own = getattr(base_of(encoder, place), part, None)
+    if own is None or own.shape != tensor.shape or not torch.equal(own.cpu(), tensor.to(own.dtype)):
+        raise ValueError(
+            f"{key} is the table that the adapter was trained on, and this encoder's is another; "
+            "load the backbone with that table (with peft, unload() the adapter and save the "
+            "model), or merge the adapter with peft and load the merged model"
+        )
 
 
 def _adapter(
