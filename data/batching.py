@@ -97,6 +97,7 @@ class EncodedRows:
         else:
             parts = [tokenizer.encode(t, max_length=max_length) for t in (firsts, *seconds)]
         self.truncated = sum(part.truncated for part in parts)
+        self.cut = sorted({row for part in parts for row in part.cut})
         self._parts = [Ragged.of(part) for part in parts]
         self.lengths = sum(part.lengths for part in self._parts)
         self.checksum = self._checksum()

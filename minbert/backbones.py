@@ -51,6 +51,8 @@ def find_backbone(
 ) -> Path:
     """The folder with a backbone's files, downloaded to the hub's cache where need be."""
     name, folder = str(source), Path(source).expanduser()
+    if not isinstance(source, Path) and not name.strip():
+        raise ValueError(f"the backbone's name is {name!r}; give minilm, a folder or a hub name")
     if revision is not None and (name in PACKAGES or folder.is_dir()):
         raise ValueError(
             f"revision {revision!r} is for a backbone from the hub, and {name!r} is here already; "
@@ -91,7 +93,7 @@ def _find_on_hub(name: str, revision: str | None, offline: bool, cache_dir: Path
     from huggingface_hub import snapshot_download
 
     settings = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-    settings += ["added_tokens.json", "special_tokens_map.json"]
+    settings += ["added_tokens.json", "special_tokens_map.json", "sentence_bert_config.json"]
 
     def download(weights: str) -> Path:
         return Path(

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minbert.base import EncoderOutput
+from minbert.checks import texts_of, warn_of_cut
 from minbert.layouts import Packed
 from minbert.loading import Backbone
 
@@ -44,26 +45,32 @@ def embed(
 
     Args:
         backbone: from `load_backbone`; it is used in eval mode and left as it was.
-        texts: any number of them.
+        texts: any number of them, in a list, an array or a column of a table.
         pooling: cls, mean or max, over a text's tokens.
         normalize: scale each vector to length 1, so that a dot product is a cosine.
-        max_length: longest text in tokens, by default all that the encoder has positions for.
+        max_length: longest text in tokens, by default the model's own limit (`Backbone.max_length`)
+            or all that the encoder has positions for. A warning says how many texts were cut.
         tokens: about how many go through the encoder at once.
         progress: show a progress bar.
 
     Returns:
         (len(texts), hidden size), on the encoder's device; an ordinary tensor without gradients,
         which a classifier may be trained on.
+
+    Raises:
+        ValueError: a row is no text, or there is no such pooling.
     """
-    if isinstance(texts, str):
-        raise ValueError(f"texts must be a sequence of texts, not one; pass [{texts[:40]!r}]")
+    texts = texts_of(texts)
     if pooling not in POOLINGS:
         raise ValueError(f"no pooling is called {pooling!r}; choose one of {', '.join(POOLINGS)}")
     encoder, config = backbone.encoder, backbone.encoder.config
     device = next(encoder.parameters()).device
     vectors = torch.empty(len(texts), config.hidden_size, device=device)
-    longest = config.max_positions if max_length is None else max_length
-    encodings = backbone.tokenizer.encode(list(texts), max_length=longest)
+    longest = max_length
+    if longest is None:
+        longest = backbone.max_length or config.max_positions
+    encodings = backbone.tokenizer.encode(texts, max_length=longest)
+    warn_of_cut(encodings.cut, len(texts), longest)
     lengths = [len(ids) for ids in encodings.input_ids]
     training = encoder.training
     encoder.eval()

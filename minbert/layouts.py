@@ -15,12 +15,14 @@ B batch, S longest sequence, T tokens in all, H hidden size
 from __future__ import annotations
 
 import copy
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from minbert.checks import shown
 from minbert.transfer import to_device
 
 Attend = Callable[..., Tensor]
@@ -84,7 +86,7 @@ class Padded(Layout):
         Raises:
             ValueError: wrong number of dimensions, dtype or values, or a row of padding only.
         """
-        self.mask = _checked_mask(attention_mask)
+        self.mask = _checked_mask(torch.as_tensor(attention_mask))
         self.batch_size, self.max_length = self.shape = tuple(self.mask.shape)
         self.positions = torch.arange(self.max_length, device=self.mask.device).expand(self.shape)
 
@@ -122,12 +124,16 @@ class Packed(Layout):
             lengths: tokens of each sequence, at least one each.
             groups: the sequences that share a rectangle; by default those of about equal length.
         """
+        try:
+            lengths = [operator.index(length) for length in lengths]
+        except TypeError:
+            raise ValueError(f"lengths must be whole numbers, they are {shown(lengths)}") from None
         if len(lengths) == 0 or min(lengths) < 1:
             raise ValueError(
-                f"a packed batch needs sequences of at least one token, lengths are "
-                f"{list(lengths)}; leave empty ones out"
+                f"a packed batch needs sequences of at least one token, lengths are {lengths}; "
+                "leave empty ones out"
             )
-        self._lengths = list(lengths)
+        self._lengths = lengths
         self.lengths = torch.tensor(self._lengths)  # (B,)
         self.batch_size = len(self._lengths)
         self.min_length, self.max_length = min(self._lengths), max(self._lengths)

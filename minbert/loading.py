@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors, write_tensors
 from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
+from minbert.checks import shown
 from minbert.encoders import encoder_class
 from minbert.files import read_json, write_json
 from minbert.tokenization import Tokenizer
@@ -43,6 +44,8 @@ class Backbone:
     """Tensors of the file that were left out on purpose, each with the reason."""
     fresh: tuple[str, ...]
     """Parameters that the file does not have and that start from random values, as asked."""
+    max_length: int | None = None
+    """The longest text in tokens that the model's makers embed, where its files name one."""
 
 
 def load_backbone(
@@ -78,7 +81,28 @@ def load_backbone(
     for module in (encoder, head):
         if module is not None:
             module.eval()
-    return Backbone(encoder, tokenizer, head, folder, dropped, made)
+    limit = _own_limit(folder, tokenizer, encoder.config.max_positions)
+    return Backbone(encoder, tokenizer, head, folder, dropped, made, limit)
+
+
+def _own_limit(folder: Path, tokenizer: Tokenizer, max_positions: int) -> int | None:
+    """The longest text in tokens that sentence-transformers takes, where a folder's files say so:
+    sentence_bert_config.json, or the tokenizer's model_max_length."""
+    path = folder / "sentence_bert_config.json"
+    settings = read_json(path) if path.exists() else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is {shown(settings)}; it must be an object")
+    limit = settings.get("max_seq_length") or tokenizer.settings.get("model_max_length")
+    if settings.get("do_lower_case") and tokenizer.encode(["A"]) != tokenizer.encode(["a"]):
+        raise ValueError(
+            f"{path} says do_lower_case, and the tokenizer tells A from a; write "
+            '"do_lower_case": true into tokenizer_config.json'
+        )
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 3:
+        raise ValueError(f"{folder}: the longest text is {shown(limit)}; give a number from 3 on")
+    return int(min(limit, max_positions))  # without a limit, transformers writes 1e30
 
 
 def empty_encoder(folder: Path) -> Encoder:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
+from minbert.checks import convert_fields
 from multitask.checks import check_choices, check_counts, check_rates, check_unused
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
@@ -127,9 +128,12 @@ class RunConfig:
     """What changes the training: see multitask/extensions."""
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in self.tasks:
             if get_task(name) is MLM:
                 raise ValueError("mlm is no task with labels; train it with minbert pretrain")
+        if not self.backbone.strip():
+            raise ValueError(f"backbone is {self.backbone!r}; give minilm, a folder or a hub name")
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
         check_choices(self)
@@ -215,9 +219,9 @@ class TrainConfig(RunConfig):
     """Dropout before and after the shared layer."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.tasks:
             raise ValueError("tasks is empty; name at least one")
-        super().__post_init__()
         check_counts(self, "head_size")
         check_rates(self, "head_dropout")
         if self.frozen and self.pair == "cosine":

@@ -27,12 +27,20 @@ class TaskData:
     sources: dict[str, BatchSource]
     """By split: train and dev, and test where there is such a file."""
     skipped: list[BadRow]
-    truncated: dict[str, int]
-    """Rows cut to the longest length, by split."""
+    truncated: dict[str, list[str]]
+    """Ids of the rows that were cut to the longest length, by split."""
 
     @property
     def train(self) -> BatchSource:
         return self.sources["train"]
+
+    def notes(self, limit: int) -> list[str]:
+        """What was left out, and what was cut to `limit` tokens, a line each."""
+        return [f"left out {bad}" for bad in self.skipped] + [
+            f"{self.task.name} {split}: cut {len(ids)} rows to {limit} tokens, first id {ids[0]}"
+            for split, ids in self.truncated.items()
+            if ids
+        ]
 
 
 def longest_row(config: RunConfig, max_positions: int) -> int:
@@ -78,7 +86,7 @@ def load_data(
             )
             data.sources[split] = encoded
             data.skipped += rows.skipped
-            data.truncated[split] = encoded.truncated
+            data.truncated[split] = [encoded.ids[row] for row in encoded.cut]
         loaded[name] = data
     return loaded
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import tyro
+
+from minbert.checks import InputWarning
 
 
 @contextmanager
@@ -22,6 +25,7 @@ def errors_as_messages() -> Iterator[None]:
     With MINBERT_TRACEBACK=1 in the environment the traceback is shown too.
     """
     traced = os.environ.get("MINBERT_TRACEBACK")
+    warnings.showwarning = _show(warnings.showwarning)
     try:
         yield
         sys.stdout.flush()
@@ -48,6 +52,18 @@ def run_script(main: Callable[..., Any]) -> None:
     """Call a function with the command line's flags, which are drawn from its parameters."""
     with errors_as_messages():
         tyro.cli(main)
+
+
+def _show(others: Callable[..., None]) -> Callable[..., None]:
+    """How warnings are shown: ours by their text alone, other libraries' as `others` does."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, InputWarning):
+            print(f"{_who()}{message}", file=sys.stderr)
+        else:
+            others(message, category, *where, **more)
+
+    return show
 
 
 def _fail(message: str) -> NoReturn:

@@ -7,16 +7,17 @@ predictor.predict("para", [("How old are you?", "What is your age?")])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Task
+from minbert.checks import NO_SEQUENCE, shown, warn, warn_of_cut
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
-from multitask.dataset import load_data
+from multitask.dataset import TaskData, load_data
 from multitask.environment import choose_device
 from multitask.evaluate import Evaluation, evaluate
 from multitask.run import Run
@@ -33,6 +34,8 @@ class Prediction:
     """What the class is called; None for a regression."""
     probability: float | None
     """The model's probability of that class."""
+    cut: bool = False
+    """Whether the row was longer than the limit in tokens and lost its end."""
 
 
 class Predictor:
@@ -61,11 +64,13 @@ class Predictor:
         self.model.to(choose_device(device, precision))
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
-        """Answer texts, or pairs of texts, in their order."""
-        if isinstance(rows, str):
-            raise ValueError(
-                f"predict takes a list of rows, and {rows!r} is one text; put it in []"
-            )
+        """Answer texts, or pairs of texts, in their order; a warning says how many were cut.
+
+        Raises:
+            ValueError: the run does not know the task, or a row is not what the task takes.
+        """
+        if isinstance(rows, NO_SEQUENCE) or not isinstance(rows, Iterable):
+            raise ValueError(f"predict takes a list of rows, and not {shown(rows)}; put it in []")
         if task not in self.model.tasks:
             raise ValueError(
                 f"{self.run.folder} was not trained on task {task!r}; "
@@ -74,29 +79,35 @@ class Predictor:
         record = self.model.tasks[task]
         examples = []
         for number, row in enumerate(rows):
-            texts = (row,) if isinstance(row, str) else tuple(row)
+            # A dictionary's or a set's texts have no order.
+            ordered = isinstance(row, Iterable) and not isinstance(row, NO_SEQUENCE)
+            texts = (row,) if isinstance(row, str) else tuple(row) if ordered else ()
             wanted = 2 if record.is_pair else 1
-            if len(texts) != wanted or not all(text.strip() for text in texts):
+            if len(texts) != wanted or not all(isinstance(t, str) and t.strip() for t in texts):
                 raise ValueError(
                     f"task {task!r} takes {wanted} text{'s' * record.is_pair} a row, none of "
-                    f"them empty; row {number + 1} is {row!r}"
+                    f"them empty; row {number + 1} is {shown(row)}"
                 )
             examples.append(Example(str(number), texts, None))
         if not examples:
             return []
+        source = self._encode(examples)
         evaluation = evaluate(
             self.model,
             record,
-            self._encode(examples),
+            source,
             precision=self.precision,
             progress=False,
         )
-        predictions = []
+        warn_of_cut(source.cut, len(examples), self.max_length, "rows")
+        cut, predictions = set(source.cut), []
         for number, (example, value) in enumerate(zip(examples, evaluation.answers, strict=True)):
             label = record.classes[int(value)] if record.classes else None
             chances = evaluation.probabilities
             chance = None if chances is None else float(chances[number, int(value)])
-            predictions.append(Prediction(example.texts, float(value), label, chance))
+            predictions.append(
+                Prediction(example.texts, float(value), label, chance, number in cut)
+            )
         return predictions
 
     def evaluate(
@@ -132,6 +143,9 @@ class Predictor:
             self.model.encoder.config.max_positions,
             splits=(split,),
         )
+        for task_data in data.values():
+            for note in task_data.notes(self.max_length):
+                warn(note)
         return {
             name: evaluate(
                 self.model, task_data.task, task_data.sources[split], precision=self.precision
@@ -141,16 +155,24 @@ class Predictor:
 
     def answer_with(self, head: str, task: Task, data_dir: Path, *, progress: bool) -> Evaluation:
         """Answer the test rows of a task that has no training rows with the head of another."""
-        examples = read_split(task, "test", data_dir, on_bad_row=self.config.on_bad_row).examples
+        rows = read_split(task, "test", data_dir, on_bad_row=self.config.on_bad_row)
         named = replace(task, name=head)  # the model finds its head by the name
-        source = self._encode(examples)
+        source = self._encode(rows.examples)
+        cut = [source.ids[row] for row in source.cut]
+        for note in TaskData(task, {}, rows.skipped, {"test": cut}).notes(self.max_length):
+            warn(note)
         return evaluate(self.model, named, source, precision=self.precision, progress=progress)
+
+    @property
+    def max_length(self) -> int:
+        """Longest row in tokens."""
+        return self.config.max_length or self.model.encoder.config.max_positions
 
     def _encode(self, examples: list[Example]) -> EncodedRows:
         return EncodedRows(
             examples,
             self.tokenizer,
             pair=self.config.pair,
-            max_length=self.config.max_length or self.model.encoder.config.max_positions,
+            max_length=self.max_length,
             layout=self.config.layout,
         )

@@ -147,13 +147,7 @@ def _load_data(
     else:
         data = load_data(config, backbone.tokenizer, max_positions)
     limit = config.max_length or max_positions
-    for name, task_data in data.items():
-        notes += [f"left out {bad}" for bad in task_data.skipped]
-        notes += [
-            f"{name} {split}: cut {count} rows to {limit} tokens"
-            for split, count in task_data.truncated.items()
-            if count
-        ]
+    notes += [note for task_data in data.values() for note in task_data.notes(limit)]
     if distributed.is_writer():
         for note in notes:
             print(note, file=sys.stderr)
@@ -248,7 +242,8 @@ def _write_results(
         "rows": {name: {s: len(source.ids) for s, source in d.sources.items()}
                  for name, d in data.items()},
         "skipped": [str(bad) for d in data.values() for bad in d.skipped],
-        "truncated": {name: d.truncated for name, d in data.items()},
+        "truncated": {name: {split: len(ids) for split, ids in d.truncated.items()}
+                      for name, d in data.items()},
         "backbone": {"source": config.origin, "sha256": run.source(),
                      "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
         "config": config.to_dict(),

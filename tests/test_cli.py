@@ -348,6 +348,17 @@ def test_predict_answers_texts_however_they_come(minbert, run, tmp_path, task, r
         assert values == {**dataclasses.asdict(prediction), "texts": list(prediction.texts)}
 
 
+def test_predict_says_once_what_it_cut(minbert, run):
+    lines = ["bat", "bet " * 50, *["bit"] * 1100, "bit " * 50]
+    code, out, err = minbert("predict", "--task", "sst", "--run", run, stdin="\n".join(lines))
+    assert code == 0 and len(out.splitlines()) == len(lines)
+    assert err.count("lost their end") == 1
+    assert (
+        "2 of 1103 rows are longer than 32 tokens and lost their end; the first is row 2\n" in err
+    )
+    assert "Warning" not in err
+
+
 def test_predict_takes_more_rows_than_it_holds_at_once(minbert, run):
     lines = [f"bat {'bet ' * (n % 5)}".strip() for n in range(1030)]
     code, out, _ = minbert("predict", "--task", "sst", "--run", run, stdin="\n".join(lines))

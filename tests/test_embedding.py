@@ -1,9 +1,15 @@
 """Embeddings equal those of sentence-transformers, in the texts' order."""
 
+import json
+import os
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
 from minbert import embed, load_backbone
+from minbert.checks import InputWarning
 from minbert.embedding import POOLINGS
 
 TEXTS = [
@@ -26,9 +32,36 @@ def test_embeddings_equal_sentence_transformers(backbone, minilm_folder, tokens)
     from sentence_transformers import SentenceTransformer  # here, for it takes seconds to import
 
     reference = SentenceTransformer(str(minilm_folder), device="cpu")
-    reference.max_seq_length = 256
     want = torch.from_numpy(reference.encode(TEXTS))
-    found = embed(backbone, TEXTS, max_length=256, tokens=tokens)
+    with pytest.warns(InputWarning, match="1 of 6 texts is longer than 256 tokens.*first is row 5"):
+        found = embed(backbone, np.array(TEXTS), tokens=tokens)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [(None, None), (20, None), (None, 30), (9000, 60), (12, 1e30)])
+def test_long_texts_are_cut_as_sentence_transformers_cuts_them(tmp_path, minilm_folder, limits):
+    from sentence_transformers import SentenceTransformer
+
+    for path in minilm_folder.iterdir():
+        if path.is_file() and path.suffix != ".md":
+            os.symlink(path, tmp_path / path.name)
+    shutil.copytree(minilm_folder / "1_Pooling", tmp_path / "1_Pooling")
+    for name, key, limit in zip(
+        ("sentence_bert_config", "tokenizer_config"), ("max_seq_length", "model_max_length"), limits
+    ):
+        file = tmp_path / f"{name}.json"
+        settings = json.loads(file.read_text()) | {key: limit}
+        file.unlink()
+        file.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+    backbone = load_backbone(tmp_path)
+    wanted = {None: 512, 30: 30, 20: 20, 60: 512, 1e30: 12}
+    assert (backbone.max_length or 512) == wanted[limits[0] if limits[0] == 20 else limits[1]]
+    if limits[0] == 9000:
+        return  # more than there are positions: sentence-transformers fails
+    reference = SentenceTransformer(str(tmp_path), device="cpu")
+    want = torch.from_numpy(reference.encode(["one " * 700, TEXTS[1] * 3, "two"]))
+    with pytest.warns(InputWarning, match="3 texts .* longer than .* the first is row 1"):
+        found = embed(backbone, ["one " * 700, TEXTS[1] * 3, "two"])
     torch.testing.assert_close(found, want, rtol=0, atol=1e-5)
 
 
@@ -74,8 +107,10 @@ def test_the_encoder_is_left_in_its_mode_by_an_error_too(backbone, monkeypatch):
 
 def test_no_texts_and_wrong_calls(backbone):
     assert embed(backbone, []).shape == (0, 384)
-    with pytest.raises(ValueError, match=r"a sequence of texts, not one; pass \['No.'\]"):
+    with pytest.raises(ValueError, match="texts must be a list of texts, not one"):
         embed(backbone, "No.")
+    with pytest.raises(ValueError, match="texts: row 2 is nan, and not a text"):
+        embed(backbone, ["No.", float("nan")])
     with pytest.raises(
         ValueError, match="no pooling is called 'sum'; choose one of cls, mean, max"
     ):

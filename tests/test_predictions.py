@@ -1,14 +1,16 @@
 """Prediction files, byte for byte as the course's graders read them."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
 import torch
-from helpers import config, tiny
+from helpers import config, tiny, write_data
 
 from data.readers import read_split
 from data.tasks import TASKS, get_task
+from minbert.checks import InputWarning
 from multitask import Predictor, train, training
 from multitask.evaluate import Evaluation, prediction_path, write_predictions
 from multitask.extensions.loss_weights import LossWeights
@@ -173,7 +175,14 @@ def test_the_predictor_scores_what_the_run_recorded(run):
         ("sst", [("bat", "bet")], "'sst' takes 1 text a row.*row 1 is"),
         ("para", ["bat"], "'para' takes 2 texts a row, none of them empty; row 1 is 'bat'"),
         ("para", [("bat", "")], "'para' takes 2 texts a row"),
-        ("sst", "bat", r"takes a list of rows, and 'bat' is one text; put it in \[\]"),
+        ("sst", "bat", r"takes a list of rows, and not 'bat'; put it in \[\]"),
+        ("para", [{"sentence1": "bat", "sentence2": "bet"}], r"row 1 is \{'sentence1': 'bat'"),
+        ("para", {"sentence1": "bat"}, r"takes a list of rows, and not \{'sentence1': 'bat'\}"),
+        ("para", [("bat", "bet"), {"bat", "bet"}], "row 2 is {'b.t', 'b.t'}"),
+        ("sst", ["bat", None], "'sst' takes 1 text a row, none of them empty; row 2 is None"),
+        ("sst", [float("nan")], "row 1 is nan"),
+        ("para", [("bat", float("nan"))], r"row 1 is \('bat', nan\)"),
+        ("sst", 5, "takes a list of rows, and not 5"),
     ],
 )
 def test_the_predictor_refuses_what_it_cannot_answer(run, task, rows, message):
@@ -184,3 +193,26 @@ def test_the_predictor_refuses_what_it_cannot_answer(run, task, rows, message):
 def test_a_precision_that_is_not_known_is_refused(run):
     with pytest.raises(ValueError, match="precision is 'bfloat16'; choose one of fp32, bf16, fp16"):
         Predictor(run.folder, device="cpu", precision="bfloat16")
+
+
+def test_rows_may_come_in_arrays_and_what_is_cut_is_said(run):
+    predictor = Predictor(run.folder, device="cpu")
+    rows = np.array([["bat", "bet"], ["bat " * 40, "bet"], ["bit", "bet " * 50]])
+    with pytest.warns(InputWarning, match="2 of 3 rows are longer than 32 tokens.*first is row 2"):
+        found = predictor.predict("para", rows)
+    assert [prediction.cut for prediction in found] == [False, True, True]
+    assert found[0] == predictor.predict("para", [tuple(rows[0])])[0]
+
+
+def test_evaluate_says_what_it_left_out_and_what_it_cut(run, tmp_path):
+    data = write_data(tmp_path / "data")
+    with (data / "ids-sst-dev.csv").open("a", encoding="utf-8") as file:
+        file.write("a row of one column\n" + f"90\tlong\t{'bat ' * 60}\t1\n")
+    predictor = Predictor(run.folder, device="cpu")
+    with pytest.warns(InputWarning) as said:
+        found = predictor.evaluate("dev", data_dir=data, on_bad_row="skip")
+    assert len(found["sst"].ids) == 16
+    said = [str(each.message) for each in said]
+    assert any(re.search("left out .*ids-sst-dev.csv:17: 1 columns where", each) for each in said)
+    assert "sst dev: cut 1 rows to 32 tokens, first id long" in said
+    assert len(said) == 2

@@ -16,6 +16,7 @@ from torch import nn
 
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
 from minbert.base import Encoder, pattern_of
+from minbert.checks import convert_fields
 
 FUSED = {"query_key_value": ("query", "key", "value")}
 """Role of one map that does the work of several (ModernBERT) -> the roles that stand for it too."""
@@ -43,6 +44,7 @@ class LoRASettings:
     """Roles that are trained and saved whole, such as pooler."""
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for role, rank in {"rank": self.rank, **self.ranks}.items():
             if rank < 1:
                 name = "rank" if role == "rank" else f"the rank of {role}"

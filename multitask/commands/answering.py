@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
+from minbert.checks import InputWarning, warn_of_cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,14 @@ class Predict:
             raise ValueError(f"name a task with --task: {', '.join(tasks)}")
         name = self.task or next(iter(tasks))
         pair = name in tasks and tasks[name].is_pair
-        rows = self._rows(pair)
+        rows, done, cut = self._rows(pair), 0, []
         while chunk := list(islice(rows, 1024)):
-            for prediction in predictor.predict(name, chunk):
+            with warnings.catch_warnings():  # said once, of all rows
+                warnings.simplefilter("ignore", InputWarning)
+                predictions = predictor.predict(name, chunk)
+            cut += [done + row for row, found in enumerate(predictions) if found.cut]
+            done += len(chunk)
+            for prediction in predictions:
                 if self.json:
                     print(json.dumps(asdict(prediction), ensure_ascii=False))
                     continue
@@ -111,6 +118,7 @@ class Predict:
                 number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
                 cells = [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
                 print("\t".join([*cells, *prediction.texts]))
+        warn_of_cut(cut, done, predictor.max_length, "rows")
 
     def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
         if self.texts and self.file:

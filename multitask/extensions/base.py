@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from minbert.checks import convert_fields
 from multitask.checks import check_choices
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Extension:
     """Whether it is about several tasks; pre-training has one."""
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         check_choices(self)
 
     def check(self, config: RunConfig) -> None:
