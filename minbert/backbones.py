@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minbert.files import read_json, replacing, sha256_of
+from minbert.files import brief, read_json, regular, replacing, sha256_of
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise ValueError(f"{folder} has no model.safetensors and no pytorch_model.bin")
     tensors: dict[str, Tensor] = {}
     for path in files:
+        regular(path)
         try:
             if path.suffix == ".safetensors":
                 found = load_file(path)
@@ -172,8 +173,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 "unpickled; only tensors are loaded: get this checkpoint as safetensors"
             ) from None
         except Exception as error:  # damaged files raise many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+            raise ValueError(f"{path} cannot be read as a checkpoint: {brief(error)}") from error
         if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
             raise ValueError(f"{path} must hold tensors by their names and nothing else")
         tensors |= found

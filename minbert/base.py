@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.checks import convert, convert_fields, shown, warn
+from minbert.checks import convert, convert_fields, warn
+from minbert.files import brief
 from minbert.hub_keys import NO_EFFECT, ONLY
 from minbert.layouts import Layout, Padded
 
@@ -98,7 +99,7 @@ class EncoderConfig:
         for name in only.keys() - known.values() & config.keys():
             if config[name] not in only[name]:
                 raise ValueError(
-                    f"config.json says {name} = {shown(config[name])}, and {cls.__name__} computes "
+                    f"config.json says {name} = {brief(config[name])}, and {cls.__name__} computes "
                     f"{only[name][0]!r} only; load another checkpoint"
                 )
         handled = NO_EFFECT | only.keys() | cls.HUB_READ | cls.HUB_NO_EFFECT | {*known.values()}

@@ -16,6 +16,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from minbert.files import brief
+
 WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
           Path: "a path"}  # fmt: skip
 """Type of a setting -> how an error calls it."""
@@ -53,7 +55,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     try:
         return _converted(value, kind)
     except TypeError as wanted:
-        raise ValueError(f"{name} is {shown(value)}; give {wanted}") from None
+        raise ValueError(f"{name} is {brief(value)}; give {wanted}") from None
 
 
 def _converted(value: Any, kind: Any) -> Any:
@@ -106,17 +108,10 @@ def texts_of(texts: Any, what: str = "texts") -> list[str]:
     found = list(texts)
     for number, text in enumerate(found, start=1):
         if not isinstance(text, str):
-            raise ValueError(f"{what}: row {number} is {shown(text)}, and not a text; leave it out")
+            raise ValueError(f"{what}: row {number} is {brief(text)}, and not a text; leave it out")
         if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-            raise ValueError(f"{what}: row {number} is {shown(text)}, which is no valid Unicode")
+            raise ValueError(f"{what}: row {number} is {brief(text)}, which is no valid Unicode")
     return found
-
-
-def shown(value: Any, most: int = 80) -> str:
-    """A value as an error quotes it: what Python writes, in one line that is not too long."""
-    written = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    written = " ".join(written.split())
-    return written if len(written) <= most else f"{written[:most]}..."
 
 
 def warn_of_cut(rows: Iterable[int], total: int, limit: int, what: str = "texts") -> None:

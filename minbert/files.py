@@ -78,6 +78,9 @@ def regular(path: Path, most: int | None = None) -> Path:
             f"{path} has {found.st_size:,} bytes, and a file of its kind has at most {most:,}; "
             "another file has its name"
         )
+    with open(path, "rb") as file:
+        if what := stand_in(file.read(64)):
+            raise ValueError(f"{path} is {what}")
     return path
 
 

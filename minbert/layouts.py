@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from minbert.checks import shown
+from minbert.files import brief
 from minbert.transfer import to_device
 
 Attend = Callable[..., Tensor]
@@ -127,7 +127,7 @@ class Packed(Layout):
         try:
             lengths = [operator.index(length) for length in lengths]
         except TypeError:
-            raise ValueError(f"lengths must be whole numbers, they are {shown(lengths)}") from None
+            raise ValueError(f"lengths must be whole numbers, they are {brief(lengths)}") from None
         if len(lengths) == 0 or min(lengths) < 1:
             raise ValueError(
                 f"a packed batch needs sequences of at least one token, lengths are {lengths}; "

@@ -22,9 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors, write_tensors
 from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
-from minbert.checks import shown
 from minbert.encoders import encoder_class
-from minbert.files import read_json, write_json
+from minbert.files import brief, read_json, write_json
 from minbert.tokenization import Tokenizer
 
 OPTIONAL = ("pooler", "mlm_head")
@@ -91,7 +90,7 @@ def _own_limit(folder: Path, tokenizer: Tokenizer, max_positions: int) -> int | 
     path = folder / "sentence_bert_config.json"
     settings = read_json(path) if path.exists() else {}
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is {shown(settings)}; it must be an object")
+        raise ValueError(f"{path} is {brief(settings)}; it must be an object")
     limit = settings.get("max_seq_length") or tokenizer.settings.get("model_max_length")
     if settings.get("do_lower_case") and tokenizer.encode(["A"]) != tokenizer.encode(["a"]):
         raise ValueError(
@@ -101,7 +100,7 @@ def _own_limit(folder: Path, tokenizer: Tokenizer, max_positions: int) -> int | 
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 3:
-        raise ValueError(f"{folder}: the longest text is {shown(limit)}; give a number from 3 on")
+        raise ValueError(f"{folder}: the longest text is {brief(limit)}; give a number from 3 on")
     return int(min(limit, max_positions))  # without a limit, transformers writes 1e30
 
 

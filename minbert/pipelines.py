@@ -18,7 +18,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-from minbert.checks import shown, warn
+from minbert.checks import warn
+from minbert.files import brief
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"),
@@ -73,9 +74,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key in ONLY and value not in ONLY[key]:
             known = ", ".join(json.dumps(each) for each in ONLY[key] if each is not None)
-            raise ValueError(f"{key} is {shown(value)}; what is done here is {known}")
+            raise ValueError(f"{key} is {brief(value)}; what is done here is {known}")
         if key in ROLES and value is not None and _content(value) != ROLES[key]:
-            raise ValueError(f"{key} is {shown(_content(value))}; it must be {ROLES[key]}")
+            raise ValueError(f"{key} is {brief(_content(value))}; it must be {ROLES[key]}")
     unknown = [
         key
         for key in settings
@@ -127,7 +128,7 @@ def _complete_bert(fast: FastTokenizer, settings: Mapping[str, Any]) -> None:
     for part, (value, wanted) in found.items():
         if value not in wanted:
             raise ValueError(
-                f"{part} is {shown(value)}, and a BERT's is {shown(wanted[0])}; where the file "
+                f"{part} is {brief(value)}, and a BERT's is {brief(wanted[0])}; where the file "
                 'is to be followed, write "tokenizer_class": "PreTrainedTokenizerFast" into '
                 "tokenizer_config.json"
             )

@@ -18,7 +18,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
 
 from minbert.checks import texts_of
-from minbert.files import read_json, write_json, write_text
+from minbert.files import MOST_TEXT, read_json, read_text, regular, write_json, write_text
 from minbert.pipelines import (
     GENERIC,
     NORMALIZER,
@@ -89,7 +89,7 @@ class Tokenizer:
         special = read_json(names) if older else {}
         if full.exists():
             try:
-                fast = FastTokenizer.from_file(str(full))
+                fast = FastTokenizer.from_file(str(regular(full, MOST_TEXT)))
             except Exception as error:  # the library raises bare Exception
                 raise ValueError(f"{full} is not a tokenizer file: {error}") from None
         elif vocabulary.exists():
@@ -109,7 +109,7 @@ class Tokenizer:
     def from_vocab(cls, path: str | Path, *, lowercase: bool = True) -> Tokenizer:
         """Read a vocab.txt: one token a line, its id the line's number from 0."""
         path = Path(path).expanduser()
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         tokens = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028
         if len(set(tokens)) != len(tokens):
             twice = next(t for n, t in enumerate(tokens) if t in tokens[:n])

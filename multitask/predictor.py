@@ -14,7 +14,8 @@ from pathlib import Path
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Task
-from minbert.checks import NO_SEQUENCE, shown, warn, warn_of_cut
+from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
+from minbert.files import brief
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data
@@ -70,7 +71,7 @@ class Predictor:
             ValueError: the run does not know the task, or a row is not what the task takes.
         """
         if isinstance(rows, NO_SEQUENCE) or not isinstance(rows, Iterable):
-            raise ValueError(f"predict takes a list of rows, and not {shown(rows)}; put it in []")
+            raise ValueError(f"predict takes a list of rows, and not {brief(rows)}; put it in []")
         if task not in self.model.tasks:
             raise ValueError(
                 f"{self.run.folder} was not trained on task {task!r}; "
@@ -86,7 +87,7 @@ class Predictor:
             if len(texts) != wanted or not all(isinstance(t, str) and t.strip() for t in texts):
                 raise ValueError(
                     f"task {task!r} takes {wanted} text{'s' * record.is_pair} a row, none of "
-                    f"them empty; row {number + 1} is {shown(row)}"
+                    f"them empty; row {number + 1} is {brief(row)}"
                 )
             examples.append(Example(str(number), texts, None))
         if not examples:

@@ -316,7 +316,7 @@ def test_shards_load_as_one(folder, kind):
     assert_equal(values(load_backbone(folder, mlm_head=True)), want)
 
     (folder / f"{stem}-00001-of-00003.{ending}").unlink()
-    with pytest.raises(ValueError, match=f"{stem}-00001-of-00003.{ending} cannot be read"):
+    with pytest.raises(ValueError, match=f"{stem}-00001-of-00003.{ending} does not exist"):
         load_backbone(folder)
     index.write_text(json.dumps({"weight_map": {"a": "../../secret"}}))
     with pytest.raises(ValueError, match=r"names files outside its folder: \['../../secret'\]"):
@@ -718,3 +718,27 @@ def test_saving_over_a_checkpoint_replaces_it(folder, odd):
     saved.encoder.embeddings.norm.bias.data += 1
     save_pretrained(folder, saved.encoder, saved.tokenizer)
     assert_equal(values(load_backbone(folder)), values(saved))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 90868370\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_a_pointer_of_git_lfs_in_place_of_a_file_is_known(tmp_path, minilm_folder, name):
+    folder = shutil.copytree(minilm_folder, tmp_path / "in")
+    (folder / name).write_text(POINTER)
+    with pytest.raises(ValueError, match=rf"{name} is a Git LFS pointer .* git lfs pull"):
+        load_backbone(folder)
+
+
+def test_encodings_of_the_files(tmp_path, minilm_folder):
+    folder = shutil.copytree(minilm_folder, tmp_path / "in")
+    for name in ("config.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    (folder / "tokenizer.json").unlink()
+    assert load_backbone(folder).tokenizer.encode(["hello"]).input_ids == [[101, 7592, 102]]
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"vocab\.txt, line 1: the file is UTF-16; save the file"):
+        load_backbone(folder)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from minbert.base import EncoderConfig
-from minbert.checks import shown
+from minbert.files import brief
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """What a hub config.json calls the two kinds of layers."""
@@ -204,16 +204,16 @@ def _rope(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         parameters.keys() - {GLOBAL, LOCAL}
     ):
         raise ValueError(
-            f"config.json says rope_parameters = {shown(parameters)} and rope_scaling = "
-            f"{shown(scaling)}; rope_parameters has an object for {GLOBAL} and one for {LOCAL}, "
+            f"config.json says rope_parameters = {brief(parameters)} and rope_scaling = "
+            f"{brief(scaling)}; rope_parameters has an object for {GLOBAL} and one for {LOCAL}, "
             "and rope_scaling is an object"
         )
     rope = {**rope, **scaling}
     name = rope.get("rope_type", "default")
     read = {"rope_type", "type", "rope_theta"} | ({"factor"} if name == "linear" else set())
-    wrong = [f"{key} = {shown(rope[key])}" for key in rope if key not in read]
+    wrong = [f"{key} = {brief(rope[key])}" for key in rope if key not in read]
     if name not in ("default", "linear") or rope.get("type", name) != name:
-        wrong = [f"{key} = {shown(rope[key])}" for key in ("rope_type", "type") if key in rope]
+        wrong = [f"{key} = {brief(rope[key])}" for key in ("rope_type", "type") if key in rope]
     if wrong:
         raise ValueError(
             f"config.json says {', '.join(wrong)}, and ModernBertConfig computes 'default' rotary "
