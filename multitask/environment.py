@@ -53,7 +53,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,  # with its build, such as +cu130, which the metadata may lack
+            "torch": str(torch.__version__),  # with its build, +cu130, which metadata may lack
             **{name: importlib.metadata.version(name) for name in packages},
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
