@@ -5,6 +5,7 @@ Nothing here imports torch before a command runs, so that help comes at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -81,8 +82,20 @@ def _check_once(words: Sequence[str]) -> None:
             )
 
 
+def let_threads_sleep() -> None:
+    """Have threads that wait for others look for their work for a moment, and then sleep.
+
+    By default GNU's OpenMP, PyTorch's on Linux, looks thirty times as long, which keeps the core
+    from the very thread that is waited for, where other programs run too. benchmarks/LOG.md has
+    the times. It is read once, when torch is imported.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
 def main() -> None:
     """Run the command line."""
+    let_threads_sleep()
     with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             sys.exit(lab(sys.argv[2:]))
