@@ -54,9 +54,7 @@ def use_route(route: Route) -> None:
 
 def _checked(route: str, source: str) -> Route:
     if route not in get_args(Route):
-        raise ValueError(
-            f"{source} is {route!r}; choose one of {', '.join(get_args(Route))}"
-        )
+        raise ValueError(f"{source} is {route!r}; choose one of {', '.join(get_args(Route))}")
     if route == "onednn" and not torch.backends.mkldnn.is_available():
         raise ValueError(
             f"{source} is onednn, which this build of PyTorch does not have; choose auto or blas"

@@ -96,7 +96,7 @@ class RunConfig:
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "auto"
     """How linear maps and dropout are computed on a CPU: see minbert/quick.py; the numbers are the
-    same."""
+    same. auto is what the environment variable MINBERT_ROUTE names, or by the CPU's make."""
     shard: bool = False
     """Split weights, gradients and moments over the processes that torchrun started, for encoders
     that outgrow one device; with one process there is nothing to split."""

@@ -20,6 +20,7 @@ from helpers import tiny
 from transformers import BertConfig, BertForPreTraining
 
 from minbert import Backbone, load_backbone
+from minbert.quick import current_route
 from multitask import training
 
 transformers.utils.logging.disable_progress_bar()
@@ -29,6 +30,10 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector, which each training calls, what the tests have imported."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_report_header() -> str:
+    return f"route: {current_route()} (MINBERT_ROUTE takes another)"
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -281,20 +281,6 @@ def test_the_heads_are_the_reference_classifier(tmp_path, mode):
     )  # fmt: skip
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
-def test_every_route_computes_the_same(folder):
-    ours = load_backbone(folder, mlm_head=True)
-    batch = random_batch(LENGTHS, ours.encoder.config)
-    found = {}
-    for route in ("plain", "blas", "onednn"):
-        with route_of(route), in_mode("train", ours.encoder, dropout=0.0):
-            outcome = run_ours(ours, batch, "packed")
-            found[route] = outcome, gradients_of_ours(ours, outcome)
-    for route in ("blas", "onednn"):
-        assert_same(found[route][0], found["plain"][0], 1e-4)
-        assert_same_gradients(found[route][1], found["plain"][1], 1e-5)
-
-
 # Checkpoints
 
 
