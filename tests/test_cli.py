@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -122,7 +123,20 @@ def test_a_wrong_flag_points_to_the_help_of_its_command(minbert):
         assert f"minbert {words[0]}{group} --help" in flat
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_sleep_unless_the_user_says_how_they_wait(monkeypatch, minbert, given, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", {**os.environ, **given})
+    minbert("--help")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_help_imports_no_torch():
+    """So what `main` puts into the environment is there when a command imports it."""
     code = (
         "import sys\nfrom multitask.cli import main\n"
         "sys.argv = ['minbert', '--help']\n"
