@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from comparing import assert_same_gradients
@@ -314,6 +315,16 @@ def test_routes_that_are_not_there(monkeypatch):
 
 
 # What is not kept for the backward pass
+
+
+@pytest.mark.parametrize(("limit", "found"), [("max\n", None), ("1048576\n", 2**20), (None, None)])
+@pytest.mark.parametrize("name", ["memory.max", "memory.limit_in_bytes"])
+def test_memory_is_the_machines_or_the_containers(monkeypatch, tmp_path, name, limit, found):
+    if limit:
+        (tmp_path / name).write_text(limit)
+    monkeypatch.setattr(quick, "Path", lambda _, file: tmp_path / file.rpartition("/")[2])
+    machine = psutil.virtual_memory().total
+    assert quick.memory() == (found or pytest.approx(machine, rel=0.01))
 
 
 @pytest.mark.parametrize(
