@@ -327,12 +327,14 @@ def test_memory_is_the_machines_or_the_containers(monkeypatch, tmp_path, name, l
     assert quick.memory() == (found or pytest.approx(machine, rel=0.01))
 
 
+@pytest.mark.parametrize("route", ROUTES[1:])
 @pytest.mark.parametrize(
     ("name", "module"),
     [("bert", bert), ("convbert", convbert), ("modernbert", modernbert)],
 )
-def test_large_intermediate_results_are_not_kept(monkeypatch, name, module):
+def test_large_intermediate_results_are_not_kept(monkeypatch, name, module, route):
     """GELU's output and attention's probabilities are gone, and the gradients are the same bits."""
+    monkeypatch.setattr(quick, "_route", route)
     config = ENCODERS[name].Config(**TINY_SIZES[name])
     encoder = ENCODERS[name](config).train()
     ids, layout = torch.randint(1, 50, (40,)), Packed([20, 20])
@@ -376,7 +378,7 @@ ONEDNN = {
 """PyTorch's counter of operations does not know oneDNN's product."""
 
 
-@pytest.mark.parametrize("route", ["blas", pytest.param("onednn", marks=needs_onednn)])
+@pytest.mark.parametrize("route", ROUTES[1:])
 def test_what_is_computed_again_stops_before_the_last_linear_map(monkeypatch, route):
     monkeypatch.setattr(quick, "LARGE", 1)
     outer, x = quick.Linear(30, 20), torch.randn(7, 30, requires_grad=True)
