@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.curves import Curves
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "peft", "numpy")
+LIBRARIES = ("transformers", "sentence-transformers", "onnxruntime", "peft")
 
 
 @dataclass(frozen=True, kw_only=True)
