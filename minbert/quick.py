@@ -279,11 +279,11 @@ def recomputed(
     """
     x = tensors[0]
     if (
-        (x.nbytes if size is None else size) < LARGE
-        or not (torch.is_grad_enabled() and x.requires_grad)
+        torch.compiler.is_compiling()  # where a size may be a symbol
         or x.device.type != "cpu"
-        or torch.compiler.is_compiling()
+        or not (torch.is_grad_enabled() and x.requires_grad)
         or current_route() == "plain"
+        or (x.nbytes if size is None else size) < LARGE
     ):
         return function(*tensors)
     return checkpoint(function, *tensors, use_reentrant=False)
