@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import Positional, subcommand
 
-from multitask.messages import errors_as_messages
+from lab.terminal import errors_as_messages
 
 if TYPE_CHECKING:
     from benchmarks.curves import Curves
@@ -246,14 +246,13 @@ def main() -> None:
         | Annotated[Drift, subcommand("drift")]
         | Annotated[Table, subcommand("table")]
     )
-    command = tyro.cli(
-        Command,
-        prog="python -m benchmarks",
-        description="minbert beside the libraries that one would otherwise use.",
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
     with errors_as_messages():
-        command.run()
+        tyro.cli(
+            Command,
+            prog="python -m benchmarks",
+            description="minbert beside the libraries that one would otherwise use.",
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        ).run()
 
 
 if __name__ == "__main__":

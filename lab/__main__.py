@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import sys
 
-from lab.commands import lab
+from lab.terminal import errors_as_messages
 
 
 def main() -> None:
     """`minbert` in a student's copy: the lab needs no other package, the rest all of them."""
-    words = sys.argv[1:]
-    if words[:1] == ["lab"]:
-        sys.exit(lab(words[1:]))
-    from multitask.cli import main as minbert
+    with errors_as_messages():
+        if sys.argv[1:2] == ["lab"]:
+            _lab(sys.argv[2:])
+        from multitask.cli import main as minbert
 
-    try:
-        minbert()
-    except NotImplementedError as error:
-        print(f"error: {error} is still to be written", file=sys.stderr)
-        sys.exit(2)
+        try:
+            minbert()
+        except NotImplementedError as error:
+            raise ValueError(f"{error} is still to be written") from None
+
+
+def _lab(words: list[str]) -> None:
+    from lab.commands import lab
+
+    sys.exit(lab(words))
 
 
 if __name__ == "__main__":
-    sys.exit(lab(sys.argv[1:]))
+    with errors_as_messages():
+        _lab(sys.argv[1:])

@@ -111,6 +111,8 @@ def lab(words: Sequence[str]) -> int:
         return 2
     try:
         return given.run(given)
+    except BrokenPipeError:  # no mistake: see lab/terminal.py
+        raise
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

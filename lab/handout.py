@@ -20,8 +20,8 @@ ASSIGNMENT = ROOT / "docs" / "assignment.md"
 """Becomes the README, but for what is for teachers."""
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
-LAB = ("__init__.py", "__main__.py", "commands.py", "exercises", "source.py", "values.py",
-       "harness.py", "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
+LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
+       "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/modernbert.py",
@@ -44,7 +44,7 @@ CHANGES = {
         ('["bert", "convbert", "encoder_class", "modernbert"]', '["bert", "encoder_class"]'),
     ),
     "pyproject.toml": (
-        ('minbert = "multitask.cli:main"', 'minbert = "lab.__main__:main"'),
+        ('minbert = "multitask.__main__:main"', 'minbert = "lab.__main__:main"'),
         ("timeout = 120", "timeout = 20"),
         # `pytest tests/exercises` without the large libraries that other tests compare with.
         ('    "matplotlib>=3.8",\n',

@@ -28,6 +28,8 @@ NO_SEQUENCE = (str, bytes, Mapping, AbstractSet)
 class InputWarning(UserWarning):
     """Something of the input is cut, left out or not understood, and the work goes on."""
 
+    for_users = True  # shown by its message alone: see lab/terminal.py
+
 
 def warn(message: str) -> None:
     """Say what is done to the input; the command line shows the message alone."""

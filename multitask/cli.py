@@ -16,12 +16,12 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from lab.commands import lab
+from lab.terminal import errors_as_messages
 from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
 from multitask.glue.commands import Glue
-from multitask.messages import errors_as_messages
 from multitask.study.commands import Report, StudyGroup
 
 

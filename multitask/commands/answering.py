@@ -104,6 +104,7 @@ class Predict:
         name = self.task or next(iter(tasks))
         pair = name in tasks and tasks[name].is_pair
         rows, done, cut = self._rows(pair), 0, []
+        ascii_only = sys.stdout.encoding.lower() != "utf-8"  # JSON has its own escapes
         while chunk := list(islice(rows, 1024)):
             with warnings.catch_warnings():  # said once, of all rows
                 warnings.simplefilter("ignore", InputWarning)
@@ -112,7 +113,7 @@ class Predict:
             done += len(chunk)
             for prediction in predictions:
                 if self.json:
-                    print(json.dumps(asdict(prediction), ensure_ascii=False))
+                    print(json.dumps(asdict(prediction), ensure_ascii=ascii_only))
                     continue
                 label, chance = prediction.label, prediction.probability
                 number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
@@ -124,15 +125,11 @@ class Predict:
         if self.texts and self.file:
             raise ValueError("texts come from the command line or from --file; give one of them")
         if self.texts:
-            for text in self.texts:
-                with _utf8(f"argument {text!r}"):  # other bytes came as surrogates
-                    text.encode(errors="surrogateescape").decode()
-            if pair and len(self.texts) % 2:
-                raise ValueError(
-                    f"a pair task takes texts two by two, and {len(self.texts)} are given"
-                )
+            texts = tuple(map(_argument, self.texts))
+            if pair and len(texts) % 2:
+                raise ValueError(f"a pair task takes texts two by two, and {len(texts)} are given")
             size = 2 if pair else 1
-            yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
+            yield from (texts[i : i + size] for i in range(0, len(texts), size))
         elif self.file:
             with self.file.open(encoding="utf-8-sig", newline="\n") as lines:  # as in a pipe
                 yield from _split(lines, pair, str(self.file))
@@ -209,6 +206,12 @@ def _run_folder(folder: Path | None) -> Path:
         )
     print(f"run {found[-1].parent}", file=sys.stderr)
     return found[-1].parent
+
+
+def _argument(text: str) -> str:
+    """A text of the command line, whose bytes came as surrogates if the locale lacks them."""
+    with _utf8(f"argument {text!r}"):
+        return text.encode(errors="surrogateescape").decode()
 
 
 @contextmanager
