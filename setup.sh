@@ -196,5 +196,6 @@ if [ $# -eq 0 ]; then
 fi
 if [ "$env" = "$root/.venv" ]; then export VIRTUAL_ENV=$env; fi
 export PATH=$env/bin:$PATH
+if [ "${1-}" = pytest ]; then export PYTHONWARNDEFAULTENCODING=1; fi # an error: see pyproject.toml
 if [ "$*" = pytest ]; then set -- pytest -n auto --dist loadfile; fi # all tests, on all cores
 exec "$@"

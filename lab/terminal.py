@@ -60,7 +60,7 @@ def _open_streams() -> None:
                 os.dup2(handle, number)
                 os.close(handle)
             os.set_inheritable(number, True)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):  # in a notebook it is none
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has standard error
 

@@ -96,7 +96,7 @@ def onednn_is_quicker() -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     try:
-        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         amd = "AuthenticAMD" in platform.processor()
     return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -66,7 +66,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MB."""
     try:  # getrusage counts the process that started this one too
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM"):
                 return round(int(line.split()[1]) / 2**10, 1)
     except OSError:
@@ -81,7 +81,7 @@ def _commit() -> str | None:
     def git(*words: str) -> str:
         here = Path(__file__).parent
         return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", *words], cwd=here, capture_output=True, encoding="utf-8", check=True, timeout=10
         ).stdout.strip()
 
     try:
@@ -92,7 +92,7 @@ def _commit() -> str | None:
 
 def _cpu_name() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

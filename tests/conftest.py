@@ -13,6 +13,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test needs the net
 # What small tensors want, and the same sums on every machine; processes of tests have it too.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Of what processes of tests import; in this one pyproject.toml rules.
+os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 
 import torch
 import transformers
@@ -88,7 +90,9 @@ def write_bert() -> Callable[..., BertForPreTraining]:
         model = BertForPreTraining(config).eval()
         fill(model)
         model.save_pretrained(folder)
-        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
+        (folder / "vocab.txt").write_text(
+            "".join(f"{token}\n" for token in VOCABULARY), encoding="utf-8"
+        )
         return model
 
     return write

@@ -148,7 +148,10 @@ def saved(encoder, odd, tmp_path):
     def change(config=None, tensors=None):
         path, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
         if config:
-            path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+            path.write_text(
+                json.dumps({**json.loads(path.read_text(encoding="utf-8")), **config}),
+                encoding="utf-8",
+            )
         if tensors:
             save_file(tensors(load_file(weights)), weights)
         return folder
@@ -253,7 +256,7 @@ def test_missing_and_damaged_files_are_named(encoder, saved, tmp_path):
     weights.unlink()
     with pytest.raises(ValueError, match=r"there is no adapter_model\.safetensors; save"):
         load_adapter(folder, encoder, "two")
-    (folder / "adapter_config.json").write_text("[]")
+    (folder / "adapter_config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="peft_type None"):
         load_adapter(folder, encoder, "two")
     shutil.rmtree(folder)

@@ -132,7 +132,7 @@ def test_curves_are_measured_and_drawn(tmp_path, monkeypatch, curves):
     assert [{**point, "candidates": compare(dict.fromkeys(("minbert", "transformers")),
              threads=1, repeats=3)} for point in curves.points] == results  # fmt: skip
     curves.draw(results, tmp_path / "curves.svg")
-    drawn = (tmp_path / "curves.svg").read_text()
+    drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert all(curve in drawn for curve in curves.along)
 
 
@@ -229,7 +229,7 @@ def test_the_table_says_what_the_results_say(tmp_path):
         "3.00 x tuned",
     ]  # fmt: skip
     draw(RESULTS, tmp_path / "speed.svg")
-    assert "theirs" in (tmp_path / "speed.svg").read_text()
+    assert "theirs" in (tmp_path / "speed.svg").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="lacks the lines"):
         with_tables("<!-- drift -->\n", {"drift": "| task |\n"})
 
@@ -318,7 +318,9 @@ def fail_with_arguments(*_):
 
 def test_lengths_are_those_of_the_tokens(tmp_path):
     found = gpu.real_lengths("sts", write_data(tmp_path))
-    texts = (tmp_path / "sts-train.csv").read_text().splitlines()[1].split("\t")[2:4]
+    texts = (
+        (tmp_path / "sts-train.csv").read_text(encoding="utf-8").splitlines()[1].split("\t")[2:4]
+    )
     words = sum(len(text.split()) for text in texts)
     assert len(found) == 22 and found[0] >= words + 3  # [CLS] and two [SEP]
     assert gpu.matmul_peak("cpu", size=8, repeats=1) > 0

@@ -76,7 +76,7 @@ def test_a_foreign_file_is_refused(path):
     save_file({"x": torch.zeros(2)}, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="its format is 'pt'; a plain model folder is loaded with"):
         load_checkpoint(path)
-    path.write_text("epoch 3\n" * 9)
+    path.write_text("epoch 3\n" * 9, encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged or no checkpoint"):
         load_checkpoint(path)
 

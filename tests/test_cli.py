@@ -72,7 +72,7 @@ def minbert(monkeypatch, capsys, tmp_path):
 
 def subprocess_of(*words, **options):
     return subprocess.run(
-        [*PROGRAM, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options
+        [*PROGRAM, *map(str, words)], cwd=ROOT, capture_output=True, encoding="utf-8", **options
     )
 
 
@@ -143,7 +143,9 @@ def test_help_imports_no_torch():
         "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'transformers', 'scipy', 'matplotlib') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]" and "evaluate" in done.stdout
 
@@ -177,7 +179,9 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
 
 
 def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):
-    (tmp_path / "lines.txt").write_text("ban bet fit\ngot ban\nbet fit got kun\n" * 9)
+    (tmp_path / "lines.txt").write_text(
+        "ban bet fit\ngot ban\nbet fit got kun\n" * 9, encoding="utf-8"
+    )
     words = ["--tasks", "sst", "--text", "lines.txt", "--data-dir", folder / "data"]
     words += ["--backbone", folder / "backbone", "--epochs", 1, "--device", "cpu", "--hold-out", 5]
     words += ["--mask-share", 1, "--random-share", 0, "--whole-words", "--out", "made"]
@@ -468,16 +472,19 @@ def test_data_check_goes_on_after_a_file_that_cannot_be_used(minbert, folder, tm
 def test_evaluate_elsewhere_skips_bad_rows_and_names_tasks_without_a_file(
     minbert, folder, run, tmp_path
 ):
-    rows = (folder / "data" / "ids-sst-dev.csv").read_text() + "99\tz\tbat\t9\n"
+    rows = (folder / "data" / "ids-sst-dev.csv").read_text(encoding="utf-8") + "99\tz\tbat\t9\n"
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "ids-sst-dev.csv").write_text(rows)
+    (tmp_path / "data" / "ids-sst-dev.csv").write_text(rows, encoding="utf-8")
     words = ["evaluate", run, "--data-dir", tmp_path / "data", "--out", "answers"]
     code, _, err = minbert(*words)
     assert code == 2 and "leave such rows out with --on-bad-row skip" in err
     code, out, err = minbert(*words, "--on-bad-row", "skip")
     assert code == 0 and "sst" in out
     assert err.count("has no file for its dev split in") == 3
-    assert len((tmp_path / "answers" / "sst-dev-output.csv").read_text().splitlines()) == 16
+    assert (
+        len((tmp_path / "answers" / "sst-dev-output.csv").read_text(encoding="utf-8").splitlines())
+        == 16
+    )
 
 
 def test_rows_of_a_file_are_those_of_a_pipe(minbert, run, tmp_path):
@@ -521,11 +528,11 @@ def test_a_home_directory_may_be_written_with_a_tilde(minbert, folder, tmp_path,
 
 
 def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):
-    rows = (folder / "data" / "ids-sst-train.csv").read_text() + "99\tz\tbat\t9\n"
+    rows = (folder / "data" / "ids-sst-train.csv").read_text(encoding="utf-8") + "99\tz\tbat\t9\n"
     for name in ("dev", "test-student"):
         source = folder / "data" / f"ids-sst-{name}.csv"
         (tmp_path / source.name).write_bytes(source.read_bytes())
-    (tmp_path / "ids-sst-train.csv").write_text(rows)
+    (tmp_path / "ids-sst-train.csv").write_text(rows, encoding="utf-8")
     words = ["train", "--tasks", "sst", "--data-dir", tmp_path, "--out", "run", "--device", "cpu",
              "--backbone", folder / "backbone", "--epochs", 1]  # fmt: skip
     code, _, err = minbert(*words)
@@ -609,7 +616,7 @@ def test_what_to_try_next_works(minbert, run, tmp_path):
     ],
 )  # fmt: skip
 def test_a_mistake_gives_one_message_and_exit_code_2(minbert, folder, run, words, message):
-    Path("empty.txt").write_text("bat\n\nbet\n")
+    Path("empty.txt").write_text("bat\n\nbet\n", encoding="utf-8")
     Path("latin.txt").write_bytes("café\n".encode("latin-1"))
     words, message = (text.format(folder=folder, run=run) for text in (words, message))
     code, out, err = minbert(*words.split())

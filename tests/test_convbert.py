@@ -85,7 +85,9 @@ def write_convbert(folder, cls=ConvBertForMaskedLM, **changes):
     model = cls(sizes).eval()
     fill(model)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
+    (folder / "vocab.txt").write_text(
+        "".join(f"{token}\n" for token in VOCABULARY), encoding="utf-8"
+    )
     return model
 
 
@@ -181,7 +183,9 @@ def test_float32_equals_transformers(tmp_path):
     config = ReferenceConfig(embedding_size=128, num_hidden_layers=2, pad_token_id=0, **small)
     reference = ConvBertForMaskedLM(config).eval()
     reference.save_pretrained(tmp_path)
-    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
+    (tmp_path / "vocab.txt").write_text(
+        "".join(f"{token}\n" for token in VOCABULARY), encoding="utf-8"
+    )
     ours = load_backbone(tmp_path, mlm_head=True)
     for name, value in {**ConvBertConfig.SIZES["small"], "num_layers": 2}.items():
         assert getattr(ours.encoder.config, name) == value
@@ -372,12 +376,12 @@ def test_transformers_loads_what_is_saved(tmp_path, shape, with_head):
 
 def test_a_config_without_pad_token_has_the_vocabularys(folder):
     path = folder / "config.json"
-    settings = json.loads(path.read_text())
+    settings = json.loads(path.read_text(encoding="utf-8"))
     for written, expected in ((settings.pop("pad_token_id"), 7), (None, None)):
-        path.write_text(json.dumps({**settings, "pad_token_id": written}))
+        path.write_text(json.dumps({**settings, "pad_token_id": written}), encoding="utf-8")
         word = load_backbone(folder).encoder.embeddings.word
         assert word.padding_idx == expected
-    path.write_text(json.dumps(settings))
+    path.write_text(json.dumps(settings), encoding="utf-8")
     assert load_backbone(folder).encoder.embeddings.word.padding_idx == 0
 
 

@@ -90,7 +90,7 @@ def in_process(rank, count, port, folder, kind, changes, strike):
             original(trainer)
 
         Trainer._step = deadly
-    with (folder / f"errors-{rank}.txt").open("w") as sys.stderr:
+    with (folder / f"errors-{rank}.txt").open("w", encoding="utf-8") as sys.stderr:
         try:
             if kind is None:
                 resume(changes, progress=False)
@@ -156,7 +156,7 @@ def run_processes(count, folder, kind, changes, strike=None):
     for process in started:
         process.join(100)
         assert process.exitcode is not None, "a process hangs"
-    said = [(folder / f"errors-{rank}.txt").read_text() for rank in range(count)]
+    said = [(folder / f"errors-{rank}.txt").read_text(encoding="utf-8") for rank in range(count)]
     return [process.exitcode for process in started], said
 
 
@@ -211,7 +211,10 @@ def assert_same_training(found, expected):
     assert [f.name for f in files[0]] == [f.name for f in files[1]]
     assert len(files[0]) > 1
     for a, b in zip(*files, strict=True):
-        rows = [[re.split(r" , ", line) for line in f.read_text().splitlines()[1:]] for f in (a, b)]
+        rows = [
+            [re.split(r" , ", line) for line in f.read_text(encoding="utf-8").splitlines()[1:]]
+            for f in (a, b)
+        ]
         assert [row[0] for row in rows[0]] == [row[0] for row in rows[1]]
         values = [[float(row[1]) for row in part] for part in rows]
         assert values[0] == pytest.approx(values[1], abs=1e-4)
@@ -316,7 +319,7 @@ def test_processes_draw_their_own_dropout(monkeypatch):
 def test_an_error_of_the_first_process_ends_the_others(folder):
     out = folder / "taken"
     out.mkdir()
-    (out / "config.json").write_text("{}")
+    (out / "config.json").write_text("{}", encoding="utf-8")
     codes, said = run_processes(2, folder, "single", {"out": out})
     assert codes == [3, 2]
     assert said[0].startswith(f"ValueError {out} holds a run already")
@@ -332,10 +335,10 @@ def test_torchrun_starts_the_command_line(folder):
             "--backbone", str(folder / "backbone"), "--out", str(out), "--epochs", "1",
             "--device", "cpu",
         ],
-        cwd=ROOT, capture_output=True, text=True, timeout=100,
+        cwd=ROOT, capture_output=True, encoding="utf-8", timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads((out / "record.json").read_text())["processes"] == 2
+    assert json.loads((out / "record.json").read_text(encoding="utf-8"))["processes"] == 2
     assert done.stdout.count("accuracy") == 1, "one process speaks"
 
 

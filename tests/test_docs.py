@@ -70,7 +70,7 @@ def test_the_slurm_script_starts_a_run_once_and_then_continues_it(tmp_path, save
         (tmp_path / name).touch()
     stubs = "scontrol() { echo node1; }\nsrun() { echo $@; }\n"
     script = stubs + script.replace("/shared/runs/sst", str(tmp_path))
-    command = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout
+    command = subprocess.run(["bash", "-c", script], capture_output=True, encoding="utf-8").stdout
     _, _, words = command.partition(" -m multitask ")
     found = parse(words.split())
     assert isinstance(found, Train)

@@ -135,7 +135,7 @@ def test_a_part_is_gone_on_with_only_if_the_file_is_the_same(
     site: Site, tmp_path: Path, headers: dict[str, str], tag: str | None
 ):
     (tmp_path / "text.csv.part").write_bytes(TEXT[:HALF])
-    (tmp_path / "text.csv.part.tag").write_text('"1"')
+    (tmp_path / "text.csv.part.tag").write_text('"1"', encoding="utf-8")
     new = TEXT[::-1]
     site.files["text.csv"], site.headers, site.cut_at = new, headers, [100]
     assert get(site, tmp_path) == new, "no mixture of two versions"
@@ -146,7 +146,7 @@ def test_a_part_is_gone_on_with_only_if_the_file_is_the_same(
 def test_a_server_that_answers_with_another_version_all_the_same(site: Site, tmp_path: Path):
     site.cut_at = [HALF]
     (tmp_path / "text.csv.part").write_bytes(TEXT[:100])
-    (tmp_path / "text.csv.part.tag").write_text('"1"')
+    (tmp_path / "text.csv.part.tag").write_text('"1"', encoding="utf-8")
     rest = b'ETag: "2"\r\nContent-Range: bytes 100-104/105\r\nContent-Length: 5\r\n\r\nhello'
     site.raw = [b"HTTP/1.1 206 Partial\r\n" + rest]
     assert get(site, tmp_path) == TEXT
@@ -241,7 +241,7 @@ Go3dJh3BlrBUTBx9ptO2jKWUCmPj
 
 
 def test_a_certificate_that_nobody_vouches_for_is_named(site: Site, tmp_path: Path):
-    (tmp_path / "both.pem").write_text(CERTIFICATE)
+    (tmp_path / "both.pem").write_text(CERTIFICATE, encoding="utf-8")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     with HTTPServer(("127.0.0.1", 0), None) as server:

@@ -239,7 +239,9 @@ def test_an_adapter_beside_a_head_is_named_as_in_a_classifier(encoder, folder, t
     add_lora(encoder, LoRASettings(rank=2))
     fill(trained(encoder))
     save_adapter(tmp_path, encoder, head={"classifier.weight": torch.ones(2, 16)})
-    written = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    written = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))[
+        "target_modules"
+    ]
     reference = AutoModelForMaskedLM.from_pretrained(folder / "backbone")
     names = {name for name, _ in reference.named_modules()} | {"bert.pooler.dense"}
     assert set(written) <= names and len(written) == len(adapted(encoder))
@@ -422,9 +424,9 @@ def test_layouts_and_gradient_checkpointing_train_the_same(folder, tmp_path, pre
     """In float64; ConvBERT's convolutions do not see padding where it is batch-invariant."""
     shutil.copytree(folder, tmp_path / "copy")
     path = tmp_path / "copy" / "backbone" / "config.json"
-    written = json.loads(path.read_text())
+    written = json.loads(path.read_text(encoding="utf-8"))
     if "batch_invariant" in written:
-        path.write_text(json.dumps({**written, "batch_invariant": True}))
+        path.write_text(json.dumps({**written, "batch_invariant": True}), encoding="utf-8")
     make, change = (make_pretrainer, pretrain_config) if pretrains else (make_trainer, settings)
     found, counts = [], []
     for changes in ({}, {"layout": "padded"}, {"gradient_checkpointing": True}):

@@ -56,7 +56,7 @@ def place_part(folder: Path, content: bytes, tag: str = '"1"') -> Path:
     part = folder / "set" / "text.csv.part"
     part.parent.mkdir()
     part.write_bytes(content)
-    part.with_name("text.csv.part.tag").write_text(tag)
+    part.with_name("text.csv.part.tag").write_text(tag, encoding="utf-8")
     return part
 
 
@@ -174,7 +174,9 @@ def test_unknown_checksum_is_remembered(
     sources = source(site, files={"text.csv": File("set/text.csv")})
     (path,) = get(tmp_path, sources)
     assert "no checksum is known" in capsys.readouterr().err
-    assert json.loads((tmp_path / "checksums.json").read_text()) == {"set/text.csv": sha(TEXT)}
+    assert json.loads((tmp_path / "checksums.json").read_text(encoding="utf-8")) == {
+        "set/text.csv": sha(TEXT)
+    }
     get(tmp_path, sources)
     assert len(site.asked) == 1
     path.write_bytes(b"edited")
@@ -189,7 +191,7 @@ def test_unknown_checksum_is_remembered(
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"set/text.csv": 1}', ""])
 def test_damaged_record(site: Site, tmp_path: Path, text: str):
-    (tmp_path / "checksums.json").write_text(text)
+    (tmp_path / "checksums.json").write_text(text, encoding="utf-8")
     with pytest.raises(FetchError, match=r"checksums\.json is damaged .* delete it"):
         get(tmp_path, source(site))
 
@@ -203,7 +205,7 @@ def test_unknown_name_lists_the_known(tmp_path: Path):
 
 
 def test_target_that_is_a_file(site: Site, tmp_path: Path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FetchError, match="cannot be a data folder"):
         get(tmp_path / "file", source(site))
 
@@ -451,7 +453,7 @@ def test_mrpc_is_split_as_in_glue(tmp_path: Path):
     rows = [f"{i % 2}\t{i}\t{i + 10}\tone {i}\ttwo {i}\r\n" for i in range(4)]
     (folder / "msr_paraphrase_train.txt").write_text(head + "".join(rows), encoding="utf-8")
     (folder / "msr_paraphrase_test.txt").write_text(head + "".join(rows[:2]), encoding="utf-8")
-    (folder / "mrpc_dev_ids.tsv").write_text("2\t12\n0\t11\n")
+    (folder / "mrpc_dev_ids.tsv").write_text("2\t12\n0\t11\n", encoding="utf-8")
     source = SOURCES["mrpc"]
     assert source.derive is not None
     source.derive(tmp_path)

@@ -39,28 +39,28 @@ def test_a_new_file_in_a_new_folder(tmp_path):
 
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "file.txt"
-    path.write_text("old")
-    with path.open() as reader:
+    path.write_text("old", encoding="utf-8")
+    with path.open(encoding="utf-8") as reader:
         with replacing(path) as temporary:
-            temporary.write_text("new")
-            assert path.read_text() == "old"
+            temporary.write_text("new", encoding="utf-8")
+            assert path.read_text(encoding="utf-8") == "old"
         assert reader.read() == "old", "who has the old file open must be able to read on"
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file.txt"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
 
     def write():
         with replacing(path) as temporary:
-            temporary.write_text("half of the new te")
+            temporary.write_text("half of the new te", encoding="utf-8")
             raise error
 
     with pytest.raises(error):
         write()
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["file.txt"]
 
 
@@ -68,15 +68,15 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
 def test_a_killed_process_leaves_what_was_there(tmp_path, old):
     path = tmp_path / "file.txt"
     if old:
-        path.write_text(old)
+        path.write_text(old, encoding="utf-8")
     command = [sys.executable, "-c", KILLED, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout.readline() == "writing\n"
         process.kill()  # SIGKILL: no handler and no finally runs
     assert process.returncode < 0
-    assert (path.read_text() if path.exists() else None) == old
+    assert (path.read_text(encoding="utf-8") if path.exists() else None) == old
     write_text(path, "new")
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
@@ -85,7 +85,7 @@ def test_permissions_follow_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
         write_text(tmp_path / "ours", "text")
-        (tmp_path / "plain").write_text("text")
+        (tmp_path / "plain").write_text("text", encoding="utf-8")
         assert os.umask(umask) == umask, "the umask was changed"
     finally:
         os.umask(before)
@@ -98,7 +98,7 @@ def test_several_writers_leave_one_whole_file(tmp_path):
     texts = [str(n) * 20_000 for n in range(8)]
     with ThreadPoolExecutor(len(texts)) as pool:
         list(pool.map(lambda text: write_text(path, text), texts))
-    assert path.read_text() in texts
+    assert path.read_text(encoding="utf-8") in texts
     assert names(tmp_path) == ["file.txt"]
 
 

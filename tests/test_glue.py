@@ -59,7 +59,10 @@ def test_rows_are_those_of_the_file(tmp_path, name, split):
 def test_a_word_that_is_no_label_is_a_bad_row(tmp_path, label):
     """As - is in MNLI's original files, where the five raters did not agree."""
     path = write(tmp_path, "mnli", "dev")
-    path.write_text(path.read_text().replace("label5-0\tentailment", f"label5-0\t{label}", 1))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("label5-0\tentailment", f"label5-0\t{label}", 1),
+        encoding="utf-8",
+    )
     message = rf"dev_matched.tsv:2: column 'gold_label' is '{label}', and not one of entailment, n"
     with pytest.raises(ValueError, match=message):
         read_split(get_task("mnli"), "dev", tmp_path)

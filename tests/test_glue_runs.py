@@ -75,7 +75,11 @@ def test_mnli_answers_its_second_set_and_the_diagnostic_set(folder, tmp_path):
     predictor = Predictor(run.run.folder)
     second = predictor.evaluate("dev_mismatched")["mnli"]
     assert len(second.ids) == 9 and second.metrics == run.scores["mnli-mm"]
-    answers = prediction_path(run.run.predictions, TASKS["ax"], "test").read_text().splitlines()
+    answers = (
+        prediction_path(run.run.predictions, TASKS["ax"], "test")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     pairs = [example.texts for example in read_split(TASKS["ax"], "test", folder / "data").examples]
     wanted = [int(p.value) for p in predictor.predict("mnli", pairs)]
     assert [int(line.split(" , ")[1]) for line in answers[1:]] == wanted and len(wanted) == 5
@@ -122,7 +126,9 @@ def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
 def test_bad_rows_stop_or_are_skipped(folder, tmp_path):
     for split in HEADERS["wnli"]:
         path = write(tmp_path / "data", "wnli", split)
-        path.write_text(path.read_text() + "a row of one column\n")
+        path.write_text(
+            path.read_text(encoding="utf-8") + "a row of one column\n", encoding="utf-8"
+        )
     words = f"--data-dir {tmp_path}/data --out {tmp_path}/runs --backbone {folder}/backbone".split()
     words = ["glue", "run", *words, "--tasks", "wnli", "--epochs", "1", "--device", "cpu"]
     with pytest.raises(ValueError, match="leave such rows out with --on-bad-row skip"):
@@ -305,7 +311,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
             cells += [f"{chosen[0]['trained']:,}", f"{median(p['score'] for p in chosen):.3f}", "2"]
             assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
     for name in ("parameters", "rates"):
-        assert (tmp_path / "out" / f"{name}.svg").read_text().count("<path") > 10
+        assert (tmp_path / "out" / f"{name}.svg").read_text(encoding="utf-8").count("<path") > 10
     monkeypatch.setattr(runner, "train", lambda *a, **k: pytest.fail("trained again"))
     compare.run()
     assert read_json(tmp_path / "out" / "peft.json") == points
@@ -320,7 +326,7 @@ def test_a_comparison_keeps_the_tasks_of_calls_before(tmp_path):
     for written in (mrpc, cola, better):
         peft.write_comparison([written], tmp_path)
     assert read_json(tmp_path / "peft.json") == [asdict(cola), asdict(better)]
-    drawn = (tmp_path / "rates.svg").read_text()
+    drawn = (tmp_path / "rates.svg").read_text(encoding="utf-8")
     assert "cola" in drawn and "mrpc" in drawn
 
 

@@ -179,7 +179,7 @@ def test_a_file_that_unpacks_to_too_much_is_not_read(made, data, monkeypatch):
 
 def test_files_that_are_no_zip_or_a_damaged_one(tmp_path, made, data):
     other = tmp_path / "other.zip"
-    other.write_text("index\tprediction\n")
+    other.write_text("index\tprediction\n", encoding="utf-8")
     assert [str(p) for p in check_submission(other)] == [
         "other.zip: no zip file: File is not a zip file"
     ]

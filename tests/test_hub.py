@@ -70,7 +70,9 @@ def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "other" / "sst2").rename(tmp_path / "other" / "rte")
     with pytest.raises(ValueError, match=r"has \['sentence', .*; 2 columns of text and a label"):
         convert(tmp_path / "other", tmp_path / "glue")
-    (tmp_path / "other" / "rte" / "validation-00000-of-00001.parquet").write_text("no parquet")
+    (tmp_path / "other" / "rte" / "validation-00000-of-00001.parquet").write_text(
+        "no parquet", encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="parquet is no parquet file, or damaged: "):
         convert(tmp_path / "other", tmp_path / "glue")
 

@@ -72,7 +72,9 @@ def test_third_parties_are_dependencies(package):
 
 def test_imports_inside_functions_are_seen(tmp_path):
     path = tmp_path / "module.py"
-    path.write_text("def f():\n    from multitask.config import x\n    import os.path\n")
+    path.write_text(
+        "def f():\n    from multitask.config import x\n    import os.path\n", encoding="utf-8"
+    )
     assert imported(path) == {"multitask", "os"}
 
 
@@ -86,7 +88,11 @@ print("torch" in sys.modules)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.splitlines() == ["[]", "True"]
 
@@ -113,7 +119,9 @@ def test_loading_and_training_a_backbone_does_not_import_the_compiler():
         "heavy = ('torch', 'torch._dynamo', 'sympy')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['torch']"
 
@@ -131,7 +139,11 @@ import lab.__main__, lab.check, lab.diagnose, lab.harness, lab.runner, lab.grade
 print(sorted({name.partition(".")[0] for name in sys.modules.keys() - before}))
 """
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     new = set(ast.literal_eval(done.stdout)) - sys.stdlib_module_names
     assert new == {"lab"}

@@ -50,7 +50,9 @@ def submission(tmp_path):
 def edit(folder, name, *lines, of=0):
     place = BY_NAME[name].places[of]
     path = folder / place.path
-    path.write_text(replace_body(path.read_text(), place.name, list(lines)))
+    path.write_text(
+        replace_body(path.read_text(encoding="utf-8"), place.name, list(lines)), encoding="utf-8"
+    )
 
 
 def graded(path, marking, tmp_path, **options):
@@ -74,7 +76,7 @@ def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, 
     for name in ("conftest.py", "sitecustomize.py", "lab/diagnose.py", "lab/check.py",
                  "tests/exercises/test_exercises.py", "minbert/evil.pth"):  # fmt: skip
         (submission / name).parent.mkdir(parents=True, exist_ok=True)
-        (submission / name).write_text("raise SystemExit('taken over')\n")
+        (submission / name).write_text("raise SystemExit('taken over')\n", encoding="utf-8")
     edit(submission, "moments", "return None  # wrong")
     path = zipped(submission, tmp_path / "grace.zip", inside="my-work/")
     found = graded(path, marking, tmp_path)
@@ -181,7 +183,7 @@ def test_results_that_a_submission_writes_itself_earn_nothing(submission, markin
 def test_answers_that_were_learnt_by_heart_are_wrong_on_hidden_inputs(marking, tmp_path):
     """A function that returns the expected numbers of the student's own copy."""
     copy = handout.start(tmp_path / "copy", exercises=[BY_NAME["warmup"]])
-    numbers = json.loads((copy / "lab/golden/expected/warmup.json").read_text())
+    numbers = json.loads((copy / "lab/golden/expected/warmup.json").read_text(encoding="utf-8"))
     factors = [value for _, values in numbers["right"]["cases"][:3] for value in values]
     edit(copy, "warmup", "check_schedule(step, total, warmup)",
          "linear.calls = getattr(linear, 'calls', -1) + 1",
@@ -212,7 +214,7 @@ def test_zip_files_that_reach_outside_are_refused(submission, marking, tmp_path)
 
 def test_links_and_large_files_are_not_read(submission, tmp_path):
     secret = tmp_path / "secret.py"
-    secret.write_text("password = 1")
+    secret.write_text("password = 1", encoding="utf-8")
     (submission / "data" / "sampling.py").unlink()
     os.symlink(secret, submission / "data" / "sampling.py")
     (submission / "optim" / "adamw.py").write_bytes(b"#" * (LARGEST + 1))
@@ -252,12 +254,12 @@ def test_notes_and_leaderboard_are_written(marking, tmp_path):
 
     found = Grade("x", {"warmup": Verdict("done")}, ["a note"], 1.0, {"sst dev": 0.51234})
     write_results(tmp_path / "results.json", found, marking)
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["leaderboard"] == [{"name": "sst dev", "value": 0.5123}]
     assert results["tests"][-1]["visibility"] == "hidden"
     assert results["tests"][-1]["output"] == "a note"
     write_class(tmp_path / "class.csv", [found], EXERCISES_SET)
-    assert (tmp_path / "class.csv").read_text().splitlines()[1].startswith("x,3,")
+    assert (tmp_path / "class.csv").read_text(encoding="utf-8").splitlines()[1].startswith("x,3,")
 
 
 def test_namespaces_are_used_where_the_system_permits_them():
@@ -331,16 +333,21 @@ def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
         subprocess.run(["bash", "-n", home / "source" / name], check=True)
     shutil.copytree(submission, home / "submission")
     setup = home / "source" / "project" / "setup.sh"
-    setup.write_text(f'shift; exec {sys.executable} -B -m multitask "$@"\n{setup.read_text()}')
-    script = (home / "source" / "run_autograder").read_text()
+    setup.write_text(
+        f'shift; exec {sys.executable} -B -m multitask "$@"\n{setup.read_text(encoding="utf-8")}',
+        encoding="utf-8",
+    )
+    script = (home / "source" / "run_autograder").read_text(encoding="utf-8")
     script = script.replace("/autograder/", f"{home}/")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
 
     optim = [e for e in EXERCISES if e.part == "optim"]
     total, right = sum(e.points for e in optim), sum(e.points for e in optim) - 3
     assert f"submission: {right} of {total} points" in done.stdout
-    results = json.loads((home / "results" / "results.json").read_text())
+    results = json.loads((home / "results" / "results.json").read_text(encoding="utf-8"))
     assert set(results) == {"score", "execution_time", "output", "visibility", "stdout_visibility",
                             "tests"}  # fmt: skip
     assert results["score"] == right == sum(test["score"] for test in results["tests"])
@@ -351,6 +358,6 @@ def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
         assert set(test) == {"name", "number", "score", "max_score", "output", "visibility"}
         assert test["max_score"] == exercise.points and test["name"] == exercise.heading
     assert results["tests"][-1]["output"].startswith("wrong. ")
-    (row,) = csv.DictReader((home / "graded" / "class.csv").open())
+    (row,) = csv.DictReader((home / "graded" / "class.csv").open(encoding="utf-8"))
     assert row["name"] == "submission" and row["score"] == str(right) and row["of"] == str(total)
     assert row["warmup"] == "0" and row["moments"] == "3"

@@ -45,13 +45,13 @@ def in_copy(copy, *words):
         cwd=copy,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
 
 
 def edit(copy, path, name, lines):
     file = copy / path
-    file.write_text(replace_body(file.read_text(), name, lines))
+    file.write_text(replace_body(file.read_text(encoding="utf-8"), name, lines), encoding="utf-8")
 
 
 def test_blanks_earn_nothing_and_the_librarys_bodies_all_points(copy):
@@ -63,8 +63,8 @@ def test_blanks_earn_nothing_and_the_librarys_bodies_all_points(copy):
         handout.solve(copy, exercise)
     for exercise in EXERCISES:
         for place in exercise.places:  # what was taken out is back, word for word
-            assert body_of((copy / place.path).read_text(), place.name) == body_of(
-                (ROOT / place.path).read_text(), place.name
+            assert body_of((copy / place.path).read_text(encoding="utf-8"), place.name) == body_of(
+                (ROOT / place.path).read_text(encoding="utf-8"), place.name
             )
     done = in_copy(copy, "lab", "check")
     assert done.stderr == "" and done.returncode == 0
@@ -104,20 +104,20 @@ def test_a_copy_holds_no_solution(made):
     kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
     assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
     assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/guard.py"}
-    texts = {path.relative_to(made).as_posix(): path.read_text() for path in files}
+    texts = {path.relative_to(made).as_posix(): path.read_text(encoding="utf-8") for path in files}
     for name, text in texts.items():  # Python in one form, whatever its line breaks and quotes
         texts[name] = flat(ast.unparse(ast.parse(text)) if name.endswith(".py") else text)
     count = 0
     for exercise in EXERCISES:
         for place in exercise.places:
-            function = find(ast.parse((ROOT / place.path).read_text()), place.name)
+            function = find(ast.parse((ROOT / place.path).read_text(encoding="utf-8")), place.name)
             for statement in statements(function):
                 found = {name for name, text in texts.items() if statement in text}
                 assert found == ELSEWHERE.get(statement, set()), f"{place}: {statement}"
                 count += 1
     answers = [*(ROOT / "lab/answers").glob("*.py"), *(ROOT / "tests/solutions").glob("*.py")]
     for path in answers:
-        for function in ast.walk(ast.parse(path.read_text())):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
                 whole = max(statements(function), key=len)
                 found = {name for name, text in texts.items() if len(whole) >= 25 and whole in text}
@@ -129,18 +129,18 @@ def test_a_copy_holds_no_solution(made):
 def test_signatures_and_docstrings_stay(made):
     for exercise in EXERCISES:
         for place in exercise.places:
-            ours = find(ast.parse((ROOT / place.path).read_text()), place.name)
-            theirs = find(ast.parse((made / place.path).read_text()), place.name)
+            ours = find(ast.parse((ROOT / place.path).read_text(encoding="utf-8")), place.name)
+            theirs = find(ast.parse((made / place.path).read_text(encoding="utf-8")), place.name)
             assert ast.unparse(ours.args) == ast.unparse(theirs.args)
             assert ast.get_docstring(ours) == ast.get_docstring(theirs)
             assert ast.unparse(theirs.body[-1]) == f"raise NotImplementedError({str(exercise)!r})"
-            text = (made / place.path).read_text()
+            text = (made / place.path).read_text(encoding="utf-8")
             assert f"README.md#{exercise.name}" in text
 
 
 def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
     for path in ("multitask/config.py", "minbert/quick.py"):
-        text = (made / path).read_text()
+        text = (made / path).read_text(encoding="utf-8")
         assert all(new in text and old not in text for old, new in handout.CHANGES[path])
     done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))
     assert done.returncode == 2
@@ -149,17 +149,19 @@ def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
 
 
 def test_a_copy_is_a_students_own_project(made):
-    assert "For teachers" not in (made / "README.md").read_text()
-    assert "minbert lab check" in (made / "setup.sh").read_text()
-    requirements = (made / "pyproject.toml").read_text()
+    assert "For teachers" not in (made / "README.md").read_text(encoding="utf-8")
+    assert "minbert lab check" in (made / "setup.sh").read_text(encoding="utf-8")
+    requirements = (made / "pyproject.toml").read_text(encoding="utf-8")
     assert "transformers" not in requirements and "pytest>=8" in requirements
-    assert "ModernBert" not in (made / "minbert" / "__init__.py").read_text()
-    records = {"plain-1": json.loads((ROOT / "records" / "sst-1.json").read_text())}
-    assert "| plain | 0.487 |" in with_results((made / "Report.md").read_text(), records)
+    assert "ModernBert" not in (made / "minbert" / "__init__.py").read_text(encoding="utf-8")
+    records = {"plain-1": json.loads((ROOT / "records" / "sst-1.json").read_text(encoding="utf-8"))}
+    assert "| plain | 0.487 |" in with_results(
+        (made / "Report.md").read_text(encoding="utf-8"), records
+    )
 
 
 def test_every_exercise_has_a_page(made):
-    text = (made / "README.md").read_text()
+    text = (made / "README.md").read_text(encoding="utf-8")
     for exercise in EXERCISES:
         assert f'<a id="{exercise.name}"></a>' in text
         assert f"{exercise.number}. {exercise.title[0].upper()}{exercise.title[1:]}" in text
@@ -170,7 +172,7 @@ def test_a_part_alone_and_solutions_to_start_from(tmp_path):
     copy = handout.start(tmp_path / "copy", exercises=optim, solved=optim[:-1])
     assert assigned(copy) == tuple(optim)
     blank = [e for e in EXERCISES if f'"{e}"' in "".join(
-        (copy / place.path).read_text() for place in e.places)]  # fmt: skip
+        (copy / place.path).read_text(encoding="utf-8") for place in e.places)]  # fmt: skip
     assert blank == [optim[-1]]
 
 
@@ -192,14 +194,14 @@ def test_mistakes_are_named_where_to_look_is_said_and_the_check_stops(copy, caps
     assert "Your code printed:\n  hello from key_mask" in out
     done = subprocess.run(
         [sys.executable, "-B", "-m", "pytest", "-q", "tests/exercises", "-k", "embeddings"],
-        cwd=copy, capture_output=True, text=True,
+        cwd=copy, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 1 and "dropout comes before LayerNorm" in done.stdout
 
 
 def test_broken_code_fails_its_own_exercises_and_is_named(copy):
     """A syntax error, an exit and an endless loop."""
-    (copy / "data" / "sampling.py").write_text("def uniform_task(:\n")
+    (copy / "data" / "sampling.py").write_text("def uniform_task(:\n", encoding="utf-8")
     edit(copy, "optim/schedules.py", "linear", ["import sys", "sys.exit('bye')"])
     edit(copy, "optim/groups.py", "is_bias_or_norm", ["while True:", "    pass"])
     handout.solve(copy, numbered(13))
@@ -217,7 +219,7 @@ def test_broken_code_fails_its_own_exercises_and_is_named(copy):
 
 def test_the_check_works_where_no_package_imports(copy):
     for name in ("minbert", "multitask", "optim", "data"):
-        (copy / name / "__init__.py").write_text("1 / 0\n")
+        (copy / name / "__init__.py").write_text("1 / 0\n", encoding="utf-8")
     done = in_copy(copy, "lab", "check", "3")
     assert done.returncode == 1 and done.stderr == ""
     assert "ZeroDivisionError at minbert/__init__.py:1: division by zero." in done.stdout
@@ -282,7 +284,7 @@ def test_expected_numbers_are_small_and_plain(made):
     folder = made / "lab" / "golden"
     sizes = [path.stat().st_size for path in folder.rglob("*.json")]
     assert len(sizes) == 2 * len(EXERCISES) and sum(sizes) < 2_000_000
-    numbers = json.loads((folder / "expected" / "heads.json").read_text())
+    numbers = json.loads((folder / "expected" / "heads.json").read_text(encoding="utf-8"))
     assert set(numbers) == {"right", "mistakes"}
 
 
@@ -294,11 +296,11 @@ def test_a_students_mistakes_are_named_in_a_copy(copy):
     for edit, exercise in zip(EDITS, EXERCISES, strict=True):
         handout.solve(copy, exercise)
         (place,) = (p for p in exercise.places if edit.of in ("", p.name))
-        text = (copy / place.path).read_text()
+        text = (copy / place.path).read_text(encoding="utf-8")
         body = "\n".join(body_of(text, place.name))
         assert edit.old in body, f"{place} has changed; change tests/student_mistakes.py too"
         lines = body.replace(edit.old, edit.new).split("\n")
-        (copy / place.path).write_text(replace_body(text, place.name, lines))
+        (copy / place.path).write_text(replace_body(text, place.name, lines), encoding="utf-8")
     done = in_copy(copy, "lab", "check", "--all")
     assert done.stderr == "" and done.returncode == 1
     assert f"0 of {len(EXERCISES)} done, 0 of {POINTS} points" in done.stdout

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-import solutions.bert
-import solutions.extensions
-import solutions.heads
+import solutions.bert  # noqa: F401
+import solutions.extensions  # noqa: F401
+import solutions.heads  # noqa: F401
 import solutions.optim  # noqa: F401
 import torch
 from planting import TARGETS, blanked, plant, verdict

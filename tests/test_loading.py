@@ -37,7 +37,9 @@ def folder(tmp_path, write_bert):
 
 def edit_config(folder, **changes):
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8"
+    )
 
 
 @contextlib.contextmanager
@@ -312,22 +314,22 @@ def test_shards_load_as_one(folder, kind):
     for file in set(files.values()):
         write({name: tensors[name] for name in tensors if files[name] == file}, folder / file)
     index = folder / f"{stem}.{ending}.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": files}), encoding="utf-8")
     assert_equal(values(load_backbone(folder, mlm_head=True)), want)
 
     (folder / f"{stem}-00001-of-00003.{ending}").unlink()
     with pytest.raises(ValueError, match=f"{stem}-00001-of-00003.{ending} does not exist"):
         load_backbone(folder)
-    index.write_text(json.dumps({"weight_map": {"a": "../../secret"}}))
+    index.write_text(json.dumps({"weight_map": {"a": "../../secret"}}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"names files outside its folder: \['../../secret'\]"):
         load_backbone(folder)
-    index.write_text("{}")
+    index.write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"index\.json has no weight_map"):
         load_backbone(folder)
 
 
 def write(name, content):
-    return lambda folder: (folder / name).write_text(content)
+    return lambda folder: (folder / name).write_text(content, encoding="utf-8")
 
 
 WRONG = {
@@ -354,7 +356,7 @@ WRONG = {
         "config.json: hidden_size 30 is not divisible by num_heads 7",
     ),
     "a larger vocabulary": (
-        lambda f: (f / "vocab.txt").open("a").write("more\n"),
+        lambda f: (f / "vocab.txt").open("a", encoding="utf-8").write("more\n"),
         "tokenizer has 68 tokens and the encoder embeddings for 67; they belong to different",
     ),
 }
@@ -421,7 +423,9 @@ def package(folder, monkeypatch):
     root = folder.parent / "carrier"
     root.mkdir()
     folder.rename(root / "model")
-    (root / "__init__.py").write_text("raise SystemExit('the code of the package ran')")
+    (root / "__init__.py").write_text(
+        "raise SystemExit('the code of the package ran')", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(folder.parent)
     sha256 = hashlib.sha256((root / "model" / WEIGHTS).read_bytes()).hexdigest()
     package = backbones.Package("the-carrier==1.0", "carrier", "model", sha256)
@@ -472,7 +476,7 @@ def test_a_cached_repository_loads_offline(tmp_path, write_bert):
         (repository / "snapshots" / commit).mkdir(parents=True)
         write_bert(repository / "snapshots" / commit, hidden_size=size)
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(SECOND)
+    (repository / "refs" / "main").write_text(SECOND, encoding="utf-8")
 
     def size(**settings):
         backbone = load_backbone("org/tiny", offline=True, cache_dir=tmp_path, **settings)
@@ -582,9 +586,9 @@ def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_
     }
     for size, folder in zip((30, 60, 90), commits.values()):
         write_bert(folder, hidden_size=size)
-        (folder / "flax_model.msgpack").write_text("large, and of no use here")
-    (tmp_path / "second" / "added_tokens.json").write_text("{}")
-    (tmp_path / "second" / "special_tokens_map.json").write_text("{ }")
+        (folder / "flax_model.msgpack").write_text("large, and of no use here", encoding="utf-8")
+    (tmp_path / "second" / "added_tokens.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "second" / "special_tokens_map.json").write_text("{ }", encoding="utf-8")
     to_bin(tmp_path / "pickled")
     shutil.copy(tmp_path / "pickled" / "pytorch_model.bin", tmp_path / "first")
     first, second = (
@@ -700,7 +704,10 @@ def test_the_config_says_the_same_to_transformers(folder, tmp_path):
     got, want = (
         AutoConfig.from_pretrained(path).to_dict() for path in (tmp_path / "saved", folder)
     )
-    written = json.loads((tmp_path / "saved" / "config.json").read_text()).keys() & want.keys()
+    written = (
+        json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8")).keys()
+        & want.keys()
+    )
     assert len(written) >= 14
     assert written > {
         "num_attention_heads",

@@ -81,7 +81,7 @@ def write_tokenizer(folder, texts=(), vocab_size=VOCABULARY):
         "model_max_length": 130,
         **dict(zip(names, SPECIAL)),
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def write_reference(folder, reference=ReferenceForMaskedLM, **sizes):
@@ -325,8 +325,10 @@ def test_a_decoder_that_is_not_tied_is_refused(tmp_path):
     assert not reference.decoder.weight.equal(reference.model.embeddings.tok_embeddings.weight)
     with pytest.raises(ValueError, match="tie_word_embeddings = False"):
         load_backbone(tmp_path, mlm_head=True)
-    settings = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": True}))
+    settings = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(
+        json.dumps({**settings, "tie_word_embeddings": True}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"not tied: decoder\.weight"):
         load_backbone(tmp_path, mlm_head=True)
 
@@ -422,7 +424,7 @@ def assert_same_ids(ours, reference):
 @pytest.mark.parametrize("settings", [True, False], ids=["with settings", "tokenizer.json alone"])
 def test_the_tokenizer_equals_transformers_and_so_does_what_it_saves(tmp_path, settings):
     write_tokenizer(tmp_path / "in")
-    (tmp_path / "in" / "config.json").write_text('{"model_type": "modernbert"}')
+    (tmp_path / "in" / "config.json").write_text('{"model_type": "modernbert"}', encoding="utf-8")
     reference = AutoTokenizer.from_pretrained(tmp_path / "in")
     if not settings:
         (tmp_path / "in" / "tokenizer_config.json").unlink()

@@ -109,9 +109,13 @@ def test_the_files_of_a_run_hold_the_models_answers(run, name, split):
 @pytest.mark.parametrize("name", ["sst", "para", "sts"])
 def test_every_unlabelled_id_is_answered_once_in_the_order_of_the_file(run, name):
     source = run.config().data_dir / get_task(name).tables["test"].path
-    with source.open(newline="") as file:
+    with source.open(newline="", encoding="utf-8") as file:
         expected = [row["id"] for row in csv.DictReader(file, delimiter="\t")]
-    lines = (run.predictions / f"{STEMS[name]}-test-output.csv").read_text().splitlines()[1:]
+    lines = (
+        (run.predictions / f"{STEMS[name]}-test-output.csv")
+        .read_text(encoding="utf-8")
+        .splitlines()[1:]
+    )
     assert [line.split(" , ")[0] for line in lines] == expected
 
 
@@ -123,7 +127,11 @@ def test_the_predictor_gives_the_runs_answers_in_any_order(run, name):
     predictor = Predictor(run.folder, device="cpu")
     task, settings = get_task(name), run.config()
     rows = read_split(task, "dev", settings.data_dir).examples
-    written = (run.predictions / f"{STEMS[name]}-dev-output.csv").read_text().splitlines()[1:]
+    written = (
+        (run.predictions / f"{STEMS[name]}-dev-output.csv")
+        .read_text(encoding="utf-8")
+        .splitlines()[1:]
+    )
     texts = [row.texts if task.is_pair else row.texts[0] for row in rows]
     order = np.random.default_rng(0).permutation(len(rows))
     found = predictor.predict(name, [texts[i] for i in order])

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     lines = [
         " ".join(FILLERS[(n * k) % len(FILLERS)] for k in range(1, 4 + n % 9)) for n in range(60)
     ]
-    (folder / "text.txt").write_text("\n".join(lines) + "\n")
+    (folder / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -248,7 +248,7 @@ def test_the_best_epoch_is_that_of_the_lowest_loss(folder, monkeypatch):
 def test_training_lowers_perplexity(folder, tmp_path):
     """On lines of ten words, of the 89 that the tokenizer knows."""
     lines = [" ".join(FILLERS[(n + k) % 10] for k in range(6)) for n in range(160)]
-    (tmp_path / "counting.txt").write_text("\n".join(lines))
+    (tmp_path / "counting.txt").write_text("\n".join(lines), encoding="utf-8")
     settings = pretrain_config(folder, tmp_path / "run", tasks=(), hold_out=5, epochs=8, lr=1e-2,
                                text=(tmp_path / "counting.txt",), evaluate_first=True)  # fmt: skip
     record = train(settings, progress=False).record()
@@ -269,13 +269,13 @@ def texts_of(trainer, split):
 
 
 def test_lines_of_files_are_trained_on_or_held_out(folder, tmp_path):
-    lines = (folder / "text.txt").read_text().split("\n")[:-1]
+    lines = (folder / "text.txt").read_text(encoding="utf-8").split("\n")[:-1]
     settings = pretrain_config(folder, tasks=(), text=(folder / "text.txt",), hold_out=7)
     trainer = make_pretrainer(settings)
     assert texts_of(trainer, "dev") == lines[6::7]
     assert texts_of(trainer, "train") == [t for n, t in enumerate(lines, start=1) if n % 7]
 
-    (tmp_path / "dev.txt").write_text("ban bet\n")
+    (tmp_path / "dev.txt").write_text("ban bet\n", encoding="utf-8")
     trainer = make_pretrainer(
         replace(settings, dev_text=(tmp_path / "dev.txt",), limit=9, out=tmp_path / "run")
     )
@@ -295,13 +295,13 @@ def test_tasks_and_files_add_up(folder):
 
 
 def test_text_without_held_out_lines_is_refused(folder, tmp_path):
-    (tmp_path / "short.txt").write_text("ban bet\nfit got\n")
+    (tmp_path / "short.txt").write_text("ban bet\nfit got\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"there is no dev text: .*--hold-out"):
         make_pretrainer(pretrain_config(folder, tasks=(), text=(tmp_path / "short.txt",)))
 
 
 def test_held_out_text_without_a_masked_token_is_refused(folder, tmp_path):
-    (tmp_path / "short.txt").write_text("bat\n")
+    (tmp_path / "short.txt").write_text("bat\n", encoding="utf-8")
     settings = pretrain_config(folder, tmp_path / "run", text=(folder / "text.txt",), tasks=(),
                                dev_text=(tmp_path / "short.txt",), mask_rate=0.01)  # fmt: skip
     with pytest.raises(ValueError, match="no token of the held-out text is masked, in 1 rows, so"):
@@ -318,7 +318,9 @@ def test_an_extension_for_several_tasks_is_refused(folder, extension):
 
 
 def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folder, tmp_path):
-    (tmp_path / "text.txt").write_text((folder / "text.txt").read_text())
+    (tmp_path / "text.txt").write_text(
+        (folder / "text.txt").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     settings = pretrain_config(folder, tmp_path / "run", tasks=(), text=(tmp_path / "text.txt",),
                                hold_out=5)  # fmt: skip
     run = train(settings, progress=False)
@@ -326,13 +328,13 @@ def test_a_resumed_run_reads_its_own_copy_of_a_file_and_refuses_other_rows(folde
     resume(run.folder, progress=False)
     for path in run.text.iterdir():
         path.unlink()
-    (tmp_path / "text.txt").write_text("ban bet\n" * 60)
+    (tmp_path / "text.txt").write_text("ban bet\n" * 60, encoding="utf-8")
     with pytest.raises(ValueError, match="the training rows of mlm are not those"):
         resume(run.folder, progress=False)
 
 
 def test_a_run_that_is_refused_leaves_the_earlier_one_as_it_was(folder, tmp_path):
-    (tmp_path / "short.txt").write_text("ban bet\nfit got\n")
+    (tmp_path / "short.txt").write_text("ban bet\nfit got\n", encoding="utf-8")
     run = train(scratch(folder, tmp_path / "run"), progress=False)
     files = [path for path in run.folder.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
@@ -457,7 +459,7 @@ def test_an_encoder_from_a_config_file(folder, tmp_path):
     path = tmp_path / "small.json"
     hub = BertConfig(vocab_size=9, hidden_size=12, num_layers=1, num_heads=2, intermediate_size=20,
                      max_positions=16).to_hub()  # fmt: skip
-    path.write_text(json.dumps({"model_type": "bert", **hub}))
+    path.write_text(json.dumps({"model_type": "bert", **hub}), encoding="utf-8")
     changes = {"from_scratch": None, "encoder_config": path, "size": "mini"}
     run = train(scratch(folder, tmp_path / "a", **changes), progress=False)
     config = load_backbone(run.backbone).encoder.config

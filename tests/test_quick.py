@@ -266,7 +266,7 @@ def test_other_dtypes_take_the_plain_way():
 @needs_onednn
 def test_auto_looks_at_the_cpu(monkeypatch, tmp_path, vendor, capability, expected):
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"vendor_id : {vendor}\n")
+    cpuinfo.write_text(f"vendor_id : {vendor}\n", encoding="utf-8")
     monkeypatch.setattr(quick, "Path", lambda _: cpuinfo)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.delenv("MINBERT_ROUTE", raising=False)
@@ -491,7 +491,7 @@ def test_freed_memory_is_kept():
     found = {}
     for mode in ("keep", "leave"):
         done = subprocess.run(
-            [sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True
+            [sys.executable, "-c", FAULTS, mode], capture_output=True, encoding="utf-8", check=True
         )
         found[mode] = int(done.stdout)
     if found["leave"] < 1000:
@@ -515,5 +515,7 @@ print(before - held())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_kept_memory_can_be_given_back():
-    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, encoding="utf-8", check=True
+    )
     assert int(done.stdout) > 200  # of the tensor's 256 MB

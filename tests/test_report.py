@@ -129,10 +129,10 @@ def test_deleted_figures_come_back_the_same(project):
 
 
 def test_prose_outside_the_markers_stays(project):
-    text = (project / "Report.md").read_text()
+    text = (project / "Report.md").read_text(encoding="utf-8")
     assert "\nSome words of a person.\n\n## Table 1" in text
     assert text.endswith("\nThe end, by hand.\n")
-    assert (project / "README.md").read_text().startswith("# Top\n")
+    assert (project / "README.md").read_text(encoding="utf-8").startswith("# Top\n")
 
 
 def test_a_report_shows_what_the_records_say(project):
@@ -140,7 +140,7 @@ def test_a_report_shows_what_the_records_say(project):
     scores = study.scores("corrected", "ft+pll", "sst")
     assert len(scores) == 2
     mean, spread = np.mean(scores), np.std(scores, ddof=1)
-    text = (project / "Report.md").read_text()
+    text = (project / "Report.md").read_text(encoding="utf-8")
     (line,) = [row for row in tables.scores_table(study, "table-1").splitlines()
                if row.startswith("| `ft+pll`")]  # fmt: skip
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -154,7 +154,7 @@ def test_a_report_shows_what_the_records_say(project):
 def test_every_score_has_its_record(project):
     study = Study.of_records(project / "records" / NAME)
     table = tables.records_table(study)
-    text = (project / "Report.md").read_text()
+    text = (project / "Report.md").read_text(encoding="utf-8")
     assert table in text
     without = {"notes", "deviations", "records"}
     assert text.count(f"(#{NAME}-records)") == len(set(TITLES) - without)
@@ -183,7 +183,7 @@ def test_records_that_are_missing_are_said_to_be(tmp_path):
     path = tmp_path / "Report.md"
     write_text(path, skeleton(study))
     redraw(path, lambda name: study)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count("There is no record of these rows yet") >= 5
     assert "| `ft` | full fine-tuning | 0.513" in text
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
@@ -191,7 +191,10 @@ def test_records_that_are_missing_are_said_to_be(tmp_path):
     }  # fmt: skip
     nothing = Study.of_records(tmp_path / "records" / "nowhere")
     redraw(path, lambda name: nothing)
-    assert path.read_text().count("There is no record of these rows yet") == len(TITLES) - 1
+    assert (
+        path.read_text(encoding="utf-8").count("There is no record of these rows yet")
+        == len(TITLES) - 1
+    )
 
 
 def test_a_wrong_marker_is_an_error(project, tmp_path):
@@ -284,7 +287,7 @@ def test_a_record_is_small_and_has_no_path(tmp_path):
     record = read_json(path)
     assert path.name == f"{run.folder.name}.json"
     assert path.stat().st_size < 20_000
-    assert str(tmp_path) not in path.read_text()
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")
     steps = [line for line in run.metrics() if line["kind"] == "cosines"]
     mean = np.mean([line["cosines"] for line in steps], axis=0)
     assert record["cosines"]["tasks"] == ["sst", "sts"]

@@ -256,7 +256,7 @@ class Command:
                 flags += [f"--{name}", str(value)]
         sys.argv = ["minbert", "train", *(f.replace("_", "-") if f[:2] == "--" else f
                                           for f in flags), "--device", "cpu"]  # fmt: skip
-        with self.errors.open("w") as sys.stderr:
+        with self.errors.open("w", encoding="utf-8") as sys.stderr:
             main()
 
 
@@ -276,7 +276,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, alone, name, target, number,
     settings = settings_of(folder, "dropout", f"stopped {name}")
     errors = folder / "errors.txt"
     assert die(Command(settings, errors), target, number, "before", signals) == 130
-    message = errors.read_text()
+    message = errors.read_text(encoding="utf-8")
     assert "Traceback" not in message
     assert message.splitlines()[-1] == (
         f"stopped; {f'saved in {settings.out / saved}' if saved else 'nothing is saved yet'}; "
@@ -315,7 +315,7 @@ def flip(path, place):
         (lambda path: flip(path, -9), "last.safetensors is damaged: its contents have checksum"),
         (lambda path: flip(path, path.read_bytes().index(b"draws")), "is damaged"),
         (lambda path: os.truncate(path, 5000), "last.safetensors is damaged or no checkpoint"),
-        (lambda path: path.write_text("text"), "last.safetensors is damaged or no checkpoint"),
+        (lambda path: path.write_bytes(b"text"), "last.safetensors is damaged or no checkpoint"),
         (lambda path: save_file({"x": torch.zeros(1)}, path), "is no checkpoint of this version"),
         (lambda path: path.write_bytes((path.parent / "best.safetensors").read_bytes()),
          "last.safetensors holds weights alone"),
@@ -343,8 +343,8 @@ def test_a_checkpoint_that_is_damaged_or_foreign_is_refused(copy, harm, message)
     ],
 )
 def test_settings_that_do_not_fit_the_checkpoint_are_refused(copy, change, message):
-    values = json.loads(copy.config_path.read_text())
-    copy.config_path.write_text(json.dumps(values | change))
+    values = json.loads(copy.config_path.read_text(encoding="utf-8"))
+    copy.config_path.write_text(json.dumps(values | change), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         resume(copy.folder, progress=False)
 
@@ -367,7 +367,7 @@ def test_there_must_be_a_run(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=r"holds no run \(no config.json\); name a run folder"):
             resume(folder)
-    Path(tmp_path / "config.json").write_text("{")
+    Path(tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"config.json.* is not a JSON file"):
         resume(tmp_path)
 
@@ -380,7 +380,7 @@ def test_overwrite_starts_anew(folder, alone):
     train(replace(settings, overwrite=True), progress=False)
     changed = Run.open(settings.out).config()
     Run.open(settings.out).config_path.write_text(
-        json.dumps(replace(changed, overwrite=False).to_dict())
+        json.dumps(replace(changed, overwrite=False).to_dict()), encoding="utf-8"
     )
     assert_same_metrics = without_seconds(Run.open(settings.out).metrics())
     assert assert_same_metrics == without_seconds(Run.open(alone["dropout"]).metrics())

@@ -126,7 +126,7 @@ def report(path, *marks):
     write_text(path, "".join(lines))
     records = path.parent / "records"
     redraw(path, lambda name: Study.of_records(records / name), records)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_figure_has_no_background_and_no_black(project):
 
 
 def test_scores_of_glue(project):
-    text = (project / "Report.md").read_text()
+    text = (project / "Report.md").read_text(encoding="utf-8")
     rows = rows_of(text, "tasks")
     assert rows[0][:6] == ["mrpc", "f1", "0.850", "0.700-0.900", "3", "✓ 0.80"]
     assert rows[0][6:] == ["4.4", "0.0001", "16", "50"]  # passes: 1,100 * 16 / 4,000
@@ -198,7 +198,7 @@ def test_scores_of_glue(project):
 
 
 def test_methods_at_their_best_rates(project):
-    rows = rows_of((project / "Report.md").read_text(), "methods")
+    rows = rows_of((project / "Report.md").read_text(encoding="utf-8"), "methods")
     assert [row[:4] for row in rows[:6]] == [
         ["cola matthews", "full", "", "0.0001"],
         ["cola matthews", "LoRA", "4", "0.001"],
@@ -211,7 +211,7 @@ def test_methods_at_their_best_rates(project):
 
 
 def test_batches_and_precisions(project):
-    assert rows_of((project / "Report.md").read_text(), "batches") == [
+    assert rows_of((project / "Report.md").read_text(encoding="utf-8"), "batches") == [
         ["32", "1", "fp32", "40", "900", "0.812"],
         ["8", "4", "fp32", "40", "900", "0.812"],
         ["32", "1", "bf16", "40", "900", "0.812"],
@@ -223,7 +223,7 @@ def test_batches_and_precisions(project):
 
 
 def test_encoders_side_by_side(project):
-    rows = rows_of((project / "Report.md").read_text(), "encoders")
+    rows = rows_of((project / "Report.md").read_text(encoding="utf-8"), "encoders")
     bits = log(300.25) / log(2) / 4
     assert [row[0] for row in rows] == ["bert", "convbert", "modernbert"]
     assert rows[0][1:] == [
@@ -232,7 +232,7 @@ def test_encoders_side_by_side(project):
 
 
 def test_every_block_names_its_records(project):
-    text = (project / "Report.md").read_text()
+    text = (project / "Report.md").read_text(encoding="utf-8")
     for name, blocks in FOLDERS.items():
         runs = RunSet.of_records(project / "records" / name).runs
         for block in blocks:
@@ -291,7 +291,9 @@ def test_kept_runs_are_those_that_were_made(tmp_path):
     kept = RunSet.of_records(place)
     assert place.name == "runs" and kept.runs.keys() == {"a", "b"}
     assert kept.runs["a"]["dev"] == read_json(home / "runs" / "a" / "record.json")["dev"]
-    assert str(tmp_path) not in "".join(path.read_text() for path in place.iterdir())
+    assert str(tmp_path) not in "".join(
+        path.read_text(encoding="utf-8") for path in place.iterdir()
+    )
     shutil.rmtree(home / "runs" / "b")
     keep(home / "runs", tmp_path / "records")
     assert RunSet.of_records(place).runs.keys() == {"a"}

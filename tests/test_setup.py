@@ -31,7 +31,7 @@ esac
 
 def write_script(path: Path, text: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
     return str(path)
 
@@ -56,7 +56,7 @@ class Sandbox:
 
     def installs(self) -> list[str]:
         """What each call of pip since the last look was to install."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return [line.split("--disable-pip-version-check ")[1] for line in lines]
 
@@ -127,7 +127,7 @@ def test_a_changed_requirement_installs_again_and_a_move_starts_afresh(sandbox):
     sandbox.run()
     for name in INPUTS:
         sandbox.installs()
-        with (sandbox.root / name).open("a") as file:
+        with (sandbox.root / name).open("a", encoding="utf-8") as file:
             file.write("\n# changed\n")
         assert sandbox.run()[0] == 0
         assert sandbox.installs() == RUNTIME, name
@@ -179,13 +179,13 @@ def test_a_model_with_other_weights_is_refused(sandbox, tmp_path):
 
 
 def test_every_requirement_has_one_exact_pin():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==\d[0-9a-z.]*", pin)] == []
     names = [pin.split("==")[0] for pin in pins]
     assert names == sorted(set(names))
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(project["build-system"]["requires"]) <= set(pins)
     extras = project["project"]["optional-dependencies"].values()
     wanted = sum(extras, project["project"]["dependencies"])

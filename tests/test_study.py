@@ -258,7 +258,7 @@ sys.stdin.read()
 """
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, text=True)
+                         stdout=subprocess.PIPE, encoding="utf-8")
         for _ in range(4)
     ]  # fmt: skip
     answers = [process.stdout.readline().strip() for process in processes]
@@ -394,7 +394,7 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(home, tmp_path, for
     broken = plan.stages[0]
     place = study.run_of(broken.name).folder
     place.parent.mkdir()
-    place.write_text("a file where a folder is wanted")
+    place.write_text("a file where a folder is wanted", encoding="utf-8")
     session = Runner(study, plan, device="cpu")
     assert not session.run()
     assert set(session.failed) == {broken.name}
@@ -423,7 +423,7 @@ def test_the_commands_run_show_and_report_a_study(home, tmp_path, forked, capsys
     parse(["study", "status", str(tmp_path / "study")]).run()
     assert "5 of 5 stages are finished" in capsys.readouterr().out
     parse(["report", str(tmp_path / "study")]).run()
-    text = (tmp_path / "study" / "Report.md").read_text()
+    text = (tmp_path / "study" / "Report.md").read_text(encoding="utf-8")
     score = read_json(next(tmp_path.glob("study/stages/finetune-cola-*/record.json")))["dev"]
     assert f" {score['cola']['accuracy']:.3f} |" in text
     for link in re.findall(r"\]\(([^)]+)\)", text):

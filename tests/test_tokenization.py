@@ -44,8 +44,10 @@ SETTINGS = [
 def write_tokenizer(folder, tokens, **settings):
     folder.mkdir(exist_ok=True)
     (folder / "vocab.txt").write_text("".join(f"{t}\n" for t in tokens), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text('{"model_type": "bert"}')  # what AutoTokenizer goes by
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "config.json").write_text(
+        '{"model_type": "bert"}', encoding="utf-8"
+    )  # what AutoTokenizer goes by
     return folder
 
 
@@ -123,7 +125,7 @@ def test_other_settings_survive_saving(tmp_path):
     tokens = CASED.split()
     folder = write_tokenizer(tmp_path, tokens, model_max_length=77, never_split=None, list=[1])
     Tokenizer.from_folder(folder).save(tmp_path)
-    saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert saved["model_max_length"] == AutoTokenizer.from_pretrained(folder).model_max_length == 77
     assert saved["list"] == [1] and saved["tokenizer_class"] == "BertTokenizer"
 
@@ -186,7 +188,7 @@ def write_files(folder, files):
     """A folder with BASE as vocab.txt, and these other files."""
     write_tokenizer(folder, BASE)
     for stem, content in files.items():
-        (folder / f"{stem}.json").write_text(json.dumps(content))
+        (folder / f"{stem}.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
@@ -241,7 +243,7 @@ def test_special_tokens_survive_saving_beside_a_tokenizer_json(tmp_path):
     """transformers 4 left the list in special_tokens_map.json alone before it had flags."""
     folder = write_files(tmp_path, ADDED["special by a third file"])
     Tokenizer.from_folder(folder).save(folder)
-    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     Tokenizer.from_folder(folder).save(tmp_path / "out")
     shutil.copy(folder / "config.json", tmp_path / "out")
     assert "[ENT]" in AutoTokenizer.from_pretrained(tmp_path / "out").all_special_tokens
@@ -458,7 +460,7 @@ def test_wrong_input_is_refused(ours, arguments, settings, message):
 )
 def test_a_wrong_folder_is_refused(tmp_path, files, message):
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         Tokenizer.from_folder(tmp_path)
 

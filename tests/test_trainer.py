@@ -328,7 +328,7 @@ def test_a_record_says_how_the_run_was_made(folder, monkeypatch):
     assert record["score"] == pytest.approx(np.mean(scores))
     assert record["versions"]["torch"] == "2.13.0+cu130"
     assert record["parameters"]["trained"] == record["parameters"]["all"]
-    assert json.loads(run.record_path.read_text()) == record
+    assert json.loads(run.record_path.read_text(encoding="utf-8")) == record
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_folder_with_a_run_is_not_touched_unless_asked(folder):
         "sts-dev-output.csv",
         "sts-test-output.csv",
     }
-    (folder / "file").write_text("")
+    (folder / "file").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="file is a file; choose another --out"):
         train(replace(settings, out=folder / "file"), progress=False)
 

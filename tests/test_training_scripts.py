@@ -54,7 +54,7 @@ def test_accumulation_refuses_runs_of_other_settings(folder, tmp_path, capsys, m
                 "on_bad_row": "skip", "device": "cpu", "out": tmp_path}  # fmt: skip
     main(**settings)
     printed = capsys.readouterr().out
-    assert printed == (tmp_path / "table.txt").read_text()
+    assert printed == (tmp_path / "table.txt").read_text(encoding="utf-8")
     records = [Run(tmp_path / f"sst-{size}-fp32").record() for size in (8, 4)]
     assert [record["config"]["accumulate"] for record in records] == [1, 2]
     monkeypatch.setattr("subprocess.run", None)

@@ -28,8 +28,10 @@ def golden(tmp_path_factory):
 
 @pytest.mark.parametrize("exercise", assigned(ROOT) or EXERCISES, ids=lambda e: e.name)
 def test_exercise(exercise, golden):
-    numbers = json.loads((golden / "expected" / f"{exercise.name}.json").read_text())
-    calls = json.loads((golden / "supplied" / f"{exercise.name}.json").read_text())
+    numbers = json.loads(
+        (golden / "expected" / f"{exercise.name}.json").read_text(encoding="utf-8")
+    )
+    calls = json.loads((golden / "supplied" / f"{exercise.name}.json").read_text(encoding="utf-8"))
     found = {"cases": [], "error": None}
     try:
         with supplied(exercise, calls):
