@@ -13,6 +13,7 @@ from tqdm import tqdm
 from tyro.conf import Positional, subcommand
 
 from lab.terminal import errors_as_messages
+from multitask.messages import command_line
 
 if TYPE_CHECKING:
     from benchmarks.curves import Curves
@@ -249,6 +250,7 @@ def main() -> None:
     with errors_as_messages():
         tyro.cli(
             Command,
+            args=command_line(),
             prog="python -m benchmarks",
             description="minbert beside the libraries that one would otherwise use.",
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),

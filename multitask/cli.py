@@ -22,6 +22,7 @@ from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
 from multitask.glue.commands import Glue
+from multitask.messages import command_line
 from multitask.study.commands import Report, StudyGroup
 
 
@@ -99,4 +100,4 @@ def main() -> None:
     with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             sys.exit(lab(sys.argv[2:]))
-        parse(sys.argv[1:]).run()
+        parse(command_line()).run()

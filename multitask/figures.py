@@ -24,7 +24,8 @@ def save_svg(
     draw: Callable[[Figure], None],
     style: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write what `draw` puts on a figure: the same file, byte for byte, from the same numbers.
+    """Write what `draw` puts on a figure: the same file, byte for byte, from the same numbers,
+    whatever the user's own matplotlibrc says.
 
     Args:
         path: the file.
@@ -32,12 +33,12 @@ def save_svg(
         draw: given the figure.
         style: settings of matplotlib, by their names in its rcParams.
     """
-    from matplotlib import rc_context
+    from matplotlib import style as styles
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     settings = {"svg.hashsalt": "minbert", **(style or {})}
-    with rc_context(settings), replacing(path) as temporary:
+    with styles.context(["default", settings]), replacing(path) as temporary:
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)

@@ -1,4 +1,4 @@
-"""The command line of a script: the parameters of a function are its flags.
+"""The words of a command line, and that of a script: a function's parameters are its flags.
 
 if __name__ == "__main__":
     run_script(main)
@@ -6,6 +6,7 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,22 @@ import tyro
 from lab.terminal import errors_as_messages
 
 
+def command_line() -> list[str]:
+    """What follows the program's name.
+
+    Raises:
+        ValueError: bytes that are no text in the locale's encoding, which Python makes surrogates
+            of; config.json could not hold them, nor most libraries open such a file.
+    """
+    encoding = sys.getfilesystemencoding()
+    for word in sys.argv[1:]:
+        if any("\ud800" <= sign <= "\udfff" for sign in word):
+            remedy = "convert or rename it" if encoding == "utf-8" else "set PYTHONUTF8=1"
+            raise ValueError(f"argument {word!r} is not text in the encoding {encoding}; {remedy}")
+    return sys.argv[1:]
+
+
 def run_script(main: Callable[..., Any]) -> None:
     """Call a function with the command line's flags, which are drawn from its parameters."""
     with errors_as_messages():
-        tyro.cli(main)
+        tyro.cli(main, args=command_line())

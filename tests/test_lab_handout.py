@@ -36,7 +36,7 @@ def copy(made, tmp_path):
 
 def in_copy(copy, *words):
     """Call the copy's own code, as an installed `minbert` would."""
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONIOENCODING": "utf-8"}
     code = (
         f"import sys; sys.argv = ['minbert', *{list(words)}]; from lab.__main__ import main; main()"
     )

@@ -60,7 +60,7 @@ def test_the_same_text_gives_the_same_tokenizer_in_every_process(kind, size, tex
     """The library's own WordPiece learner differs from process to process."""
     code = (
         "from minbert.vocabulary import learn_tokenizer\n"
-        f"tokenizer = learn_tokenizer({kind!r}, lambda: {texts!r}, vocab_size={size})\n"
+        f"tokenizer = learn_tokenizer({kind!r}, lambda: {texts!a}, vocab_size={size})\n"
         "print(ascii(tokenizer.tokens(range(len(tokenizer)))))"
     )
     made = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(3)}

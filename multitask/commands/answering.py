@@ -125,11 +125,12 @@ class Predict:
         if self.texts and self.file:
             raise ValueError("texts come from the command line or from --file; give one of them")
         if self.texts:
-            texts = tuple(map(_argument, self.texts))
-            if pair and len(texts) % 2:
-                raise ValueError(f"a pair task takes texts two by two, and {len(texts)} are given")
+            if pair and len(self.texts) % 2:
+                raise ValueError(
+                    f"a pair task takes texts two by two, and {len(self.texts)} are given"
+                )
             size = 2 if pair else 1
-            yield from (texts[i : i + size] for i in range(0, len(texts), size))
+            yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
         elif self.file:
             with self.file.open(encoding="utf-8-sig", newline="\n") as lines:  # as in a pipe
                 yield from _split(lines, pair, str(self.file))
@@ -206,12 +207,6 @@ def _run_folder(folder: Path | None) -> Path:
         )
     print(f"run {found[-1].parent}", file=sys.stderr)
     return found[-1].parent
-
-
-def _argument(text: str) -> str:
-    """A text of the command line, whose bytes came as surrogates if the locale lacks them."""
-    with _utf8(f"argument {text!r}"):
-        return text.encode(errors="surrogateescape").decode()
 
 
 @contextmanager
