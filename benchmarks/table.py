@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = (README, ROOT / "docs" / "speed.md")
+DOCUMENTS = (README.name, "docs/speed.md")
 OURS = "minbert"
 
 
@@ -77,18 +77,20 @@ def draw(results: dict[str, Any], path: Path) -> None:
     save_svg(path, (9, height), bars)
 
 
-def draw_all() -> list[Path]:
-    """Draw the tables and figures anew; the files that hold the tables."""
+def draw_all(root: Path = ROOT) -> list[Path]:
+    """Draw the tables and figures of the project, or of a copy of its documents, anew; the files
+    that hold the tables."""
     results = all_results()
     tables = all_tables(results)
-    for path in DOCUMENTS:
+    documents = [root / name for name in DOCUMENTS]
+    for path in documents:
         write_text(path, with_tables(path.read_text(encoding="utf-8"), tables))
-    draw(results["cpu"], ROOT / "docs" / "speed.svg")
+    draw(results["cpu"], root / "docs" / "speed.svg")
     for name, one in (("growth", growth), ("length", length)):
         recorded = RESULTS / f"{name}.json"
         if recorded.exists():
-            one.draw(read_json(recorded)["points"], ROOT / "docs" / f"{name}.svg")
-    return list(DOCUMENTS)
+            one.draw(read_json(recorded)["points"], root / "docs" / f"{name}.svg")
+    return documents
 
 
 def all_results() -> dict[str, dict[str, Any]]:

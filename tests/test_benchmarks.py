@@ -16,7 +16,15 @@ from benchmarks.__main__ import main
 from benchmarks.inference import ours_embed, ours_encode, torch_encode, transformers_encode
 from benchmarks.measure import compare, matmul_peak, useful_flops
 from benchmarks.rows import load_rows
-from benchmarks.table import DOCUMENTS, all_results, all_tables, draw, speed_table, with_tables
+from benchmarks.table import (
+    DOCUMENTS,
+    ROOT,
+    all_results,
+    all_tables,
+    draw,
+    speed_table,
+    with_tables,
+)
 from benchmarks.training import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
 from minbert import BertConfig, load_backbone
@@ -205,7 +213,7 @@ def test_the_documents_show_the_recorded_results():
         assert found["versions"]["torch"] and found["device"]
         for workload in found["workloads"].values():
             assert workload["commit"] and "+" not in workload["commit"]
-    shown = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    shown = [(ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS]
     tables = all_tables(results)
     assert tables.keys() == {"drift", *(f"speed: {name}" for name in results)}
     for text in shown:

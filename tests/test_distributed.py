@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import pytest
 import torch
 from helpers import config, contents, pretrain_config, tiny, without_seconds, write_backbone
 from torch import nn
+from torch.distributed import TCPStore
 
 from minbert import ConvBert, ModernBert
 from multitask import distributed, resume, train, training
@@ -77,6 +77,7 @@ def in_process(rank, count, port, folder, kind, changes, strike):
     gc.freeze()  # as in conftest.py
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the port is the parent's, as torchrun's
     training.draw_run = lambda run: None
     torch.distributed.destroy_process_group = destroy_and_check
     base.EXTENSIONS["both"] = Both
@@ -125,29 +126,16 @@ def extended(settings, kind):
     return replace(settings, extensions=chosen)
 
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORTS = iter(range(20_000 + 100 * (WORKER % 100), 30_000))
-"""Below those that systems hand out, where another test could take one between this and its use."""
-
-
-def free_port():
-    for port in PORTS:
-        with socket.socket() as free:
-            if free.connect_ex(("127.0.0.1", port)):  # nobody listens
-                return port
-    raise OSError("no port is free")
-
-
 def run_processes(count, folder, kind, changes, strike=None):
     """Start the processes, and return their exit codes and what they said."""
-    port = free_port()
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # on any free port
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__, "torch._dynamo"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         started = [
             context.Process(
-                target=in_process, args=(rank, count, port, folder, kind, changes, strike)
+                target=in_process, args=(rank, count, store.port, folder, kind, changes, strike)
             )
             for rank in range(count)
         ]

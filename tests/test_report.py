@@ -19,8 +19,8 @@ from multitask.study.markdown import ROOT
 from multitask.study.plan import make_plan
 from multitask.study.recipes import MAIN, SCALES, rows
 from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import RECORDS, Study, merged
-from multitask.study.report import FIGURES, TITLES, redraw, report_on_records, skeleton
+from multitask.study.records import Study, merged
+from multitask.study.report import FIGURES, MARKER, TITLES, redraw, report_on_records, skeleton
 from multitask.study.run_blocks import BLOCKS
 
 NAME = "made-up"
@@ -311,11 +311,7 @@ def test_long_curves_are_shortened():
     assert points[3][1] == pytest.approx(sum(line["loss"] for line in lines[75:100]) / 25, abs=1e-4)
 
 
-def test_the_projects_report_is_drawn_from_its_records(tmp_path):
+def test_the_projects_report_has_every_block():
+    """And each is drawn from the records: see test_made_files.py."""
     text = (ROOT / "Report.md").read_text(encoding="utf-8")
-    write_text(tmp_path / "Report.md", text)
-    found = redraw(tmp_path / "Report.md", lambda name: Study.of_records(RECORDS / name))
-    assert len(found) == len(TITLES) + len(BLOCKS)
-    assert (tmp_path / "Report.md").read_text(encoding="utf-8") == text
-    for path in tmp_path.glob("figures/*"):
-        assert (ROOT / "figures" / path.name).exists()
+    assert len(MARKER.findall(text)) == len(TITLES) + len(BLOCKS)
