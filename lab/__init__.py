@@ -9,6 +9,7 @@
     check.py       `minbert lab check`: the runner, the diagnosis, a list of progress
     grade.py       `minbert lab grade`: the same on many submissions, in a sandbox (guard.py)
     golden.py      the expected numbers, made from the answers
+    terminal.py    streams, Ctrl-C and errors of the lab's command line, and of every other here
     bundle.py      `minbert lab bundle`: an autograder for Gradescope
 
 To add an exercise: a record in exercises/, a check in checks/, the right answer and its mistakes

@@ -175,7 +175,7 @@ class ScoreGlue:
 
         systems = [read_system(folder) for folder in self.folders]
         if self.json:
-            print(json.dumps([as_json(found) for found in systems], indent=2, ensure_ascii=False))
+            print(json.dumps([as_json(found) for found in systems], indent=2))
         else:
             print("\n\n".join(describe(found) for found in systems))
 
