@@ -34,7 +34,7 @@ def test_a_closed_stream_is_an_empty_one(closed, tmp_path):
     """And no file that is opened later gets its number, to be written into by whoever prints."""
     file = tmp_path / "file"
     body = f"{PRINTS}; f = open({str(file)!a}, 'wb'); f.write(bytes([48 + f.fileno()]))"
-    code, out, err = start(body, closed)
+    code, out, err = start(body, closed, PYTHONIOENCODING="utf-8")
     assert code == 0 and int(file.read_text(encoding="utf-8")) > 2
     assert out == ("" if " >" in f" {closed}" else f"{SIGNS}\n")
     assert err == ("" if "2>" in closed else "so\n")
