@@ -251,7 +251,7 @@ def memory() -> int:
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # there is no such file, or it says "max"
-            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text(encoding="utf-8")))
     return min(found)
 
 

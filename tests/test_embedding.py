@@ -50,9 +50,11 @@ def test_long_texts_are_cut_as_sentence_transformers_cuts_them(tmp_path, minilm_
         ("sentence_bert_config", "tokenizer_config"), ("max_seq_length", "model_max_length"), limits
     ):
         file = tmp_path / f"{name}.json"
-        settings = json.loads(file.read_text()) | {key: limit}
+        settings = json.loads(file.read_text(encoding="utf-8")) | {key: limit}
         file.unlink()
-        file.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+        file.write_text(
+            json.dumps({k: v for k, v in settings.items() if v is not None}), encoding="utf-8"
+        )
     backbone = load_backbone(tmp_path)
     wanted = {None: 512, 30: 30, 20: 20, 60: 512, 1e30: 12}
     assert (backbone.max_length or 512) == wanted[limits[0] if limits[0] == 20 else limits[1]]

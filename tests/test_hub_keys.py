@@ -111,13 +111,13 @@ def changed(folder, target, key, value):
     target.mkdir()
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "rope" in key:
         config.pop("rope_parameters", None)
     if key == "global_attn_every_n_layers":
         del config["layer_types"]
     config[key] = value
-    (target / "config.json").write_text(json.dumps(config))
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return target
 
 
@@ -136,7 +136,7 @@ def outputs(folder):
 def test_each_key_gives_transformers_outputs_or_is_refused(folder, tmp_path, caplog):
     """And of the keys that are without effect, no one has any in transformers."""
     caplog.set_level(logging.CRITICAL)
-    name = json.loads((folder / "config.json").read_text())["model_type"]
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     plain, same = outputs(folder)
     torch.testing.assert_close(plain, same, rtol=1e-4, atol=1e-5)
     beside = {"rope_scaling", "global_rope_theta", "local_rope_theta", "global_attn_every_n_layers"}
@@ -190,7 +190,7 @@ def test_each_key_gives_transformers_outputs_or_is_refused(folder, tmp_path, cap
 )
 def test_rotary_positions_of_another_kind_are_refused(tmp_path, changes, message):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": "modernbert", **changes}))
+    path.write_text(json.dumps({"model_type": "modernbert", **changes}), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_config(path)
 
@@ -198,7 +198,9 @@ def test_rotary_positions_of_another_kind_are_refused(tmp_path, changes, message
 @pytest.mark.parametrize("value", ["2", 2.5, True, None, [2]])
 def test_a_size_of_another_type_is_refused_under_the_files_name(tmp_path, value):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": "bert", "num_hidden_layers": value}))
+    path.write_text(
+        json.dumps({"model_type": "bert", "num_hidden_layers": value}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"config.json: num_hidden_layers is .*whole number"):
         read_config(path)
 

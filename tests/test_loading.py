@@ -735,7 +735,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 908
 )
 def test_a_pointer_of_git_lfs_in_place_of_a_file_is_known(tmp_path, minilm_folder, name):
     folder = shutil.copytree(minilm_folder, tmp_path / "in")
-    (folder / name).write_text(POINTER)
+    (folder / name).write_text(POINTER, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"{name} is a Git LFS pointer .* git lfs pull"):
         load_backbone(folder)
 

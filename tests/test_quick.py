@@ -321,7 +321,7 @@ def test_routes_that_are_not_there(monkeypatch):
 @pytest.mark.parametrize("name", ["memory.max", "memory.limit_in_bytes"])
 def test_memory_is_the_machines_or_the_containers(monkeypatch, tmp_path, name, limit, found):
     if limit:
-        (tmp_path / name).write_text(limit)
+        (tmp_path / name).write_text(limit, encoding="utf-8")
     monkeypatch.setattr(quick, "Path", lambda _, file: tmp_path / file.rpartition("/")[2])
     machine = psutil.virtual_memory().total
     assert quick.memory() == (found or pytest.approx(machine, rel=0.01))

@@ -406,10 +406,10 @@ def test_a_tokenizer_json_gives_transformers_ids_or_is_refused(tmp_path, parts, 
         place = whole["normalizer"] if key == "clean_text" else place
         assert key in place
         place[key] = value
-    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
     (folder / "tokenizer_config.json").unlink()
     if settings is not None:
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     if refused:
         with pytest.raises(ValueError, match=refused):
             Tokenizer.from_folder(folder)
