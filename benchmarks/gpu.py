@@ -124,7 +124,7 @@ def ours(plan: Plan, rows: RandomRows, *, compiled: bool = False) -> float:
         model = MultitaskModel.from_config(config, backbone.encoder).to(plan.device)
         few = RandomRows([8] * 8, plan.config.vocab_size)
         data = {"sst": TaskData(get_task("sst"), {"train": rows, "dev": few}, [], {})}
-        run = Run.place(config)
+        run = Run(config.out)
         run.create(config, backbone)
         Timed(config, model, data, run, progress_bar=False).fit()
     return clock.seconds

@@ -7,15 +7,16 @@ Nothing is unpickled but tensors, and no code of a package or a repository is ru
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from minbert.files import brief, read_json, regular, replacing, sha256_of
@@ -180,8 +181,19 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
+          torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32", torch.int16: "I16",
+          torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
+"""Number format -> its name in safetensors files."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a safetensors file atomically.
+
+    Args:
+        path: the file.
+        tensors: contiguous ones on the CPU, by name.
+        header: texts that stand beside them.
 
     Raises:
         OSError: it cannot be written, mostly for want of room.
@@ -189,5 +201,26 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=header)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OSError(f"{path} could not be written: {error}; make room") from error
+
+
+def save_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write safetensors' format, in which equal tensors and metadata give equal bytes.
+
+    The library's own writer puts metadata in an order that differs each time, and writes to a
+    second temporary file, which stays behind when it is killed.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # aligned
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        start, end = end, end + tensors[name].nbytes
+        dtype, shape = DTYPES[tensors[name].dtype], list(tensors[name].shape)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for name in order:
+            file.write(tensors[name].reshape(-1).view(torch.uint8).numpy())

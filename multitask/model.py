@@ -102,6 +102,12 @@ class MultitaskModel(TrainedModel):
                 encoder.requires_grad_(False)
             for extension in config.extensions:
                 extension.prepare(model)
+        trained = [name for name, p in encoder.named_parameters() if p.requires_grad]
+        if config.frozen and trained:
+            raise ValueError(
+                f"the encoder is to be frozen, yet {trained[0]} and {len(trained) - 1} others "
+                "train; leave out --frozen"
+            )
         return model
 
     def parts(self) -> list[nn.Module]:

@@ -16,9 +16,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from minbert.loading import (
 from minbert.tokenization import Tokenizer
 from multitask.checkpoint import load_checkpoint, load_trained
 from multitask.checks import check_unused
+from multitask.claim import Busy, claimed
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.model import MultitaskModel
 
@@ -47,25 +50,38 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder).expanduser())
+
     @classmethod
-    def place(cls, config: RunConfig) -> Run:
-        """The folder of a new run, nothing written yet; one that holds a run is refused unless
-        it is to be replaced."""
-        folder = config.out
-        if folder is None:
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            what = "-".join(config.tasks) or "text"
-            prefix = "" if isinstance(config, TrainConfig) else f"{config.command}-"
-            folder = Path("runs") / f"{stamp}-{prefix}{what}"
-        run = cls(Path(folder))
-        if run.config_path.exists() and not config.overwrite:
-            raise ValueError(
-                f"{folder} holds a run already; continue it with --resume {folder}, replace it "
-                "with --overwrite, or choose another --out"
-            )
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; choose another --out")
-        return run
+    @contextmanager
+    def begin(cls, config: RunConfig) -> Iterator[Run]:
+        """The folder of a new run, which this process alone writes to while the block runs; nothing
+        is written yet.
+
+        Raises:
+            ValueError: it holds a run that is not to be replaced, or another process writes to it.
+            OSError: nothing can be written there.
+        """
+        for folder in [config.out] if config.out is not None else _new_folders(config):
+            run = cls(folder)
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(claimed(run.folder))
+                except Busy:
+                    if config.out is not None:
+                        raise
+                    continue
+                if run.config_path.exists():
+                    if config.out is None:
+                        continue
+                    if not config.overwrite:
+                        raise ValueError(
+                            f"{run.folder} holds a run already; continue it with --resume "
+                            f"{run.folder}, replace it with --overwrite, or choose another --out"
+                        )
+                yield run
+                return
 
     def create(self, config: RunConfig, backbone: Backbone) -> None:
         """Begin a run, in the place of an earlier one, of which nothing has changed until now.
@@ -214,6 +230,15 @@ class Run:
     def record(self) -> dict[str, Any]:
         """record.json of a finished run."""
         return read_json(self.record_path)
+
+
+def _new_folders(config: RunConfig) -> Iterator[Path]:
+    """Names for a run that was given none: by the second, and with a number where that is taken."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    prefix = "" if isinstance(config, TrainConfig) else f"{config.command}-"
+    name = f"{stamp}-{prefix}{'-'.join(config.tasks) or 'text'}"
+    yield Path("runs") / name
+    yield from (Path("runs") / f"{name}-{number}" for number in count(2))
 
 
 def located(config: RunConfig) -> RunConfig:

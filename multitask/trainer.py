@@ -15,6 +15,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -76,12 +77,14 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
         rows, bucketed = config.batch_size * config.accumulate, config.batches == "bucketed"
-        self.streams = {
-            name: BatchStream(
-                task_data.train.lengths, rows, seed=config.seed, name=name, bucketed=bucketed
+        self.streams = {}
+        for name, task_data in data.items():
+            lengths = task_data.train.lengths
+            if config.frozen:  # features come in the place of tokens, and have one length
+                lengths = np.ones_like(lengths)
+            self.streams[name] = BatchStream(
+                lengths, rows, seed=config.seed, name=name, bucketed=bucketed
             )
-            for name, task_data in data.items()
-        }
         one_pass = sum(stream.batches_per_pass for stream in self.streams.values())
         self.steps_per_epoch = config.steps_per_epoch or one_pass
         self.total_steps = self.steps_per_epoch * config.epochs

@@ -10,7 +10,7 @@ import gc
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from minbert.quick import give_back_memory, keep_freed_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
+from multitask.claim import claimed
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
@@ -43,8 +44,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
         KeyboardInterrupt: after Ctrl-C; the message says where the state is saved, and `resume`
             continues.
     """
-    with _computing(config) as device:
-        run = distributed.by_writer(lambda: Run.place(config))
+    with _computing(config) as device, _writing(Run.begin(config)) as run:
         makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
         backbone = make_backbone(config) if makes_one else backbone_of(config)
         data = _load_data(config, backbone, run)
@@ -52,7 +52,7 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
         distributed.wait()  # until all have opened their text, which `create` moves
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
-            return _fit(trainer, backbone)
+            return _fit(trainer, backbone, progress=progress)
 
 
 def resume(
@@ -74,18 +74,11 @@ def resume(
         ValueError: the folder holds no run, or one that cannot go on; the message says why.
     """
     run = Run.open(folder)
-    if run.record_path.exists() and not run.last.exists():
-        raise ValueError(
-            f"{folder} is finished, and its {run.last.name}, where it could go on from, is gone; "
-            "train again with another --out, or replace it with --overwrite"
-        )
-    former = run.config()
-    config = replace(
-        former,
-        data_dir=absolute(data_dir) if data_dir else former.data_dir,
-        device=device or former.device,
-    )
-    with _computing(config) as found:
+    device = device or run.config().device
+    with _computing(replace(run.config(), device=device)) as found, _writing(_held(run)) as run:
+        former = run.config()
+        places = {"data_dir": absolute(data_dir)} if data_dir else {}
+        config = replace(former, device=device, **places)
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
@@ -93,7 +86,7 @@ def resume(
             trainer.restore()
             if config != former:
                 distributed.by_writer(lambda: write_json(run.config_path, config.to_dict()))
-            return _fit(trainer, backbone)
+            return _fit(trainer, backbone, progress=progress)
 
 
 def describe_groups(config: TrainConfig) -> str:
@@ -111,6 +104,29 @@ def _computing(config: RunConfig) -> Iterator[torch.device]:
     keep_freed_memory()
     with route_of(config.route), distributed.processes(device):
         yield device
+
+
+@contextmanager
+def _writing(claim: AbstractContextManager[Run]) -> Iterator[Run]:
+    """The run of a claim that the first process, the only one that writes, makes for all."""
+    with ExitStack() as stack:
+        yield distributed.by_writer(lambda: stack.enter_context(claim))
+
+
+@contextmanager
+def _held(run: Run) -> Iterator[Run]:
+    """A run to go on with, claimed.
+
+    Raises:
+        ValueError: it cannot go on, or another process writes to it.
+    """
+    with claimed(run.folder):
+        if run.record_path.exists() and not run.last.exists():
+            raise ValueError(
+                f"{run.folder} is finished, and its {run.last.name}, where it could go on from, is "
+                "gone; train again with another --out, or replace it with --overwrite"
+            )
+        yield run
 
 
 @contextmanager
@@ -191,14 +207,14 @@ def _make_trainer(
 ) -> Trainer:
     """The trainer before its first step; nothing in the run folder changes."""
     model = make_model(config, backbone).to(device)
-    if config.frozen:
-        cache_features(model, data, progress=progress and distributed.is_writer())
     return Trainer(config, model, data, run, progress_bar=progress)
 
 
-def _fit(trainer: Trainer, backbone: Backbone) -> Run:
+def _fit(trainer: Trainer, backbone: Backbone, *, progress: bool) -> Run:
     """Train to the end, and write what came of it."""
     run, model = trainer.run, trainer.model
+    if trainer.config.frozen:
+        cache_features(model, trainer.data, progress=progress and distributed.is_writer())
     result = trainer.fit()
     distributed.wait()  # until the best weights are written
     tensors, _ = load_checkpoint(run.best)

@@ -139,7 +139,7 @@ def make_trainer(settings, dtype=torch.float32):
     model = MultitaskModel.from_config(settings, backbone.encoder).to(dtype)
     if settings.frozen:
         cache_features(model, data, progress=False)
-    run = Run.place(settings)
+    run = Run(settings.out)
     run.create(settings, backbone)
     return Trainer(settings, model, data, run, progress_bar=False)
 
@@ -180,7 +180,7 @@ def pretrain_config(folder, out=None, **changes):
 
 def make_pretrainer(settings, dtype=torch.float64):
     """What `train` makes before it pre-trains."""
-    run = Run.place(settings)
+    run = Run(settings.out)
     backbone = backbone_of(settings)
     data = load_text(settings, backbone, run, resumed=False)
     model = MaskedLanguageModel.from_config(settings, backbone).to(dtype)

@@ -5,7 +5,6 @@ import struct
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -81,11 +80,10 @@ def test_a_foreign_file_is_refused(path):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("kind", [OSError, SafetensorError])
-def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch, kind):
+def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
     def fail(tensors, temporary, metadata):
         temporary.write_bytes(b"half")
-        raise kind("disk full")
+        raise OSError("disk full")
 
     monkeypatch.setattr(backbones, "save_file", fail)
     message = r"last.safetensors could not be written: .*disk full; make room"

@@ -24,7 +24,6 @@ from helpers import (
     write_backbone,
     write_data,
 )
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from multitask import resume, train, training
@@ -163,6 +162,8 @@ KILLS = {
     "often: in a step": ("often", LOSS, 12, "before", True),
     "often: while a checkpoint is written": ("often", SAVE, 4, "within", True),
     "often: in an evaluation": ("often", "multitask.trainer.evaluate", 3, "before", True),
+    "frozen: while features are cached": ("frozen", "multitask.dataset.batches_by_length", 3,
+                                          "before", False),
     "frozen: in a step": ("frozen", LOSS, 14, "before", True),
     "accumulate: within a group": ("accumulate", LOSS, 20, "before", True),
     "pretrain: in a step": ("pretrain", LOSS, 10, "before", True),
@@ -185,6 +186,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(folder, alone, name):
         load_checkpoint(run.last)
     resume(settings.out, progress=False)
     assert_same_run(settings.out, alone[kind])
+    assert list(settings.out.rglob(".*")) == []  # neither half-written files nor a lock
 
 
 def test_a_run_killed_again_and_again(folder, alone):
@@ -197,20 +199,13 @@ def test_a_run_killed_again_and_again(folder, alone):
     assert_same_run(settings.out, alone["often"])
 
 
-@pytest.mark.parametrize(
-    "kind, target, number",
-    [
-        ("dropout", "minbert.files.os.replace", 3),  # while its folder is made
-        ("frozen", "multitask.dataset.batches_by_length", 3),  # while features are cached
-    ],
-)
-def test_a_run_killed_before_its_first_step_is_no_run_yet(folder, alone, kind, target, number):
-    settings = settings_of(folder, kind, f"unborn-{kind}")
-    assert die(Train(settings), target, number) == -signal.SIGKILL
-    with pytest.raises(ValueError, match=f"unborn-{kind} holds no run"):
+def test_a_run_killed_while_its_folder_is_made_is_no_run_yet(folder, alone):
+    settings = settings_of(folder, "dropout", "unborn")
+    assert die(Train(settings), "minbert.files.os.replace", 3) == -signal.SIGKILL
+    with pytest.raises(ValueError, match="unborn holds no run"):
         resume(settings.out)
     train(settings, progress=False)
-    assert_same_run(settings.out, alone[kind])
+    assert_same_run(settings.out, alone["dropout"])
 
 
 def test_resuming_a_finished_run_changes_nothing(folder, alone, tmp_path):
@@ -222,7 +217,7 @@ def test_resuming_a_finished_run_changes_nothing(folder, alone, tmp_path):
 
 def test_a_full_disk_says_how_to_go_on(folder, alone, monkeypatch):
     def fail(tensors, path, metadata):
-        raise SafetensorError("no space left")
+        raise OSError("no space left")
 
     settings = settings_of(folder, "often", "full")
     with monkeypatch.context() as patch:
