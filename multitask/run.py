@@ -222,9 +222,30 @@ class Run:
         lines = self.metrics_path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1]]
 
-    def rewind(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the lines of metrics.jsonl that a resumed run will write again."""
+    def sync_log(self) -> None:
+        """Have the disk hold all lines of metrics.jsonl, before a checkpoint says that they are."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+
+    def rewind(
+        self,
+        keep: Callable[[dict[str, Any]], bool],
+        check: Callable[[list[dict[str, Any]]], None],
+    ) -> None:
+        """Drop the lines of metrics.jsonl that a resumed run will write again.
+
+        Raises:
+            ValueError: `check` finds that others are missing.
+        """
         kept = [line for line in self.metrics() if keep(line)]
+        try:
+            check(kept)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.metrics_path} lacks lines that were there when {self.last.name} was "
+                f"written, as after a loss of power: {error}; put the file back from a copy, or "
+                "start again with --overwrite"
+            ) from None
         write_text(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def record(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,37 @@ class Progress:
         if line["kind"] != "epoch":
             return line["step"] < self.step
         return line["epoch"] <= self.evaluated if line["epoch"] else self.before is not None
+
+    def check_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Raise ValueError unless every step and every epoch before this point is logged once.
+
+        Args:
+            lines: the first lines of metrics.jsonl, those that this point `has`.
+        """
+        next_of = {"step": 0, "epoch": int(self.before is None)}
+        draws: Counter[str] = Counter()
+        step, tasks = None, set()
+        for number, line in enumerate(lines, start=1):
+            kind = line["kind"]
+            if kind not in next_of:
+                continue  # what an extension noted
+            place, wanted = line[kind], next_of[kind]
+            if kind == "step":
+                if place != step:
+                    step, tasks = place, set()
+                elif line["task"] not in tasks:  # of several tasks together
+                    wanted = place
+                tasks.add(line["task"])
+                draws[line["task"]] += 1
+            if place != wanted:
+                raise ValueError(f"line {number} is of {kind} {place}, not of {kind} {wanted}")
+            next_of[kind] = wanted + 1
+        for kind, end in (("step", self.step), ("epoch", self.evaluated + 1)):
+            if next_of[kind] != end:
+                raise ValueError(f"it ends after line {len(lines)}, before {kind} {next_of[kind]}")
+        for task, count in self.draws.items():
+            if draws[task] != count:
+                raise ValueError(f"{draws[task]} of its lines are of task {task}, not {count}")
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -341,6 +341,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write last.safetensors: weights, optimizer and progress."""
+        if distributed.is_writer():
+            self.run.sync_log()
         save_state(
             self.run.last, self.progress, self.parameters, self.optimizer, self.scaler, self.data
         )
@@ -351,4 +353,5 @@ class Trainer:
             self.progress = load_state(
                 self.run.last, self.parameters, self.optimizer, self.scaler, self.data
             )
-        distributed.by_writer(lambda: self.run.rewind(self.progress.has))
+        progress = self.progress
+        distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))

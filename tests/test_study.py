@@ -4,8 +4,6 @@ import functools
 import multiprocessing
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,10 +14,10 @@ import pytest
 import torch
 from helpers import config, make_trainer, tiny
 
-from minbert.files import read_json, write_json
+from minbert.files import read_json
 from multitask.cli import parse
 from multitask.extensions.one_segment import OneSegment
-from multitask.study import claims, runner
+from multitask.study import runner
 from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import make_plan, parts_of, select_rows, settings_of
@@ -242,81 +240,6 @@ def test_as_published_has_all_of_them_and_corrected_none():
     assert variant == "corrected+slow-lora+masks-alone" and len(found) == 2
 
 
-# Claims
-
-
-def test_one_of_many_gets_a_claim(tmp_path):
-    stage = tmp_path / "stages" / "finetune-sst-0"
-    stage.parent.mkdir()
-    code = f"""
-import sys, time
-from pathlib import Path
-from multitask.study.claims import claim
-while time.time() < {time.time() + 1.0}: pass
-print(claim(Path({str(stage)!r})) is not None, flush=True)
-sys.stdin.read()
-"""
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, encoding="utf-8")
-        for _ in range(4)
-    ]  # fmt: skip
-    answers = [process.stdout.readline().strip() for process in processes]
-    assert sorted(answers) == ["False"] * 3 + ["True"]
-    assert claims.claim(stage) is None
-    winner = processes[answers.index("True")]
-    assert claims.owner(stage).endswith(f":{winner.pid}")
-    for process in processes:
-        process.kill()
-        process.communicate()
-    assert claims.owner(stage) is None  # its process is gone, on this host
-    mine = claims.claim(stage)
-    assert mine.number == 2
-
-
-def test_of_two_that_found_a_stage_free_one_gets_it(tmp_path, monkeypatch):
-    assert claims.claim(tmp_path / "stage") is not None
-    monkeypatch.setattr(claims, "_latest", lambda stage: (0, None))  # as it was a moment ago
-    assert claims.claim(tmp_path / "stage") is None
-
-
-def test_a_claim_without_signs_of_life_is_taken_over(tmp_path):
-    stage = tmp_path / "stage"
-    other = tmp_path / "stage.claim-1"
-    write_json(other, {"host": "elsewhere", "pid": 1})
-    assert claims.claim(stage) is None
-    assert claims.owner(stage) == "elsewhere:1"
-    long_ago = time.time() - claims.STALE - 60
-    os.utime(other, (long_ago, long_ago))
-    mine = claims.claim(stage)
-    assert mine.is_latest and claims.claim(stage) is None
-    assert not claims.Claim(stage, 1).is_latest  # the former owner sees that it has lost
-    mine.release()
-    assert claims.claim(stage).number == 3
-    claims.clear(stage)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_signs_of_life_are_given_and_a_lost_claim_stops_its_owner(tmp_path, monkeypatch, handler):
-    before = signal.signal(signal.SIGINT, handler)
-    monkeypatch.setattr(claims, "HEARTBEAT", 0.02)
-    mine = claims.claim(tmp_path / "stage")
-    os.utime(mine.path, (1, 1))
-    with claims.held(mine):
-        deadline = time.monotonic() + 10
-        while mine.path.stat().st_mtime < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert mine.path.stat().st_mtime > 2
-    assert mine.path.stat().st_mtime < 2  # released
-
-    mine = claims.claim(tmp_path / "stage")
-    write_json(tmp_path / f"stage.claim-{mine.number + 1}", {"host": "elsewhere", "pid": 1})
-    with pytest.raises(TimeoutError, match="another process took stage over"), claims.held(mine):
-        time.sleep(10)
-    assert signal.signal(signal.SIGINT, before) == handler
-
-
 # Runs
 
 
@@ -380,7 +303,7 @@ def test_a_killed_study_goes_on_and_two_processes_share_the_work(home, tmp_path,
     after = finished(study, plan)
     assert after.keys() == {stage.name for stage in plan.stages}
     assert {name: after[name] for name in before} == before  # none was run again
-    assert not list((study.folder / "stages").glob("*.claim-*"))
+    assert not list(study.folder.rglob(".*"))  # neither locks nor half-written files
     starts = {s.start.name for s in plan.stages if s.start}
     kept = {s.name for s in plan.stages if study.run_of(s.name).best.exists()}
     assert kept == starts

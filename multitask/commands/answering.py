@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
 from minbert.checks import InputWarning, warn_of_cut
+from multitask.claim import claimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,20 @@ class Evaluate:
 
     def run(self) -> None:
         from multitask.checks import check_counts
+        from multitask.run import Run
+
+        check_counts(self, "mistakes")
+        run = Run.open(_run_folder(self.run_folder))
+        writes = self.out is not None or self.data_dir is None
+        with claimed(self.out or run.folder) if writes else nullcontext():
+            self._evaluate(run.folder)
+
+    def _evaluate(self, run_folder: Path) -> None:
         from multitask.console import mistakes, scores_table
         from multitask.evaluate import summary, write_predictions
         from multitask.predictor import Predictor
 
-        check_counts(self, "mistakes")
-        predictor = Predictor(_run_folder(self.run_folder), precision=self.precision)
+        predictor = Predictor(run_folder, precision=self.precision)
         data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
         evaluations = predictor.evaluate(self.split, data_dir=data_dir, on_bad_row=self.on_bad_row)
         lacking = f"has no file for its {self.split} split in {data_dir}"
@@ -154,21 +163,23 @@ class Export:
 
     def run(self) -> None:
         from minbert.adapters import save_adapter
-        from minbert.backbones import PACKAGES
+        from minbert.backbones import portable_name
         from minbert.loading import save_pretrained
         from multitask.predictor import Predictor
 
-        if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
-            raise ValueError(f"{self.folder} holds a model or a run already; choose another folder")
-        predictor = Predictor(self.run_folder)
-        if self.adapter:
-            base = predictor.config.backbone
-            hub_name = None if base in PACKAGES else base
-            print(save_adapter(self.folder, predictor.model.encoder, base=hub_name))
-            return
-        for extension in predictor.config.extensions:
-            extension.export(predictor.model)
-        print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
+        with claimed(self.folder):
+            if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
+                raise ValueError(
+                    f"{self.folder} holds a model or a run already; choose another folder"
+                )
+            predictor = Predictor(self.run_folder)
+            if self.adapter:
+                base = portable_name(predictor.config.backbone, self.folder)
+                print(save_adapter(self.folder, predictor.model.encoder, base=base))
+                return
+            for extension in predictor.config.extensions:
+                extension.export(predictor.model)
+            print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from data.readers import OnBadRow
 from multitask.checks import check_counts
+from multitask.claim import claimed
 from multitask.commands import Group
 
 if TYPE_CHECKING:
@@ -157,8 +158,9 @@ class ComparePeft(Settings):
             config, folder = self.config(name), self.out / name
             points += compare_methods(config, folder, ranks=self.ranks, seeds=self.all_seeds())
         print(table(HEADER, comparison_rows(points)))
-        for path in write_comparison(points, self.out):
-            print(path)
+        with claimed(self.out, wait=60):  # others may compare other tasks
+            for path in write_comparison(points, self.out):
+                print(path)
 
 
 @dataclass(frozen=True, kw_only=True)

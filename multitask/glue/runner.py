@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,12 @@ def finish_run(config: TrainConfig | PretrainConfig, *, progress: bool = True) -
     run = find_run(config)
     if run.record_path.exists():
         state = "done"
-    elif run.last.exists():
+    elif run.config_path.exists():
         state = "goes on"
         resume(run.folder, progress=progress)
     else:
         state = "starts"
-        train(replace(config, overwrite=run.config_path.exists()), progress=progress)
+        train(config, progress=progress)
     print(f"{run.folder}: {state}; score {run.record()['score']:.3f}", file=sys.stderr)
     return run
 

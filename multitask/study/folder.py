@@ -2,8 +2,8 @@
 
 study.json          scale, backbone and data of all that is in the folder
 plans/              which stages make which score: what reports read
-stages/NAME/        a run folder, with stage.json
-stages/NAME.claim-1 who runs the stage: see claims.py; NAME.failed.txt: why it failed
+stages/NAME/        a run folder, with stage.json; whoever runs the stage has claimed it
+stages/NAME.failed.txt  why it failed
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.files import read_json, write_json
+from multitask.claim import claimed
 from multitask.config import RunConfig
 from multitask.run import Run
 from multitask.study.plan import Plan, Stage
@@ -48,15 +49,16 @@ class StudyFolder:
         """Make the folder; one that holds a study of another scale, backbone or data is refused."""
         path = self.folder / "study.json"
         mine = {"scale": self.scale, "backbone": self.backbone, "data_dir": str(self.data_dir)}
-        if path.exists():
-            changed = [name for name, value in read_json(path).items() if mine.get(name) != value]
-            if changed:
-                raise ValueError(
-                    f"{self.folder} holds a study with another {' and '.join(changed)}: "
-                    f"{read_json(path)}; choose another --out"
-                )
-        else:
-            write_json(path, mine)
+        with claimed(self.folder, wait=10):
+            if not path.exists():
+                write_json(path, mine)
+            found = read_json(path)
+        changed = [name for name, value in found.items() if mine.get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a study with another {' and '.join(changed)}: {found}; "
+                "choose another --out"
+            )
 
     def add_plan(self, plan: Plan) -> None:
         """Keep a plan, under a name of its own, so that several processes can do so at once."""

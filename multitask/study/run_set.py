@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minbert.files import read_json, write_json
+from multitask.claim import claimed
 from multitask.glue.runner import scores_of
 from multitask.run import Run
 from multitask.study.records import Record, record_of
@@ -68,11 +69,12 @@ class RunSet:
         """Keep these records in a folder, in the place of what was kept there before."""
         _refuse_study(folder)
         files = {f"{name}.json": record for name, record in self.runs.items()} | self.points
-        for name, value in files.items():
-            write_json(folder / name, value)
-        for path in folder.rglob("*.json"):
-            if path.relative_to(folder).as_posix() not in files:
-                path.unlink()
+        with claimed(folder, wait=10):
+            for name, value in files.items():
+                write_json(folder / name, value)
+            for path in folder.rglob("*.json"):
+                if path.relative_to(folder).as_posix() not in files:
+                    path.unlink()
 
 
 def _name_of(run: str, runs: dict[str, Record], folder: Path) -> str:

@@ -2,7 +2,8 @@
 
 Each stage has a process of its own, so that one that fails, or is killed for its memory, takes no
 other with it, and its record shows its own memory. What a stage needs is read from the study's
-folder, and whoever claims a stage first runs it (claims.py). The main process only chooses.
+folder, and whoever claims a stage's folder first runs it (multitask/claim.py). The main process
+only chooses.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from minbert.files import write_json, write_text
-from multitask.study.claims import claim, clear, held, owner
+from multitask.claim import Busy, claimed, holder
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
 from multitask.training import resume, train
@@ -52,15 +53,15 @@ class Runner:
             self._tidy()
             ready = [stage for stage in missing if self._is_ready(stage)]
             stage = next(
-                (s for s in ready if owner(self.study.run_of(s.name).folder) is None), None
+                (s for s in ready if holder(self.study.run_of(s.name).folder) is None), None
             )
             if stage is not None:
                 self._run_apart(stage, len(missing))
                 continue
             for stage in ready:
                 if stage.name not in waited_for:
-                    who = owner(self.study.run_of(stage.name).folder)
-                    print(f"waiting for {stage.name}, which {who} runs", flush=True)
+                    who = holder(self.study.run_of(stage.name).folder)
+                    print(f"waiting for {stage.name}, which is run by {who}", flush=True)
                     waited_for.add(stage.name)
             time.sleep(POLL)
         self._tidy()
@@ -124,16 +125,13 @@ class Runner:
 def work(study: StudyFolder, stage: Stage, device: str) -> None:
     """A stage's process: claim the stage, run it, and end with 0, BUSY, FAILED or 130."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    folder = study.run_of(stage.name).folder
-    mine = claim(folder)
-    if mine is None:
-        sys.exit(BUSY)
     try:
-        with held(mine):
+        with claimed(study.run_of(stage.name).folder):
             if not study.is_settled(stage):  # another may have finished it just now
                 run_stage(study, stage, device)
         study.failure_of(stage.name).unlink(missing_ok=True)
-        clear(folder)
+    except Busy:
+        sys.exit(BUSY)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from multitask.claim import holder
 from multitask.console import table
-from multitask.study.claims import owner
 from multitask.study.folder import StudyFolder
 from multitask.study.records import merged
 
@@ -35,9 +35,9 @@ def _state(study: StudyFolder, name: str) -> str:
     run = study.run_of(name)
     if run.record_path.exists():
         return "done"
-    who = owner(run.folder)
+    who = holder(run.folder)
     if who is not None:
-        return f"running in {who}"
+        return f"run by {who}"
     failure = study.failure_of(name)
     if failure.exists():
         return f"failed: {failure.read_text(encoding='utf-8').splitlines()[0]}"
