@@ -13,6 +13,7 @@ import json
 import os
 import re
 import reprlib
+import shutil
 import stat
 import tempfile
 from collections import Counter
@@ -77,6 +78,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file's contents atomically."""
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

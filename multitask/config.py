@@ -32,6 +32,8 @@ class RunConfig:
     """The command that makes such a run."""
     frozen: ClassVar[bool] = False
     """Whether the encoder is not trained at all."""
+    adapter: ClassVar[Path | None] = None
+    """An adapter to start from."""
 
     tasks: tuple[str, ...] = ()
     """Tasks whose rows are read."""
@@ -155,7 +157,7 @@ class RunConfig:
                 "gradients; leave one of the two out"
             )
         freezing = [extension.name for extension in self.extensions if extension.freezes]
-        freezing += ["frozen"] * self.frozen
+        freezing += ["frozen"] * self.frozen + ["adapter"] * (self.adapter is not None)
         if len(freezing) > 1:
             raise ValueError(
                 f"{' and '.join(freezing)} each say what is left of the encoder to train; use one"
@@ -206,6 +208,9 @@ class TrainConfig(RunConfig):
     outputs of the tasks that both runs have."""
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
+    adapter: Path | None = None
+    """Folder of a LoRA or IA3 adapter, in the files of peft, to start from: it trains on, beside
+    the heads, and the encoder under it is frozen."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
     """What stands for a sequence: the encoder's pooler where it has one (BERT's is on [CLS]), [CLS]
     itself, or the tokens' mean or maximum."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from data.batching import Batch
 from data.tasks import MLM, Task, get_task
+from minbert.adapters import load_adapter
 from minbert.base import Encoder
 from minbert.loading import Backbone
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
@@ -27,6 +28,8 @@ class TrainedModel(nn.Module):
     heads: nn.Module
     tasks: dict[str, Task]
     """The model's tasks by name."""
+    left_out: tuple[str, ...] = ()
+    """Tensors of the adapter that it started from which are of another model's head."""
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +103,8 @@ class MultitaskModel(TrainedModel):
             set_up(encoder, config)
             if config.frozen:
                 encoder.requires_grad_(False)
+            if config.adapter is not None:
+                model.left_out = tuple(load_adapter(config.adapter, encoder))
             for extension in config.extensions:
                 extension.prepare(model)
         trained = [name for name, p in encoder.named_parameters() if p.requires_grad]

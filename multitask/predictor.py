@@ -16,6 +16,7 @@ from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Task
 from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
 from minbert.files import brief
+from minbert.adapters import load_adapter
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data
@@ -43,12 +44,19 @@ class Predictor:
     """A run's best model with its tokenizer."""
 
     def __init__(
-        self, folder: str | Path, *, device: str = "auto", precision: str = "fp32"
+        self,
+        folder: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
     ) -> None:
         """Load a run's best weights.
 
         Args:
             folder: the run folder.
+            adapter: folder of a LoRA or IA3 adapter, in the files of peft, to use on the run's
+                encoder, in place of the run's own where it has one.
             device: auto, cpu, cuda, ...
             precision: fp32, or bf16 or fp16 where the device is quick in it.
         """
@@ -62,6 +70,9 @@ class Predictor:
             )
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         self.model, self.state = self.run.load_model()
+        if adapter is not None:
+            self.model.encoder.requires_grad_(False)
+            self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))
         self.model.to(choose_device(device, precision))
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:

@@ -2,6 +2,7 @@
 
 config.json           every setting, as resolved
 backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
+adapter/              the adapter that it started from, if one was named
 text/                 the token ids that pre-training reads
 metrics.jsonl         a line for every step and every epoch
 tensorboard/          the same as events, if they are asked for
@@ -26,8 +27,9 @@ from typing import Any
 
 import torch
 
+from minbert.adapters import ADAPTER_FILES, merge_and_remove
 from minbert.backbones import PACKAGES, fingerprint
-from minbert.files import read_json, sha256_of, write_json, write_text
+from minbert.files import copy_file, read_json, sha256_of, write_json, write_text
 from minbert.loading import (
     Backbone,
     blank_backbone,
@@ -98,10 +100,13 @@ class Run:
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
-        for old in (self.text, self.events):
+        for old in (self.text, self.events, self.adapter):
             shutil.rmtree(old, ignore_errors=True)
         if isinstance(config, PretrainConfig) and self.new_text.exists():
             self.new_text.rename(self.text)
+        if config.adapter is not None:
+            for name in ADAPTER_FILES:
+                copy_file(absolute(config.adapter) / name, self.adapter / name)
         encoder = backbone.encoder
         save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
         write_json(self.backbone / "source.json", {"sha256": source})
@@ -123,6 +128,10 @@ class Run:
     @property
     def backbone(self) -> Path:
         return self.folder / "backbone"
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter"
 
     @property
     def text(self) -> Path:
@@ -183,13 +192,17 @@ class Run:
             )
         return backbone
 
+    def at_home(self, config: RunConfig) -> RunConfig:
+        """The run's config with its own copy of the adapter that it started from."""
+        return config if config.adapter is None else replace(config, adapter=self.adapter)
+
     def source(self) -> str:
         """sha256 of the weights that the run started from."""
         return read_json(self.backbone / "source.json")["sha256"]
 
     def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
         """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
-        config = self.config()
+        config = self.at_home(self.config())
         tensors, state = load_checkpoint(self.best)
         encoder = empty_encoder(self.backbone)
         kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
@@ -205,6 +218,7 @@ class Run:
         model, _ = self.load_model()
         for extension in self.config().extensions:
             extension.export(model)
+        merge_and_remove(model.encoder)
         encoder = empty_encoder(self.backbone)  # its dropout and what is frozen as in a new one
         encoder.load_state_dict(model.encoder.state_dict())
         tokenizer = Tokenizer.from_folder(self.backbone)
@@ -265,8 +279,9 @@ def _new_folders(config: RunConfig) -> Iterator[Path]:
 def located(config: RunConfig) -> RunConfig:
     """A config whose data, text and backbone, if that is a folder, have absolute paths."""
     found: dict[str, Any] = {}
-    if config.data_dir is not None:
-        found["data_dir"] = absolute(config.data_dir)
+    for name in ("data_dir", "adapter"):
+        if getattr(config, name) is not None:
+            found[name] = absolute(getattr(config, name))
     if isinstance(config, PretrainConfig):
         for name in ("text", "dev_text"):
             found[name] = tuple(absolute(path) for path in getattr(config, name))

@@ -82,7 +82,8 @@ def resume(
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
-            trainer = _make_trainer(config, run, backbone, data, found, progress=progress)
+            own = run.at_home(config)
+            trainer = _make_trainer(own, run, backbone, data, found, progress=progress)
             trainer.restore()
             if config != former:
                 distributed.by_writer(lambda: write_json(run.config_path, config.to_dict()))
@@ -207,6 +208,8 @@ def _make_trainer(
 ) -> Trainer:
     """The trainer before its first step; nothing in the run folder changes."""
     model = make_model(config, backbone).to(device)
+    for name in model.left_out if distributed.is_writer() else ():
+        print(f"adapter: left out {name}, of another model's head", file=sys.stderr)
     return Trainer(config, model, data, run, progress_bar=progress)
 
 

@@ -1,17 +1,27 @@
 """Training with LoRA, IA3 and BitFit: what trains, what is saved, and where it goes from there."""
 
+import copy
 import itertools
 import json
+import os
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from adapting import assert_same, batch, outputs
-from helpers import config, make_trainer, weights, without_seconds, write_data_with_bad_rows
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import BertModel
+from adapting import assert_same, batch, fill, outputs, trained
+from helpers import (
+    config,
+    contents,
+    make_trainer,
+    weights,
+    without_seconds,
+    write_data_with_bad_rows,
+)
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from transformers import BertForSequenceClassification, BertModel
 
 from minbert import load_backbone
 from minbert.adapters import load_adapter
@@ -152,8 +162,10 @@ def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, monkeypatch, 
     again = load_backbone(folder / "backbone").encoder
     load_adapter(tmp_path / "adapter", again)
     assert_same(outputs(again, inputs), outputs(encoder, inputs))
-    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
-    assert written["base_model_name_or_path"] == str(folder / "backbone")
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == os.path.relpath(
+        folder / "backbone", tmp_path / "adapter"
+    )
     with pytest.raises(SystemExit):
         main()  # there is one now
 
@@ -165,6 +177,110 @@ def test_a_run_without_an_adapter_has_none_to_export(runs, tmp_path, monkeypatch
         main()
     assert "has no adapter 'default' to save" in capsys.readouterr().err
     assert not (tmp_path / "adapter").exists()
+
+
+# A start from peft's files
+
+PEFT = {
+    "lora": LoraConfig(r=3, target_modules=["query", "dense"], lora_dropout=0.1),
+    "a classifier's": LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["value"]),
+    "ia3": IA3Config(target_modules=["key", "value"], feedforward_modules=[]),
+}
+
+
+def peft_model(backbone, kind):
+    """A model of peft on a backbone, with values that matter."""
+    classifies = PEFT[kind].task_type == "SEQ_CLS"
+    base = (BertForSequenceClassification if classifies else BertModel).from_pretrained(backbone)
+    model = get_peft_model(base, copy.deepcopy(PEFT[kind])).eval()
+    fill(trained(model))
+    return model
+
+
+def encoder_of(model):
+    inner = model.get_base_model()
+    return getattr(inner, "bert", inner)
+
+
+@pytest.mark.parametrize("kind", PEFT)
+def test_a_run_starts_from_an_adapter_of_peft_and_keeps_it(folder, tmp_path, kind, capsys):
+    theirs = peft_model(folder / "backbone", kind)
+    theirs.save_pretrained(tmp_path / "adapter")
+    settings = config(folder, out=tmp_path / "run", adapter=tmp_path / "adapter", tasks=("sst",))
+    begun = make_trainer(settings)
+    inputs = batch(begun.model.encoder.config)
+    wanted = outputs(encoder_of(theirs), inputs)
+    assert_same(outputs(begun.model.eval().encoder, inputs), wanted, rtol=1e-5, atol=1e-5)
+    adapted = [name for name in begun.parameters if name.startswith("encoder.")]
+    assert adapted and all(".adapters." in name for name in adapted)
+    assert len(adapted) == sum("lora" in n or "ia3" in n for n, p in trained(theirs))
+
+    run = train(replace(settings, overwrite=True), progress=False)
+    left = {
+        line.split(",")[0] for line in capsys.readouterr().err.splitlines() if "left out" in line
+    }
+    heads = ("classifier.bias", "classifier.weight")
+    assert left == {f"adapter: left out {n}" for n in heads if "classifier" in kind}
+    shutil.rmtree(tmp_path / "adapter")  # the run has what it needs
+    (run.folder / "record.json").unlink()
+    before = run.best.read_bytes()
+    resume(run.folder, progress=False)
+    assert run.best.read_bytes() == before
+    model = Predictor(run.folder).model
+    changed = outputs(model.encoder, inputs)
+    assert (changed[0] - wanted[0]).abs().max() > 1e-3
+    again = run.trained_backbone().encoder
+    assert_same(outputs(again, inputs), changed, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def minbert(monkeypatch, capsys):
+    """Call the command line; gives what it prints."""
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["minbert", *map(str, words)])
+        capsys.readouterr()
+        main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["lora", "bitfit"])
+def test_a_run_answers_with_an_adapter_of_peft(folder, runs, tmp_path, minbert, name):
+    """On the encoder that the run trained; in the place of the run's own adapter."""
+    base = folder / "backbone"
+    if name == "bitfit":
+        minbert("export", runs[name].folder, tmp_path / "base")
+        base = tmp_path / "base"
+    theirs = peft_model(base, "lora")
+    theirs.save_pretrained(tmp_path / "adapter")
+    predictor = Predictor(runs[name].folder, adapter=tmp_path / "adapter")
+    inputs = batch(predictor.model.encoder.config)
+    wanted = outputs(encoder_of(theirs), inputs)
+    assert_same(outputs(predictor.model.encoder, inputs), wanted, rtol=1e-5, atol=1e-5)
+    before = contents(runs[name].predictions)
+    words = ("--adapter", tmp_path / "adapter")
+    assert "no predictions are written with --adapter" in minbert(
+        "evaluate", runs[name].folder, *words
+    )
+    assert contents(runs[name].predictions) == before
+    (answer,) = predictor.predict("sst", ["bana superb"])
+    said = minbert("predict", "--run", runs[name].folder, "--task", "sst", *words, "bana superb")
+    assert said.split("\t")[1:3] == [answer.label, f"{answer.probability:.3f}"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"extensions": (BitFit(),)}, "bitfit and adapter each say what is left of the encoder"),
+        ({"adapter": "nowhere"}, "nowhere/adapter_config.json does not exist"),
+    ],
+)
+def test_an_adapter_that_cannot_be_started_from(folder, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(config(folder, out=tmp_path / "run", **{"adapter": tmp_path, **changes}))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Settings

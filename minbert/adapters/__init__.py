@@ -23,10 +23,11 @@ from minbert.adapters.apply import (
     unmerge,
     use_adapter,
 )
-from minbert.adapters.files import load_adapter, save_adapter
+from minbert.adapters.files import ADAPTER_FILES, load_adapter, save_adapter
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
 
 __all__ = [
+    "ADAPTER_FILES",
     "IA3",
     "Adapted",
     "IA3Settings",

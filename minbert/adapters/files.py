@@ -25,6 +25,7 @@ from minbert.backbones import write_tensors
 from minbert.base import Encoder, name_in, pattern_of
 from minbert.files import read_json, write_json
 
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 ROOT = "base_model.model."
 PARTS: Mapping[type[nn.Module], Mapping[str, str]] = {
     LoRALinear: {

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -18,6 +18,9 @@ from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
 from minbert.checks import InputWarning, warn_of_cut
 from multitask.claim import claimed
+
+if TYPE_CHECKING:
+    from multitask.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,9 @@ class Evaluate:
     out: Path | None = None
     """Folder for the prediction files; by default predictions/ in the run folder, and with
     --data-dir none, for those in the run folder are of the run's own data."""
+    adapter: Path | None = None
+    """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
+    in place of the run's own; then predictions are written with --out alone."""
     mistakes: int | None = None
     """Show so many rows of each task that were answered wrong, the most confident first; of
     similarity, those whose answers are furthest off."""
@@ -48,16 +54,21 @@ class Evaluate:
 
         check_counts(self, "mistakes")
         run = Run.open(_run_folder(self.run_folder))
-        writes = self.out is not None or self.data_dir is None
-        with claimed(self.out or run.folder) if writes else nullcontext():
+        with claimed(self.out or run.folder) if self._writes() else nullcontext():
             self._evaluate(run.folder)
+
+    def _writes(self) -> bool:
+        """Whether predictions are written: those in the run folder are of the run's own model and
+        data."""
+        return self.out is not None or (self.data_dir is None and self.adapter is None)
 
     def _evaluate(self, run_folder: Path) -> None:
         from multitask.console import mistakes, scores_table
         from multitask.evaluate import summary, write_predictions
         from multitask.predictor import Predictor
 
-        predictor = Predictor(run_folder, precision=self.precision)
+        predictor = Predictor(run_folder, adapter=self.adapter, precision=self.precision)
+        _tell_left_out(predictor, self.adapter)
         data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
         evaluations = predictor.evaluate(self.split, data_dir=data_dir, on_bad_row=self.on_bad_row)
         lacking = f"has no file for its {self.split} split in {data_dir}"
@@ -74,8 +85,9 @@ class Evaluate:
             task = predictor.model.tasks[name]
             texts = texts_by_id(task, self.split, data_dir)
             print(mistakes(task, evaluation, texts, self.mistakes))
-        if self.data_dir and not self.out:
-            print("no predictions are written with --data-dir; to have them, name a folder: --out")
+        if not self._writes():
+            flag = "--adapter" if self.data_dir is None else "--data-dir"
+            print(f"no predictions are written with {flag}; to have them, name a folder: --out")
             return
         for name, evaluation in evaluations.items():
             folder = self.out or predictor.run.predictions
@@ -98,6 +110,9 @@ class Predict:
     """Task whose head answers; may be left out when the run has one task only."""
     run_folder: Annotated[Path | None, arg(name="run")] = None
     """Run folder; by default the newest under runs/."""
+    adapter: Path | None = None
+    """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
+    in place of the run's own."""
     file: Path | None = None
     """File to read texts from."""
     json: bool = False
@@ -106,7 +121,8 @@ class Predict:
     def run(self) -> None:
         from multitask.predictor import Predictor
 
-        predictor = Predictor(_run_folder(self.run_folder))
+        predictor = Predictor(_run_folder(self.run_folder), adapter=self.adapter)
+        _tell_left_out(predictor, self.adapter)
         tasks = predictor.model.tasks
         if self.task is None and len(tasks) > 1:
             raise ValueError(f"name a task with --task: {', '.join(tasks)}")
@@ -162,7 +178,7 @@ class Export:
     """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
 
     def run(self) -> None:
-        from minbert.adapters import save_adapter
+        from minbert.adapters import merge_and_remove, save_adapter
         from minbert.backbones import portable_name
         from minbert.loading import save_pretrained
         from multitask.predictor import Predictor
@@ -179,6 +195,7 @@ class Export:
                 return
             for extension in predictor.config.extensions:
                 extension.export(predictor.model)
+            merge_and_remove(predictor.model.encoder)
             print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
 
 
@@ -218,6 +235,11 @@ def _run_folder(folder: Path | None) -> Path:
         )
     print(f"run {found[-1].parent}", file=sys.stderr)
     return found[-1].parent
+
+
+def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:
+    for name in predictor.model.left_out if adapter else ():
+        print(f"adapter: left out {name}, of another model's head", file=sys.stderr)
 
 
 @contextmanager
