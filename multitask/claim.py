@@ -69,7 +69,7 @@ def claimed(folder: str | Path, *, wait: float = 0.5) -> Iterator[None]:
         ) from None
     except OSError as error:
         _release(lock, made)
-        reason = "it is a file" if folder.is_file() else error.strerror
+        reason = "it is a file" if os.path.isfile(folder) else error.strerror
         raise OSError(f"{folder} cannot be written to: {reason}; name another folder") from None
     try:
         yield

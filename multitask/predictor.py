@@ -14,9 +14,9 @@ from pathlib import Path
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Task
+from minbert.adapters import load_adapter
 from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
 from minbert.files import brief
-from minbert.adapters import load_adapter
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data

@@ -162,7 +162,7 @@ def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, monkeypatch, 
     again = load_backbone(folder / "backbone").encoder
     load_adapter(tmp_path / "adapter", again)
     assert_same(outputs(again, inputs), outputs(encoder, inputs))
-    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert written["base_model_name_or_path"] == os.path.relpath(
         folder / "backbone", tmp_path / "adapter"
     )

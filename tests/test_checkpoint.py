@@ -5,7 +5,8 @@ import struct
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minbert import backbones
@@ -40,6 +41,37 @@ def test_tensors_and_state_come_back_bit_by_bit(path):
     for name, tensor in TENSORS.items():
         torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=0)
     assert [p.name for p in path.parent.iterdir()] == ["last.safetensors"]
+
+
+def test_equal_weights_and_state_give_equal_bytes(path):
+    """The library's own writer puts the header's texts in an order that differs each time."""
+    first = path.read_bytes()
+    turned = dict(reversed(TENSORS.items()))
+    for number in range(20):
+        save_checkpoint(path, turned if number % 2 else TENSORS, STATE)
+        assert path.read_bytes() == first
+
+
+def test_the_library_reads_every_number_format(tmp_path):
+    tensors = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in backbones.DTYPES}
+    tensors |= {"empty": torch.zeros(0, 4), "scalar": torch.tensor(7)}
+    backbones.write_tensors(tmp_path / "all", tensors, {"é": "\u2028", "a": '"'})
+    found = load_file(tmp_path / "all")
+    assert found.keys() == tensors.keys() and len(found) == 12
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+    with safe_open(tmp_path / "all", framework="pt") as file:
+        assert file.metadata() == {"é": "\u2028", "a": '"'}
+
+
+def test_a_checkpoint_that_the_library_wrote_is_read(path):
+    """Those of earlier versions are."""
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    plain = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
+    save_file(plain, path.with_name("old"), metadata=header)
+    tensors, state = load_checkpoint(path.with_name("old"))
+    assert state == STATE and all(torch.equal(tensors[name], plain[name]) for name in plain)
 
 
 def test_every_flipped_byte_is_noticed(path):

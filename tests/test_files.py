@@ -75,8 +75,25 @@ def test_a_killed_process_leaves_what_was_there(tmp_path, old):
         process.kill()  # SIGKILL: no handler and no finally runs
     assert process.returncode < 0
     assert (path.read_text(encoding="utf-8") if path.exists() else None) == old
+    (left,) = (name for name in names(tmp_path) if name != "file.txt")
+    assert left.startswith(".file.txt.") and left.endswith(".tmp")
+    write_text(tmp_path / "other", "")  # the next writer in the folder clears what it left
+    assert names(tmp_path) == (["file.txt", "other"] if old else ["other"])
     write_text(path, "new")
     assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_only_what_a_dead_writer_left_is_cleared(tmp_path):
+    foreign = [".file.tmp", ".file.ABCDEFGH.tmp", "file.abcdefgh.tmp", ".file.abcdefgh.tmp.old"]
+    for name in foreign:
+        (tmp_path / name).touch()
+    (tmp_path / ".file.txt.0a_bcdef.tmp").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".file.txt.abcdefgh.tmp").write_text("left behind", encoding="utf-8")
+    with replacing(tmp_path / "file.txt") as temporary:
+        temporary.write_text("a writer that lives", encoding="utf-8")
+        write_text(tmp_path / "file.txt", "another's")
+    assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "a writer that lives"
+    assert names(tmp_path) == sorted([*foreign, ".file.txt.0a_bcdef.tmp", "file.txt"])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

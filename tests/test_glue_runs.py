@@ -120,7 +120,8 @@ def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
     run.last.unlink()
     again.run()
     assert without_times(run.record()) == without_times(record)
-    again.run()  # that it had to be replaced is no change of its settings
+    assert run.config().overwrite is False  # as the command said
+    again.run()
 
 
 def test_bad_rows_stop_or_are_skipped(folder, tmp_path):

@@ -26,11 +26,12 @@ from helpers import (
 )
 from safetensors.torch import save_file
 
-from multitask import resume, train, training
+from multitask import resume, train, trainer, training
 from multitask.checkpoint import load_checkpoint
 from multitask.cli import main
 from multitask.config import RunConfig
 from multitask.run import Run
+from multitask.state import Progress
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -323,6 +324,64 @@ def test_a_checkpoint_that_is_damaged_or_foreign_is_refused(copy, harm, message)
     with pytest.raises(ValueError, match=message):
         resume(copy.folder, progress=False)
     assert copy.metrics_path.read_bytes() == before
+
+
+def without(*places):
+    return lambda lines: [line for place, line in enumerate(lines) if place not in places]
+
+
+@pytest.mark.parametrize(
+    "harm, message",
+    [
+        (without(5), "line 6 is of step 5, not of step 4"),
+        (without(1, 2, 3), "line 2 is of step 3, not of step 0"),
+        (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 6 is of step 3, not of step 4"),
+        (without(0), "line 1 is of epoch 1, not of epoch 0|line 7 is of epoch 1, not of epoch 0"),
+        (without(7), "line 14 is of epoch 2, not of epoch 1"),
+        (without(14), "it ends after line 14, before epoch 2"),
+        (lambda lines: lines[:5] + ["\0" * 900], "it ends after line 5, before step 4"),
+        (lambda lines: [], "it ends after line 0, before step 0"),
+    ],
+    ids=["a step", "the first steps", "twice", "before", "epoch", "the end", "NULs", "all"],
+)
+def test_a_log_with_holes_is_refused(copy, harm, message):
+    lines = copy.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert len(lines) == 15  # before, and two epochs of six steps
+    copy.metrics_path.write_text("".join(harm(lines)), encoding="utf-8")
+    before = copy.metrics_path.read_bytes()
+    with pytest.raises(ValueError, match=rf"metrics.jsonl lacks lines .*: ({message}); put the fi"):
+        resume(copy.folder, progress=False)
+    assert copy.metrics_path.read_bytes() == before
+
+
+def test_the_log_of_several_tasks_together_has_each_once():
+    progress = Progress(step=2, draws={"sst": 2, "sts": 2})
+    lines = [{"kind": "step", "step": n, "task": task} for n in range(2) for task in ("sst", "sts")]
+    lines.insert(1, {"kind": "surgery", "step": 0})
+    progress.check_log(lines)
+    for place, message in ((2, "1 of its lines are of task sts, not 2"), (0, "of task sst, not 2")):
+        with pytest.raises(ValueError, match=message):
+            progress.check_log(lines[:place] + lines[place + 1 :])
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint_says_so(folder, monkeypatch):
+    order = []
+
+    def spy(owner, name):
+        original = getattr(owner, name)
+
+        def called(*args, **options):
+            order.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, called)
+
+    spy(Run, "log")
+    spy(Run, "sync_log")
+    spy(trainer, "save_state")
+    train(config(folder, tasks=("sst",), save_every=2, log_every=5, epochs=1), progress=False)
+    saves = [place for place, name in enumerate(order) if name == "save_state"]
+    assert len(saves) == 2 and all(order[place - 1] == "sync_log" for place in saves)
 
 
 @pytest.mark.parametrize(
