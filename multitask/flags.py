@@ -35,7 +35,7 @@ def _path(info: PrimitiveTypeInfo) -> Rule:
 @FLAGS.primitive_rule
 def _several(info: PrimitiveTypeInfo) -> Rule:
     """Several values, of which help shows none as "none"."""
-    if get_origin(info.type) not in (tuple, Mapping) or info in _asking:
+    if get_origin(info.type) not in (tuple, dict, Mapping) or info in _asking:
         return None
     _asking.append(info)
     try:

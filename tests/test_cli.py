@@ -103,6 +103,7 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
                 if "Positional" not in field.type:
                     assert f"--{field.name.replace('_', '-')}" in help_of_part
         return
+    assert "(default: )" not in flat
     for field in dataclasses.fields(command):
         if field.name != "extensions" and "Positional" not in field.type:
             word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
@@ -525,6 +526,14 @@ def test_a_home_directory_may_be_written_with_a_tilde(minbert, folder, tmp_path,
                         data_dir="~/data"), progress=False)  # fmt: skip
     assert made.config().data_dir == folder / "data"
     assert minbert("evaluate", made.folder)[0] == 0
+    for out in ("--out=~/tilde/shell", "--out ~/tilde/shell --overwrite"):
+        words = f"train --tasks sst --epochs 1 --data-dir ~/data {out} --backbone ~/backbone"
+        code, _, err = minbert(*words.split(), "--device=cpu")
+        assert code == 0, err
+    settings = config(folder, tasks=("sst",), epochs=1)
+    train(dataclasses.replace(settings, out=Path("~/tilde/python")), progress=False)
+    assert sorted(path.name for path in (folder / "tilde").iterdir()) == ["python", "shell"]
+    assert {path.name for path in tmp_path.iterdir()} == {"made"}  # and no folder "~"
 
 
 def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):

@@ -1,4 +1,4 @@
-"""The study: plans, deviations, claims, and a runner that survives kills."""
+"""The study: plans, deviations, and a runner that survives kills."""
 
 import functools
 import multiprocessing
