@@ -236,7 +236,7 @@ class TrainConfig(RunConfig):
             )
         if self.frozen:
             why = "frozen computes the encoder's features once, without dropout; leave it out"
-            check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile")
+            check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile", "shard")
         choosing = [extension.name for extension in self.extensions if extension.chooses]
         if len(choosing) > 1:
             raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")

@@ -47,7 +47,7 @@ CHANGED = {
     "clip": 0.0, "gradient_checkpointing": True, "compile": True, "precision": "bf16",
     "route": "plain", "shard": True, "device": "cpu", "seed": 0, "patience": 1,
     "evaluate_first": True, "save_every": 3, "log_every": 2, "tensorboard": True,
-    "on_bad_row": "skip", "limit": 9, "revision": "main", "offline": True,
+    "on_bad_row": "skip", "limit": 9, "revision": "main", "offline": True, "adapter": Path("f"),
 }  # fmt: skip
 
 
@@ -59,8 +59,8 @@ PRETRAIN_CHANGED = {
 """The same for what pre-training adds."""
 APART = [
     {"frozen", "from_scratch", "encoder_config", "size", "vocab_size"},
-    {"encoder_dropout", "gradient_checkpointing", "compile", "encoder_config", "backbone",
-     "revision"},
+    {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
+     "backbone", "revision"},
     {"frozen", "from_scratch", "size", "backbone", "revision"},
 ]  # fmt: skip
 """Settings that exclude others: each set is what the rest goes without."""
