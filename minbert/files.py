@@ -7,7 +7,6 @@ shape that the reader names. An error names the file, the place in it, the value
 from __future__ import annotations
 
 import codecs
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
+
+try:
+    import fcntl
+except ImportError:  # Windows, where abandoned temporary files stay
+    fcntl = None
 
 MOST_TEXT = 64 << 20
 """Most bytes of a file of settings, a record or a vocabulary. Large tokenizer.json have 35 MB."""
@@ -55,8 +59,9 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
     lives; where the file system has no locks, nothing is removed."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)  # removed before it was locked
@@ -64,6 +69,8 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of writers that were killed."""
+    if fcntl is None:
+        return
     for path in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]:
         with suppress(OSError):  # gone meanwhile, or locked by its writer
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
