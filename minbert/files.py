@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -180,26 +181,30 @@ def parse_json(text: str, kind: Any = Any, source: object = "the text") -> Any:
     return checked(value, kind, source)
 
 
-def checked(value: Any, kind: Any, source: object) -> Any:
+def checked(value: Any, kind: Any, source: object = None) -> Any:
     """A JSON value, if it is of this kind and of no other that Python happens to accept for it: an
     int is neither true nor 2.0, a Path is written as a string.
 
     Args:
         value: what `json.loads` gives.
-        kind: a type, such as list[str], int | None, a dataclass or a msgspec.Struct, which is then
-            made of the value. Keys that a class does not list are left out, unless it is a Struct
-            with forbid_unknown_fields.
-        source: where the value is from, for messages.
+        kind: a type, such as list[str] or int | None; or a dataclass, which is made of the value
+            and has a field for each key; or a msgspec.Struct, which passes over other keys.
+        source: where the value is from, for messages; None where the caller says so.
 
     Raises:
-        ValueError: it is of another kind, or the dataclass refuses it.
+        ValueError: it is of another kind, or the class refuses it.
     """
     try:
-        return msgspec.convert(value, kind, dec_hook=_convert)
-    except RecursionError:
-        raise ValueError(f"{source} is nested too deep") from None
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{source}: {_explained(str(error), value, kind)}") from None
+        if is_dataclass(kind) and isinstance(value, dict):
+            unknown = sorted(value.keys() - {f.name for f in fields(kind)})
+            if unknown:
+                raise ValueError(f"unknown settings: {brief(unknown)}; leave them out")
+        try:
+            return msgspec.convert(value, kind, dec_hook=_convert)
+        except msgspec.ValidationError as error:
+            raise ValueError(_explained(str(error), value, kind)) from None
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}" if source else str(error)) from None
 
 
 def brief(value: object, most: int = 160) -> str:

@@ -9,13 +9,14 @@ This file imports no torch, so that `minbert --help` is quick.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
 from minbert.checks import convert_fields
+from minbert.files import brief, checked
 from multitask.checks import check_choices, check_counts, check_rates, check_unused
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
@@ -183,15 +184,14 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """The config that `to_dict` gave; unknown settings are an error."""
-        known = {"command", *(f.name for f in fields(cls))}
-        if not isinstance(values, Mapping) or values.keys() - known:
-            unknown = sorted(values.keys() - known) if isinstance(values, Mapping) else values
-            raise ValueError(f"not a training config, unknown settings: {unknown}")
-        kinds = get_type_hints(cls)
-        typed = {k: _from_json(v, kinds[k]) for k, v in values.items() if k != "command"}
-        typed["extensions"] = tuple(extension_from_dict(e) for e in values["extensions"])
-        return cls(**typed)
+        """The config that `to_dict` gave; unknown settings, and values of another kind, are an
+        error."""
+        settings = dict(checked(values, dict[str, Any]))
+        command, extensions = settings.pop("command", cls.command), settings.pop("extensions", [])
+        if command != cls.command:
+            raise ValueError(f"command is {brief(command)}, and this is a config of {cls.command}")
+        made = tuple(extension_from_dict(e) for e in checked(extensions, list[Any]))
+        return replace(checked(settings, cls), extensions=made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +333,7 @@ class PretrainConfig(RunConfig):
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig | PretrainConfig:
     """The config that `to_dict` gave, of the class that it was."""
-    pretrains = isinstance(values, Mapping) and values.get("command") == PretrainConfig.command
+    pretrains = isinstance(values, dict) and values.get("command") == PretrainConfig.command
     return (PretrainConfig if pretrains else TrainConfig).from_dict(values)
 
 
@@ -341,10 +341,3 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_to_json(each) for each in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _from_json(value: Any, kind: Any) -> Any:
-    """A value of a field of this type: what JSON has as strings and lists, as paths and tuples."""
-    if isinstance(value, list):
-        return tuple(_from_json(each, get_args(kind)[0]) for each in value)
-    return Path(value) if isinstance(value, str) and kind in (Path, Path | None) else value

@@ -29,7 +29,7 @@ import torch
 
 from minbert.adapters import ADAPTER_FILES, merge_and_remove
 from minbert.backbones import PACKAGES, fingerprint
-from minbert.files import copy_file, read_json, sha256_of, write_json, write_text
+from minbert.files import copy_file, read_json, read_text, sha256_of, write_json, write_text
 from minbert.loading import (
     Backbone,
     blank_backbone,
@@ -44,6 +44,7 @@ from multitask.checks import check_unused
 from multitask.claim import Busy, claimed
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.model import MultitaskModel
+from multitask.schema import Record, Source, read_checked, read_line
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,10 @@ class Run:
 
     def config(self) -> TrainConfig | PretrainConfig:
         """The run's settings."""
+        values = read_json(self.config_path)
         try:
-            return config_from_dict(read_json(self.config_path))
-        except (KeyError, TypeError, ValueError) as error:
+            return config_from_dict(values)
+        except ValueError as error:
             raise ValueError(f"{self.config_path}: {error}") from None
 
     def load_backbone(self, config: RunConfig) -> Backbone:
@@ -198,7 +200,7 @@ class Run:
 
     def source(self) -> str:
         """sha256 of the weights that the run started from."""
-        return read_json(self.backbone / "source.json")["sha256"]
+        return read_json(self.backbone / "source.json", Source).sha256
 
     def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
         """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
@@ -233,8 +235,11 @@ class Run:
         """The lines of metrics.jsonl; one that a killed process left unfinished is passed over."""
         if not self.metrics_path.exists():
             return []
-        lines = self.metrics_path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        lines = read_text(self.metrics_path, most=None).split("\n")
+        return [
+            read_line(line, f"{self.metrics_path}, line {number}")
+            for number, line in enumerate(lines[:-1], start=1)
+        ]
 
     def sync_log(self) -> None:
         """Have the disk hold all lines of metrics.jsonl, before a checkpoint says that they are."""
@@ -264,7 +269,7 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """record.json of a finished run."""
-        return read_json(self.record_path)
+        return read_checked(self.record_path, Record)
 
 
 def _new_folders(config: RunConfig) -> Iterator[Path]:

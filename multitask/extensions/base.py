@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from minbert.checks import convert_fields
+from minbert.files import brief, checked
 from multitask.checks import check_choices
 
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ def extension_to_dict(extension: Extension) -> dict[str, Any]:
 
 def extension_from_dict(values: Mapping[str, Any]) -> Extension:
     """The extension that `extension_to_dict` gave."""
-    settings = dict(values)
+    settings = dict(checked(values, dict[str, Any]))
     name, known = settings.pop("name", None), load_extensions()
-    if name not in known:
-        raise ValueError(f"no extension is called {name!r}; known are {sorted(known)}")
-    return known[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"no extension is called {brief(name)}; known are {sorted(known)}")
+    return checked(settings, known[name], f"extension {name}")

@@ -127,7 +127,7 @@ def compare_methods(
 def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
     """Write the points and the two figures of every task; what was written of others stays."""
     path = out / "peft.json"
-    before = [Point(**point) for point in read_json(path)] if path.exists() else []
+    before = read_json(path, list[Point]) if path.exists() else []
     compared = {point.task for point in points}
     points = [*(point for point in before if point.task not in compared), *points]
     points.sort(key=lambda point: list(TASKS).index(point.task))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from minbert.files import read_json
 from multitask.config import TrainConfig
@@ -207,7 +207,7 @@ def family_of(backbone: str) -> str:
     folder = Path(backbone).expanduser()
     for path in (folder / "config.json", folder / "backbone" / "config.json"):
         if path.is_file():  # of a backbone, or of a run, which has its backbone's beside it
-            kind = read_json(path).get("model_type", kind)
+            kind = str(read_json(path, dict[str, Any]).get("model_type", kind))
     return next((family for family in ("convbert", "modernbert") if family in kind), "bert")
 
 

@@ -22,10 +22,8 @@ from multitask.config import PLACES, PretrainConfig, TrainConfig
 from multitask.evaluate import write_predictions
 from multitask.predictor import Predictor
 from multitask.run import Run, located
+from multitask.schema import MISMATCHED, check_scores
 from multitask.training import resume, train
-
-MISMATCHED = "mnli-mm"
-"""MNLI's second development set, of other genres, as a set with scores of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,10 @@ class GlueRun:
 def scores_of(run: Run, record: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Set -> metric -> development score; a run of MNLI has a second set."""
     second = _mismatched(run)
-    if second.exists() and (found := read_json(second)):
-        return record["dev"] | {MISMATCHED: found}
+    if second.exists() and (found := read_json(second, dict[str, float])):
+        scores = record["dev"] | {MISMATCHED: found}
+        check_scores(scores, second)
+        return scores
     return record["dev"]
 
 

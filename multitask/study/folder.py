@@ -18,6 +18,7 @@ from minbert.files import read_json, write_json
 from multitask.claim import claimed
 from multitask.config import RunConfig
 from multitask.run import Run
+from multitask.schema import PlanFile, StudySettings, read_checked
 from multitask.study.plan import Plan, Stage
 
 
@@ -42,8 +43,8 @@ class StudyFolder:
                 f"{folder} holds no study (no study.json); name the folder of a study, or put the "
                 "records of other runs into Report.md with minbert report --keep"
             )
-        values = read_json(folder / "study.json")
-        return cls(folder, values["scale"], values["backbone"], Path(values["data_dir"]))
+        found = read_json(folder / "study.json", StudySettings)
+        return cls(folder, found.scale, found.backbone, Path(found.data_dir))
 
     def create(self) -> None:
         """Make the folder; one that holds a study of another scale, backbone or data is refused."""
@@ -52,8 +53,8 @@ class StudyFolder:
         with claimed(self.folder, wait=10):
             if not path.exists():
                 write_json(path, mine)
-            found = read_json(path)
-        changed = [name for name, value in found.items() if mine.get(name) != value]
+            found = read_checked(path, StudySettings)
+        changed = [name for name, value in mine.items() if found[name] != value]
         if changed:
             raise ValueError(
                 f"{self.folder} holds a study with another {' and '.join(changed)}: {found}; "
@@ -69,7 +70,8 @@ class StudyFolder:
     def plans(self) -> list[dict[str, Any]]:
         """The plans that were run here, the latest last, which says how a row is made now."""
         paths = (self.folder / "plans").glob("*.json")
-        return [read_json(p) for p in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
+        ordered = sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))
+        return [read_checked(path, PlanFile) for path in ordered]
 
     def run_of(self, name: str) -> Run:
         """The run folder of a stage."""

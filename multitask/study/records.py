@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from data.tasks import get_task
-from minbert.files import read_json
 from multitask.extensions.base import extension_from_dict
 from multitask.run import Run
+from multitask.schema import Kept, PlanFile, StageFile, StudySettings, read_checked
 from multitask.study.folder import StudyFolder
 from multitask.study.markdown import ROOT
 
@@ -107,7 +107,7 @@ def passes(record: Record) -> float:
 
 def read_records(records: Path = RECORDS) -> dict[str, Record]:
     """The records of single runs that are kept, by name."""
-    return {path.stem: read_json(path) for path in sorted(records.glob("*.json"))}
+    return {path.stem: read_checked(path, Kept) for path in sorted(records.glob("*.json"))}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Study:
             "data_dir": _without_folders(str(study.data_dir)),
         }
         stages = {
-            name: {**read_json(run.folder / "stage.json"), **record_of(run)}
+            name: {**read_checked(run.folder / "stage.json", StageFile), **record_of(run)}
             for name, run in found.items()
             if run.record_path.exists()
         }
@@ -150,9 +150,9 @@ class Study:
         path = folder / "study.json"
         if not path.exists() and any(folder.rglob("*.json")):
             raise ValueError(f"{folder} holds the records of single runs, not of a study")
-        settings = read_json(path) if path.exists() else {}
-        plans = [read_json(path) for path in sorted((folder / "plans").glob("*.json"))]
-        stages = {p.stem: read_json(p) for p in sorted((folder / "stages").glob("*.json"))}
+        settings = read_checked(path, StudySettings) if path.exists() else {}
+        plans = [read_checked(p, PlanFile) for p in sorted((folder / "plans").glob("*.json"))]
+        stages = {p.stem: read_checked(p, Kept) for p in sorted((folder / "stages").glob("*.json"))}
         where = f"records/{folder.name}/stages/{{}}.json"
         return cls(folder.name, settings, merged(plans), stages, where)
 

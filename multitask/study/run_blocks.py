@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
+from minbert.files import checked
 from multitask.figures import COLOURS
 from multitask.glue import peft
 from multitask.glue.score import (
@@ -137,7 +138,7 @@ def rates_figure(found: RunSet, path: Path) -> str:
 
 
 def _peft_points(found: RunSet) -> list[peft.Point]:
-    return [peft.Point(**point) for point in found.points["peft.json"]]
+    return checked(found.points["peft.json"], list[peft.Point])
 
 
 def _peft_figure(

@@ -12,13 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minbert.files import read_json, write_json
+from minbert.files import checked, read_json, write_json
 from multitask.claim import claimed
+from multitask.glue.peft import Point
 from multitask.glue.runner import scores_of
 from multitask.run import Run
+from multitask.schema import EncoderPoint, Kept, read_checked
 from multitask.study.records import Record, record_of
 
-POINTS = ("peft.json", "encoders.json")
+POINTS = {"peft.json": list[Point], "encoders.json": list[EncoderPoint]}
 """What `minbert glue peft` and scripts/encoders.py write beside their runs: a list of points, each
 with its run."""
 
@@ -51,7 +53,7 @@ class RunSet:
             run = Run(path.parent)
             name = path.parent.relative_to(folder).as_posix()
             runs[name] = record_of(run) | {"dev": scores_of(run, run.record())}
-        points = {name: read_json(folder / name) for name in POINTS if (folder / name).exists()}
+        points = {name: _read_points(folder / name) for name in POINTS if (folder / name).exists()}
         for point in (point for found in points.values() for point in found):
             point["run"] = _name_of(point["run"], runs, folder)
         return cls(folder.resolve().name, runs, points)
@@ -61,8 +63,8 @@ class RunSet:
         """Those that `write` wrote; of a folder that is not there, a set without runs."""
         _refuse_study(folder)
         found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*.json"))}
-        points = {name: read_json(found.pop(name)) for name in POINTS if name in found}
-        runs = {name.removesuffix(".json"): read_json(path) for name, path in found.items()}
+        points = {name: _read_points(found.pop(name)) for name in POINTS if name in found}
+        runs = {name.removesuffix(".json"): read_checked(p, Kept) for name, p in found.items()}
         return cls(folder.name, runs, points)
 
     def write(self, folder: Path) -> None:
@@ -75,6 +77,12 @@ class RunSet:
             for path in folder.rglob("*.json"):
                 if path.relative_to(folder).as_posix() not in files:
                     path.unlink()
+
+
+def _read_points(path: Path) -> list[Record]:
+    points = read_json(path, list[Record])
+    checked(points, POINTS[path.name], path)
+    return points
 
 
 def _name_of(run: str, runs: dict[str, Record], folder: Path) -> str:
