@@ -17,6 +17,18 @@ from multitask.pretraining import load_text
 from multitask.run import Run, backbone_of
 from multitask.trainer import Trainer
 
+MADE_UP_RECORD = {
+    "score": 0.5, "overall": {}, "before": None, "best_epoch": 3, "epochs": 4, "steps": 30,
+    "seconds": 40.0, "peak_memory_mb": 900.0, "parameters": {"trained": 900, "all": 22_000_000},
+    "rows": {"": {"train": 4000}}, "skipped": 0, "backbone": {"source": "minilm"},
+    "commit": "0123456789abcdef", "versions": {"torch": "2.13.0"}, "device": "a made-up CPU",
+    "threads": 1,
+}  # fmt: skip
+"""What every record has, of a run that never was, but for its dev and config."""
+MADE_UP_CONFIG = {
+    "command": "train", "tasks": ["sst"], "epochs": 4, "seed": 1, "lr": 1e-4, "batch_size": 16,
+    "accumulate": 1, "precision": "fp32", "limit": None, "extensions": [],
+}  # fmt: skip
 FILLERS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "nt"]
 SIGNS = {
     "sst": ["awful", "poor", "plain", "good", "superb"],

@@ -174,7 +174,7 @@ def test_an_impossible_setting_is_refused_with_rule_and_value(changes, message):
         ({"extensions": {}}, "the value is {}: expected `array`"),
         ({"extensions": [3]}, "the value is 3: expected `object`"),
         ({"extensions": [{"name": "lora", "rank": 2.0}]}, "extension lora: rank is 2.0: expected"),
-        ({"extensions": [{"name": "lora", "ranks": 2}]}, r"extension lora: .*: \['ranks'\]"),
+        ({"extensions": [{"name": "lora", "rang": 2}]}, r"extension lora: .*: \['rang'\]"),
         *[({"epochs": value}, f"epochs is {value}: expected `int`") for value in (2.5, 2.0, True)],
         ({"seed": 1.5}, "seed is 1.5: expected `int`"),
         ({"lr": True}, "lr is True: expected `float`"),
@@ -192,7 +192,7 @@ def test_a_config_of_another_make_is_refused(change, message):
 
 @pytest.mark.parametrize("values", [[], None, "config"])
 def test_json_that_is_no_object_is_no_config(values):
-    with pytest.raises(ValueError, match="the value is .*: expected `object`"):
+    with pytest.raises(ValueError, match=r"the value is .*: expected `object`"):
         TrainConfig.from_dict(values)
 
 

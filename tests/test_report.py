@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import contents, write_table
+from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, contents, write_table
 
 from data.tasks import TASKS, get_task
 from minbert.files import read_json, write_json, write_text
@@ -59,25 +59,19 @@ def made_up_record(stage, number):
         for name in names
     }
     trained = 20_000 * len(stage.config.extensions) + 100_000
-    record = {
+    record = MADE_UP_RECORD | {
         "kind": stage.kind,
         "start": stage.start.name if stage.start else None,
         "dev": scores,
         "analysis": {} if mlm else
         {name: analyse(TASKS[name], made_up_evaluation(TASKS[name], draw)) for name in names},
         "seconds": float(draw.integers(10, 100)),
-        "steps": 30,
-        "peak_memory_mb": 900.0,
         "parameters": {"trained": trained, "all": 22_000_000},
         "curves": {
             "loss": {name: [[s, 2.0 / (s + 1) + 0.3] for s in range(1, 30, 3)] for name in names},
             "dev": {name: [[e, 0.5 + 0.1 * e] for e in (1, 2)] for name in names},
         },
-        "config": {"epochs": stage.config.epochs, "seed": stage.config.seed},
-        "commit": "0123456789abcdef",
-        "versions": {"torch": "2.13.0"},
-        "device": "a made-up CPU",
-        "threads": 1,
+        "config": MADE_UP_CONFIG | {"epochs": stage.config.epochs, "seed": stage.config.seed},
     }  # fmt: skip
     if any(e.combines for e in stage.config.extensions):
         matrix = np.eye(4) + 0.1 * draw.normal(size=(4, 4))

@@ -8,8 +8,9 @@ from math import log
 from pathlib import Path
 
 import pytest
-from helpers import config, contents, tiny, write_data_with_bad_rows
+from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, config, contents, tiny, write_data_with_bad_rows
 
+from data.tasks import get_task
 from minbert.files import read_json, write_json, write_text
 from multitask import train, training
 from multitask.glue import peft
@@ -37,22 +38,12 @@ def _no_figures(monkeypatch):
 
 def made_up_record(dev, task=None, **settings):
     """What the blocks read of a record."""
-    return {
-        "dev": dev,
-        "steps": 1100,
-        "rows": {"": {"train": 4000}},
-        "seconds": 40.0,
-        "peak_memory_mb": 900.4,
-        "backbone": {"source": "minilm"},
-        "config": {
-            "command": "train", "tasks": [task or next(iter(dev))], "epochs": 4, "lr": 1e-4,
-            "batch_size": 16, "accumulate": 1, "precision": "fp32", "limit": None, "extensions": [],
-            **settings,
-        },
-        "commit": "0123456789abcdef",
-        "device": "a made-up CPU",
-        "threads": 1,
-    }  # fmt: skip
+    whole = {
+        name: dict.fromkeys(get_task(name.removesuffix("-mm")).metrics, 0.25) | scores
+        for name, scores in dev.items()
+    }
+    own = {"tasks": [task or next(iter(dev))], **settings}
+    return MADE_UP_RECORD | {"dev": whole, "steps": 1100, "config": MADE_UP_CONFIG | own}
 
 
 def glue_runs():
