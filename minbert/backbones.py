@@ -12,15 +12,24 @@ import os
 import pickle
 import re
 import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from minbert.files import brief, read_json, regular, replacing, sha256_of
+
+
+class ShardIndex(msgspec.Struct):
+    """model.safetensors.index.json and pytorch_model.bin.index.json."""
+
+    weight_map: dict[str, str]
+    """Tensor -> the file that it is in."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +153,10 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / stem]
         index = folder / f"{stem}.index.json"
         if index.is_file():
-            try:
-                names = sorted(set(read_json(index)["weight_map"].values()))
-            except (KeyError, TypeError, AttributeError):
-                raise ValueError(f"{index} has no weight_map from tensors to files") from None
+            names = sorted(set(read_json(index, ShardIndex).weight_map.values()))
             outside = [name for name in names if Path(name).name != name]
             if outside:
-                raise ValueError(f"{index} names files outside its folder: {outside}")
+                raise ValueError(f"{index} names files outside its folder: {brief(outside)}")
             return [folder / name for name in names]
     return []
 
@@ -180,7 +186,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors":
                 found = load_file(path)
             else:
-                found = torch.load(path, map_location="cpu", weights_only=True)
+                mapped = zipfile.is_zipfile(path)  # and no file of before PyTorch 1.6
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError:  # its text advises to unpickle all the same
             raise ValueError(
                 f"{path} is damaged, or holds more than tensors, which could run any code when "

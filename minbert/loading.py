@@ -11,7 +11,8 @@ left out on purpose is listed in `Backbone.dropped`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from minbert.tokenization import Tokenizer
 
 OPTIONAL = ("pooler", "mlm_head")
 """What a checkpoint may lack and still be of use."""
+MOST = {"num_layers": 1000, "hidden_size": 2**20, "vocab_size": 2**24, "max_positions": 2**24}
+"""The largest sizes in a config.json: whatever has more is damaged."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,16 @@ def empty_encoder(folder: Path) -> Encoder:
         return cls(config)
 
 
-class _ZerosForRandomNumbers(TorchFunctionMode):
-    """Zeros in place of random initial values, which take time and would be overwritten at once.
+@contextmanager
+def outlines() -> Iterator[None]:
+    """Modules that are made in the block have shapes and no values, and so take no memory: what a
+    config asks for is compared with a file's tensors first."""
+    with torch.device("meta"), _ZerosForRandomNumbers():
+        yield
 
-    Making the modules on the device "meta" would do as well, and import half a second of PyTorch.
-    """
+
+class _ZerosForRandomNumbers(TorchFunctionMode):
+    """Zeros in place of random initial values, which take time and would be overwritten at once."""
 
     DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_)
 
@@ -145,14 +153,18 @@ def blank_backbone(
 
 def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
     """The encoder that a hub config.json names, and its config."""
-    settings = read_json(path)
-    if not isinstance(settings, dict) or "model_type" not in settings:
+    settings = read_json(path, dict[str, Any])
+    if "model_type" not in settings:
         raise ValueError(f"{path} has no model_type; it is no checkpoint of an encoder")
-    cls = encoder_class(settings["model_type"])
     try:
-        return cls, cls.Config.from_hub(settings)
+        cls = encoder_class(str(settings["model_type"]))
+        config = cls.Config.from_hub(settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+    for name, most in MOST.items():
+        if getattr(config, name) > most:
+            raise ValueError(f"{path}: {name} is {getattr(config, name)}, and can be {most:,}")
+    return cls, config
 
 
 def _load_modules(
@@ -161,13 +173,10 @@ def _load_modules(
     unknown = [part for part in fresh if part not in OPTIONAL]
     if unknown:
         raise ValueError(f"fresh has {unknown[0]!r}; what may start anew is {', '.join(OPTIONAL)}")
-    encoder = empty_encoder(folder)
-    cls = type(encoder)
-    model = nn.ModuleDict({"encoder": encoder})
-    if mlm_head:
-        model["mlm_head"] = encoder.make_mlm_head()
-
+    cls, _ = read_config(folder / "config.json")
     tensors = {_modern_name(k, cls.PREFIX): v for k, v in read_tensors(folder).items()}
+    with outlines():
+        model = _modules(folder, mlm_head)
     names = hub_names(model)
     made = [ours for ours, theirs in names.items() if theirs not in tensors and _in(ours, fresh)]
     wanted = {theirs: model.get_parameter(ours) for ours, theirs in names.items()}
@@ -197,14 +206,23 @@ def _load_modules(
             f"{folder} does not hold the weights of the {cls.name} in its config.json. {named}"
         )
 
+    model = _modules(folder, mlm_head)
     for name in dict.fromkeys(ours.rpartition(".")[0] for ours in made):  # not a set: in order
-        encoder.initialise(model.get_submodule(name))
+        model["encoder"].initialise(model.get_submodule(name))
     with torch.no_grad():
-        for name, parameter in wanted.items():
-            if name in tensors:
-                parameter.copy_(tensors[name])
+        for ours, theirs in names.items():
+            if theirs in tensors:
+                model.get_parameter(ours).copy_(tensors[theirs])
     dropped = tuple(f"{name}: {why}" for name, why in left.items())
-    return encoder, model["mlm_head"] if mlm_head else None, dropped, tuple(made)
+    return model["encoder"], model["mlm_head"] if mlm_head else None, dropped, tuple(made)
+
+
+def _modules(folder: Path, mlm_head: bool) -> nn.ModuleDict:
+    """An empty encoder, and its head, as `hub_names` takes them."""
+    model = nn.ModuleDict({"encoder": empty_encoder(folder)})
+    if mlm_head:
+        model["mlm_head"] = model["encoder"].make_mlm_head()
+    return model
 
 
 def hub_names(model: nn.ModuleDict) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
 
 from minbert.checks import texts_of
-from minbert.files import MOST_TEXT, read_json, read_text, regular, write_json, write_text
+from minbert.files import MOST_TEXT, brief, read_json, read_text, regular, write_json, write_text
 from minbert.pipelines import (
     GENERIC,
     NORMALIZER,
@@ -84,14 +84,14 @@ class Tokenizer:
         folder = Path(folder).expanduser()
         full, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         config, names = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
-        settings = read_json(config) if config.exists() else {}
+        settings = read_json(config, dict[str, Any]) if config.exists() else {}
         older = names.exists() and "added_tokens_decoder" not in settings
-        special = read_json(names) if older else {}
+        special = read_json(names, dict[str, Any]) if older else {}
         if full.exists():
             try:
                 fast = FastTokenizer.from_file(str(regular(full, MOST_TEXT)))
             except Exception as error:  # the library raises bare Exception
-                raise ValueError(f"{full} is not a tokenizer file: {error}") from None
+                raise ValueError(f"{full} is not a tokenizer file: {brief(error)}") from None
         elif vocabulary.exists():
             fast = cls.from_vocab(vocabulary).fast
             _add_tokens(fast, folder, settings, special)
@@ -219,7 +219,7 @@ def _add_tokens(
             source = folder / "added_tokens.json"
             # Other tokens are looked for in the normalized text: [ENT] is found in "[ent]" too.
             verbatim = _contents([*named, *_special_tokens(settings)[1]])
-            listed = (read_json(source) if source.exists() else {}).items()
+            listed = (read_json(source, dict[str, int]) if source.exists() else {}).items()
             numbered = [(n, AddedToken(t, normalized=t not in verbatim)) for t, n in listed]
         numbered.sort(key=lambda pair: pair[0])
     except (AttributeError, TypeError) as error:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minbert.backbones import write_tensors
+from minbert.files import brief, checked, regular
 from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
@@ -37,30 +38,34 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: there is no such file, it is damaged, or another program wrote it.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path} does not exist; this is no run with a checkpoint")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged or no checkpoint: {error}; take another checkpoint of the run, "
-            "or train again"
+            f"{path} is damaged or no checkpoint: {brief(error)}; take another checkpoint of the "
+            "run, or train again"
         ) from None
     if header.get("format") != FORMAT:
         raise ValueError(
             f"{path} is no checkpoint of this version ({FORMAT!r}), its format is "
-            f"{header.get('format')!r}; a plain model folder is loaded with --backbone"
+            f"{brief(header.get('format'))}; a plain model folder is loaded with --backbone"
         )
     state = header.get("state", "")
     found = _checksum(tensors, state)
     if found != header.get("sha256"):
         raise ValueError(
-            f"{path} is damaged: its contents have checksum {found}, not {header.get('sha256')}; "
+            f"{path} is damaged: its contents have checksum {found}, not "
+            f"{brief(header.get('sha256'))}; "
             "take another checkpoint of the run, or train again"
         )
-    return tensors, json.loads(state)
+    try:
+        return tensors, checked(json.loads(state), dict[str, Any])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {brief(error)}; train again") from None
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -73,10 +78,10 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
     load_tensors(trainable(model), tensors, source)
 
 
-def load_tensors(
+def check_tensors(
     wanted: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
-    """Copy tensors into parameters of the same names; both must agree."""
+    """Raise ValueError unless tensors have the names and shapes of these parameters."""
     problems = [f"lacks {name}" for name in wanted.keys() - tensors.keys()]
     problems += [f"has {name}, which the model does not" for name in tensors.keys() - wanted.keys()]
     problems += [
@@ -86,6 +91,13 @@ def load_tensors(
     ]
     if problems:
         raise ValueError(f"{source} does not fit the model: " + "; ".join(sorted(problems)[:20]))
+
+
+def load_tensors(
+    wanted: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+) -> None:
+    """Copy tensors into parameters of the same names; both must agree."""
+    check_tensors(wanted, tensors, source)
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(split_like(tensors[name], parameter))
@@ -109,7 +121,16 @@ def load_optimizer(
     steps: Mapping[str, int],
     parameters: Mapping[str, nn.Parameter],
 ) -> None:
-    """Put back what `optimizer_state` gave."""
+    """Put back what `optimizer_state` gave.
+
+    Raises:
+        ValueError: moments or steps are of other parameters.
+    """
+    moments = {key: tensor.shape for key, tensor in tensors.items()}
+    names = ("exp_avg", "exp_avg_sq")
+    if moments != {f"{m}/{name}": parameters[name].shape if name in parameters else None
+                   for name in steps for m in names}:  # fmt: skip
+        raise ValueError("the optimizer's moments are not of the parameters that are trained")
     for name, step in steps.items():
         state: dict[str, Any] = {"step": step}
         for key, tensor in tensors.items():

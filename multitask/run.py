@@ -35,11 +35,12 @@ from minbert.loading import (
     blank_backbone,
     empty_encoder,
     load_backbone,
+    outlines,
     read_config,
     save_config,
 )
 from minbert.tokenization import Tokenizer
-from multitask.checkpoint import load_checkpoint, load_trained
+from multitask.checkpoint import check_tensors, load_checkpoint, load_trained, trainable
 from multitask.checks import check_unused
 from multitask.claim import Busy, claimed
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
@@ -206,9 +207,15 @@ class Run:
         """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
         config = self.at_home(self.config())
         tensors, state = load_checkpoint(self.best)
-        encoder = empty_encoder(self.backbone)
-        kept = {name for name, _ in encoder.named_parameters(prefix="encoder")}
-        if not kept <= tensors.keys():  # the run left some of the encoder as it was
+        with outlines():
+            outline = empty_encoder(self.backbone)
+            kept = {name for name, _ in outline.named_parameters(prefix="encoder")}
+            check_tensors(
+                trainable(MultitaskModel.from_config(config, outline)), tensors, self.best
+            )
+        if kept <= tensors.keys():
+            encoder = empty_encoder(self.backbone)
+        else:  # the run left some of the encoder as it was
             encoder = self.load_backbone(config).encoder
         model = MultitaskModel.from_config(config, encoder)
         load_trained(model, tensors, self.best)

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta, Struct
 from torch import Tensor, nn
 
+from minbert.files import brief, checked
 from multitask import distributed
 from multitask.checkpoint import (
     load_checkpoint,
@@ -21,19 +23,22 @@ from multitask.checkpoint import (
     save_checkpoint,
 )
 from multitask.dataset import TaskData
+from multitask.schema import Count
+
+PAIR = Meta(min_length=2, max_length=2)
 
 
 @dataclass
 class Progress:
     """Where a run stands: what a checkpoint keeps beside the tensors."""
 
-    step: int = 0
+    step: Count = 0
     """Optimizer steps taken."""
-    evaluated: int = 0
+    evaluated: Count = 0
     """Epochs trained and scored."""
-    draws: dict[str, int] = field(default_factory=dict)
+    draws: dict[str, Count] = field(default_factory=dict)
     """Batches taken of each task."""
-    losses: dict[str, list[float]] = field(default_factory=dict)
+    losses: dict[str, Annotated[list[int | float], PAIR]] = field(default_factory=dict)
     """Sum of losses and number of rows of each task in this epoch."""
     before: dict[str, dict[str, float]] | None = None
     """Development scores before training, where asked for."""
@@ -84,6 +89,16 @@ class Progress:
                 raise ValueError(f"{draws[task]} of its lines are of task {task}, not {count}")
 
 
+class SavedState(Struct):
+    """The JSON values of last.safetensors."""
+
+    progress: Progress
+    steps: dict[str, Count]
+    """Updates of each parameter."""
+    scaler: dict[str, int | float]
+    rows: dict[str, int]
+
+
 def save_weights(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors (whole, where they are split) and JSON values, in the first process alone."""
     whole = {name: distributed.full(tensor) for name, tensor in tensors.items()}
@@ -131,20 +146,23 @@ def load_state(
             f"{path} holds weights alone, and nothing says where to go on; it is a "
             "best.safetensors under another name"
         )
-    changed = [name for name, rows in _rows(data).items() if state["rows"].get(name) != rows]
+    found = checked(state, SavedState, path)
+    changed = [name for name, rows in _rows(data).items() if found.rows.get(name) != rows]
     if changed:
         raise ValueError(
             f"the training rows of {', '.join(changed)} are not those that {path.parent} began "
             "with; put the files back, or start a new run"
         )
+    if found.progress.draws.keys() != data.keys():
+        raise ValueError(f"{path} is of other tasks: {brief(list(found.progress.draws))}")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
-        parts[part][name] = tensor
+        parts.setdefault(part, {})[name] = tensor
     load_tensors(parameters, parts["model"], path)
-    load_optimizer(optimizer, parts["optimizer"], state["steps"], parameters)
-    scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"])
+    load_optimizer(optimizer, parts["optimizer"], found.steps, parameters)
+    scaler.load_state_dict(found.scaler)
+    return found.progress
 
 
 def _rows(data: Mapping[str, TaskData]) -> dict[str, int]:

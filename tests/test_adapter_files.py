@@ -193,10 +193,10 @@ def without(*endings):
 
 REFUSED = {
     "rank": ({"r": 4}, None, r"lora_(A.weight|B.weight|embedding_[AB]) has shape \(.*it is \(.*4"),
-    "no rank": ({"r": "many"}, None, "r = 'many'"),
+    "no rank": ({"r": "many"}, None, "r is 'many': expected `int"),
     "zero rank": ({"rank_pattern": {"query": 0}}, None, "rank must be at least 1, it is 0"),
     "pattern": ({"rank_pattern": {"query(": 3}}, None, r"has the pattern '.*query\(.*'"),
-    "pattern's value": ({"alpha_pattern": {"query": "x"}}, None, "alpha_pattern = .* wrong type"),
+    "pattern's value": ({"alpha_pattern": {"query": "x"}}, None, r"alpha_pattern\[...\] is .*: expected `float`"),
     "kind": ({"peft_type": "PREFIX_TUNING"}, None, "peft_type 'PREFIX_TUNING'; LORA and IA3 are"),
     "other kind": ({"peft_type": "IA3"}, None, "has embeddings.word_embeddings.lora_embedding_A"),
     "unknown setting": ({"lora_bias": True}, None, "lora_bias = True, which is not computed here"),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,7 +24,7 @@ from minbert.adapters.apply import adapted, adapter_names, attach, base_of, line
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
 from minbert.backbones import write_tensors
 from minbert.base import Encoder, name_in, pattern_of
-from minbert.files import read_json, write_json
+from minbert.files import brief, checked, read_json, regular, write_json
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 ROOT = "base_model.model."
@@ -42,13 +43,25 @@ PARTS: Mapping[type[nn.Module], Mapping[str, str]] = {
 }
 """Kind of adapter -> its parameters' names in peft's files."""
 
-NUMBER = (int, float)
-COMPUTED = {"peft_type": str, "r": int, "lora_alpha": NUMBER, "lora_dropout": NUMBER,
-            "use_rslora": bool, "use_dora": bool, "rank_pattern": dict, "alpha_pattern": dict,
-            "target_modules": (list, str), "feedforward_modules": (list, str),
-            "modules_to_save": list}  # fmt: skip
-"""Settings that are read here -> their types; null is as good as none."""
-NO_MATTER = ["auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode",
+
+class Computed(msgspec.Struct):
+    """Settings of adapter_config.json that are read here; null is as good as none."""
+
+    peft_type: str | None = None
+    task_type: str | None = None
+    r: int | None = None
+    lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    target_modules: list[str] | str | None = None
+    feedforward_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+
+
+NO_MATTER = ["auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
              "peft_version", "init_ia3_weights", "exclude_modules", "layers_to_transform",
              "layers_pattern", "megatron_core", "qalora_group_size",
              "ensure_weight_tying"]  # fmt: skip
@@ -160,7 +173,7 @@ def load_adapter(folder: str | Path, encoder: Encoder, name: str = "default") ->
             tensors do not fit its settings or this encoder.
     """
     folder = Path(folder).expanduser()
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / "adapter_config.json", dict[str, Any])
     try:
         _check_config(config)
         tensors = _read(folder / "adapter_model.safetensors")
@@ -177,35 +190,31 @@ def load_adapter(folder: str | Path, encoder: Encoder, name: str = "default") ->
     return head
 
 
-def _check_config(config: Any) -> None:
+def _check_config(config: dict[str, Any]) -> None:
     """Refuse what is no adapter, and settings whose adapter is another than is computed here."""
-    kind = config.get("peft_type") if isinstance(config, dict) else None
+    kind = checked(config, Computed, "adapter_config.json").peft_type
     if kind not in ("LORA", "IA3"):
         raise ValueError(f"adapter_config.json has peft_type {kind!r}; LORA and IA3 are read")
     if kind == "LORA" and not (config.get("r") and config.get("lora_alpha")):
         raise ValueError("adapter_config.json lacks r or lora_alpha, or has 0 for it")
     for key, value in config.items():
-        if key in COMPUTED:
-            typed = value is None or isinstance(value, COMPUTED[key])
-            numbers = value.values() if isinstance(value, dict) else ()
-            if not typed or not all(isinstance(number, NUMBER) for number in numbers):
-                raise ValueError(f"adapter_config.json has {key} = {value!r}, of a wrong type")
-        elif value and key not in NO_MATTER and value not in ORDINARY.get(key, ()):
+        read = key in Computed.__struct_fields__ or key in NO_MATTER
+        if value and not read and value not in ORDINARY.get(key, ()):
             raise ValueError(
-                f"adapter_config.json has {key} = {value!r}, which is not computed here; "
+                f"adapter_config.json has {key} = {brief(value)}, which is not computed here; "
                 "merge this adapter with peft, and load the merged model"
             )
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
+    if not path.exists():
         raise ValueError(
             f"there is no {path.name}; save the adapter with peft's safe_serialization=True"
-        ) from None
+        )
+    try:
+        tensors = load_file(regular(path))
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is damaged or no safetensors file: {error}") from None
+        raise ValueError(f"{path.name} is damaged or no safetensors file: {brief(error)}") from None
     foreign = [key for key in tensors if not key.startswith(ROOT)]
     if foreign:
         raise ValueError(f"{foreign[0]} is no tensor of an adapter: its name begins with {ROOT}")
