@@ -254,7 +254,8 @@ def _explained(message: str, value: Any, kind: Any) -> str:
         rule = f"choose one of {', '.join(known)}" if known else rule
     if field or rule.startswith("Expected"):
         rule = f"{field or 'the value'} is {brief(value)}: {rule.replace('Expected', 'expected')}"
-    return f"{rule.replace('Object missing', 'it lacks the')}; mend it, or put the file back as it was written"
+    rule = rule.replace("Object missing", "it lacks the")
+    return f"{rule}; mend it, or put the file back as it was written"
 
 
 def sha256_of(*paths: Path) -> str:

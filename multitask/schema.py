@@ -139,6 +139,10 @@ class UsedConfig(Struct):
     text: list[str] = []
     dev_text: list[str] = []
 
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            get_task(name)
+
 
 class WrongAnswer(Struct):
     """A row that was answered wrong."""

@@ -6,10 +6,27 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from minbert.files import read_json, replacing, write_json, write_text
+from minbert.files import (
+    MOST_TEXT,
+    brief,
+    checked,
+    parse_json,
+    read_json,
+    read_text,
+    regular,
+    replacing,
+    sha256_of,
+    write_json,
+    write_text,
+)
+from multitask.study.records import RECORDS, Study, read_records
+from multitask.study.run_set import RunSet
 
 KILLED = """
 import sys, time
@@ -156,3 +173,126 @@ def test_an_unreadable_json_file_is_named(tmp_path, content, message):
         (tmp_path / "file.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_json(tmp_path / "file.json")
+
+
+# What is read is checked
+
+
+@pytest.mark.parametrize("read", [regular, read_text, read_json, sha256_of])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a device", "missing"])
+def test_only_regular_files_are_opened(tmp_path, read, kind):
+    path = tmp_path / "file.json"
+    if kind == "pipe":
+        os.mkfifo(path)  # opened, it would wait for ever
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")  # read, it would never end
+    what = {"folder": "is a folder", "missing": "does not exist"}.get(kind, "is a pipe or a device")
+    with pytest.raises(ValueError, match=f"{path} {what}"):
+        read(path)
+
+
+def test_a_link_to_a_file_is_followed(tmp_path):
+    write_json(tmp_path / "a.json", [1])
+    (tmp_path / "b.json").symlink_to("a.json")
+    assert read_json(tmp_path / "b.json") == [1]
+
+
+def test_a_file_too_large_for_its_kind_is_not_read(tmp_path):
+    with (tmp_path / "file.json").open("wb") as file:
+        file.truncate(MOST_TEXT + 1)  # sparse: it takes no room
+    with pytest.raises(ValueError, match=r"file.json has 67,108,865 bytes, and .* at most 67,108,"):
+        read_json(tmp_path / "file.json")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"a\r\nb\nc\xff", "line 3: byte 0xff is no UTF-8 text"),
+        ("ab".encode("utf-16"), "line 1: the file is UTF-16"),
+        (b"a\nb\0\0\0", "line 2: byte 0x00 is no UTF-8 text"),
+    ],
+)
+def test_a_byte_that_is_no_text_is_named_with_its_line(tmp_path, data, message):
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(ValueError, match=f"file, {message}; save the file as UTF-8"):
+        read_text(tmp_path / "file")
+
+
+def test_text_has_one_kind_of_line_end_and_no_mark(tmp_path):
+    (tmp_path / "file").write_bytes("\ufeffé\r\nb\rc\n".encode())
+    assert read_text(tmp_path / "file") == "é\nb\nc\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"a": NaN}', "it has NaN, and JSON has no such number"),
+        ('{"a": -Infinity}', "it has -Infinity, and JSON has no such number"),
+        ('{"a": 1e400}', "a number that no float can hold"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('{"a": 1, "b": 2, "a": 1}', "it has the key 'a' twice"),
+        ("[" * 100_000, "it is nested too deep"),
+        ('{"a":' * 100_000, "it is nested too deep"),
+        ("\u0663", "Expecting value: line 1"),
+        ('{"a": 01}', "line 1 column 8"),
+        ("9" * 5000, "Exceeds the limit"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_python_takes_and_json_has_not_is_refused(text, message):
+    with pytest.raises(ValueError, match=f"^record.json is not a JSON file: .*{message}"):
+        parse_json(text, source="record.json")
+
+
+@dataclass
+class Settings:
+    count: int = 1
+    rate: float = 0.5
+    kind: Literal["a", "b"] = "a"
+    place: Path | None = None
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+
+def test_a_value_becomes_what_its_kind_says():
+    value = {"count": 2, "rate": 1, "kind": "b", "place": "x", "scores": {"s": [1]}}
+    found = checked(value, Settings)
+    assert found == Settings(2, 1.0, "b", Path("x"), {"s": [1.0]})
+    assert isinstance(found.rate, float), "an int is a number too"
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        *[({"count": v}, f"count is {v!r}: expected `int`") for v in (2.5, 2.0, True, None, "2")],
+        *[({"rate": v}, f"rate is {v!r}: expected `float`") for v in (True, "0.5", "\u0663")],
+        ({"kind": "c"}, "kind is 'c': choose one of a, b"),
+        ({"place": 3}, "place is 3: expected `Path`, got `int`"),
+        ({"scores": {"s": [1, "x"]}}, r"scores\[...\]\[1\] is .*: expected `float`"),
+        ({"other": 3}, r"unknown settings: \['other'\]"),
+        ([], r"the value is \[\]: expected `object`"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_place(value, message):
+    with pytest.raises(ValueError, match=f"^a.json: {message}"):
+        checked(value, Settings, "a.json")
+
+
+def test_a_message_quotes_at_most_a_line():
+    for value in ("x" * 10**6, ["x" * 99] * 99, dict.fromkeys(range(999), "y"), 10**300):
+        assert len(brief(value)) <= 160
+    error = brief(OSError("bad \x1b[31m header\n" * 10**5))
+    assert len(error) <= 160 and error.isprintable() and error.startswith(r"bad \x1b[31m header b")
+    with pytest.raises(ValueError, match="count is 'xxx") as caught:
+        checked({"count": "x" * 10**6}, Settings, "a.json")
+    assert len(str(caught.value)) < 300
+
+
+def test_every_record_that_is_kept_is_of_its_kind():
+    """Those of the project: of versions since its first."""
+    found = [*read_records().values(), *Study.of_records(RECORDS / "study-small").stages.values()]
+    assert len(found) > 200
+    assert {name: len(RunSet.of_records(RECORDS / name).runs) for name in ("glue", "peft")}
