@@ -6,12 +6,14 @@
 a time and reports every call that ends otherwise than well, in ValueError or in OSError.
 """
 
+import copy
 import json
 import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, config, pretrain_config, tiny
@@ -37,21 +39,27 @@ RAW = ("1e400", "NaN", "-Infinity", '"\\ud800"', "[" * 100_000, '{"x":' * 100_00
 SIGN = "a sign that stands nowhere else"
 
 
-def damages(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each damage to a JSON file, or to a file with JSON on each line."""
-    yield from (("empty", b""), ("null", b"null"), ("list", b"[]"), ("text", b'"x"'))
-    yield from (("cut", data[: len(data) // 2]), ("NULs", data[:-9] + b"\0" * 9))
-    yield from (("UTF-16", data.decode().encode("utf-16")), ("byte", data[:9] + b"\xff" + data[9:]))
-    yield from (("deep list", b"[" * 100_000), ("deep object", b'{"x":' * 100_000))
+def damages(data: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Each damage to a file with JSON, or with JSON on each line: its name, and what does it."""
+    whole = {
+        "empty": b"", "null": b"null", "list": b"[]", "text": b'"x"', "byte": b"\xff" + data,
+        "cut": data[: len(data) // 2], "NULs": data[:-9] + b"\0" * 9,
+        "UTF-16": data.decode().encode("utf-16"),
+        "deep list": b"[" * 100_000, "deep object": b'{"x":' * 100_000,
+    }  # fmt: skip
+    for name, damaged in whole.items():
+        yield name, partial(bytes, damaged)
     try:
         parts, end = [json.loads(data)], b""
     except ValueError:
         parts, end = [json.loads(line) for line in data.splitlines()], b"\n"
-    lines = [json.dumps(part).encode() for part in parts]
     for number, part in enumerate(parts):
         for place in _places(part):
-            for name, new in _changed(part, place):
-                yield name, b"\n".join([*lines[:number], new, *lines[number + 1 :]]) + end
+            name = ".".join(map(str, place))
+            for other in (*OTHERS, *RAW):
+                shown = f"{name} = {str(other)[:20]}"
+                yield shown, partial(_changed, parts, number, place, other, end)
+            yield f"without {name}", partial(_changed, parts, number, place, SIGN, end)
 
 
 def _places(value: object, place: tuple = ()) -> Iterator[tuple]:
@@ -61,19 +69,20 @@ def _places(value: object, place: tuple = ()) -> Iterator[tuple]:
             yield from _places(part, (*place, key))
 
 
-def _changed(value: object, place: tuple) -> Iterator[tuple[str, bytes]]:
-    name = ".".join(map(str, place))
-    for other in (*OTHERS, *RAW):
-        copy = json.loads(json.dumps(value))
-        inner = copy
-        for key in place[:-1]:
-            inner = inner[key]
-        raw = isinstance(other, str) and other in RAW
-        inner[place[-1]] = SIGN if raw else other
-        text = json.dumps(copy).replace(json.dumps(SIGN), other if raw else SIGN)
-        yield f"{name} = {str(other)[:20]}", text.encode()
-    del inner[place[-1]]
-    yield f"without {name}", json.dumps(copy).encode()
+def _changed(parts: list, number: int, place: tuple, other: object, end: bytes) -> bytes:
+    """The file's parts with another value in one place, or with none if it is SIGN."""
+    parts = copy.deepcopy(parts)
+    inner = parts[number]
+    for key in place[:-1]:
+        inner = inner[key]
+    raw = isinstance(other, str) and other in RAW
+    inner[place[-1]] = SIGN if raw else other
+    if other == SIGN:
+        del inner[place[-1]]
+    lines = [json.dumps(part) for part in parts]
+    if raw:
+        lines[number] = lines[number].replace(json.dumps(SIGN), other)
+    return "\n".join(lines).encode() + end
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ def things(root: Path) -> dict[str, Thing]:
     study = root / "study"
     for stage, start in (("finetune-sst-1", "multitask-all-1"), ("multitask-all-1", None)):
         shutil.copytree(finished, study / "stages" / stage)
+        shutil.rmtree(study / "stages" / stage / "backbone")
         write_json(study / "stages" / stage / "stage.json", {"kind": "finetune", "start": start})
     write_json(study / "study.json", {"scale": "small", "backbone": "minilm", "data_dir": "data"})
     stages = ["multitask-all-1", "finetune-sst-1"]
@@ -196,14 +206,14 @@ def survey(
         characters; and file, damage and message of all others that did not end well.
     """
     draw, calls, failures, said = random.Random(seed), 0, [], []
-    copy = thing.folder.with_name(f"{thing.folder.name}-copy")
-    shutil.copytree(thing.folder, copy)
+    kept = thing.folder.with_name(f"{thing.folder.name}-copy")
+    shutil.copytree(thing.folder, kept)
     for file in thing.files():
         data = file.read_bytes()
-        every = list(damages(data)) if len(data) < 300_000 else []
-        for name, damaged in draw.sample(every, min(count or len(every), len(every))):
+        every = list(damages(data))
+        for name, damage in draw.sample(every, min(count or len(every), len(every))):
             for number, call in enumerate(thing.calls):
-                file.write_bytes(damaged)
+                file.write_bytes(damage())
                 calls += 1
                 signal.signal(signal.SIGALRM, _late)
                 signal.alarm(LATE)
@@ -219,8 +229,8 @@ def survey(
                     failures.append(Failure(file, name, number, error))
                 finally:
                     signal.alarm(0)
-                    _restore(copy, thing.folder)
-    shutil.rmtree(copy)
+                    _restore(kept, thing.folder)
+    shutil.rmtree(kept)
     return calls, failures, said
 
 
