@@ -323,7 +323,7 @@ def test_shards_load_as_one(folder, kind):
     index.write_text(json.dumps({"weight_map": {"a": "../../secret"}}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"names files outside its folder: \['../../secret'\]"):
         load_backbone(folder)
-    index.write_text("{}")
+    index.write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"index\.json: it lacks the required field `weight_map`"):
         load_backbone(folder)
 
