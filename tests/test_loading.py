@@ -428,7 +428,7 @@ def package(folder, monkeypatch):
     )
     monkeypatch.syspath_prepend(folder.parent)
     sha256 = hashlib.sha256((root / "model" / WEIGHTS).read_bytes()).hexdigest()
-    package = backbones.Package("the-carrier==1.0", "carrier", "model", sha256)
+    package = backbones.Package("the-carrier==1.0", "some/carried", "carrier", "model", sha256)
     monkeypatch.setitem(backbones.PACKAGES, "carried", package)
     return root / "model"
 
