@@ -1,8 +1,9 @@
 """`minbert lab check`: what is done, what is wrong and why, what is left.
 
 The student's code runs in a process of its own (lab/runner.py) with a time limit for each exercise.
-What it gives comes back through a file and is compared here, so that code which hangs, exits or
-prints without end is named like any other mistake.
+What it gives comes back through a pipe and is compared here, so that code which hangs, exits or
+prints without end is named like any other mistake. All that comes may be that code's own work: it
+is bounded, and taken in the runner's order alone.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ START_SECONDS = 60.0
 """Time to import torch, which is slow on a busy machine."""
 KEPT = 4000
 """Characters kept of what the student's code prints."""
+LARGEST = 2**23
+"""Bytes that an exercise may give; it gives a few thousand."""
 
 
 @dataclass
@@ -42,9 +44,8 @@ class Launch:
     """Folder with the calls of upstream functions."""
     seed: int = 0
     seconds: float = SECONDS
-    python: Sequence[str] = (sys.executable, "-B")
-    """The interpreter with its flags, and what wraps it."""
-    arguments: Sequence[str] = ("-m", "lab.runner")
+    command: Sequence[str] = (sys.executable, "-B", "-m", "lab.runner")
+    """The runner's options follow it."""
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ})
 
 
@@ -54,109 +55,142 @@ class Output:
     def __init__(self) -> None:
         self.text, self.length = "", 0
 
-    def drain(self, pipe: IO[bytes]) -> None:
-        while block := pipe.read1(1 << 16):
-            self.length += len(block)
-            if len(self.text) < KEPT:
-                self.text = (self.text + block.decode(errors="replace"))[:KEPT]
+    def add(self, block: bytes) -> None:
+        self.length += len(block)
+        if len(self.text) < KEPT:
+            self.text = (self.text + block.decode(errors="replace"))[:KEPT]
 
 
 def outcomes(
-    launch: Launch, exercises: Sequence[Exercise], output: Output, *, folder: Path | None = None
+    launch: Launch, exercises: Sequence[Exercise], output: Output
 ) -> Iterator[tuple[Exercise, dict[str, Any]]]:
     """Run exercises and give the outcome of each: its cases, and how it ended.
 
     An exercise that hangs or ends the process is given up; the next ones run in a new process. A
     process that does not get as far as the first exercise is a ValueError.
-    What they give is written into a file in `folder`, by default one for all users.
     """
     left = list(exercises)
     while left:
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            results = Path(own) / "results.jsonl"
-            results.touch()
-            for found in _one_process(launch, tuple(left), results, output):
-                yield left.pop(0), found
+        for found in _one_process(launch, tuple(left), output):
+            yield left.pop(0), found
 
 
 def _one_process(
-    launch: Launch, exercises: Sequence[Exercise], results: Path, output: Output
+    launch: Launch, exercises: Sequence[Exercise], output: Output
 ) -> Iterator[dict[str, Any]]:
     """Outcomes from one process, until it ends or has to be ended."""
-    options = ["--results", str(results), "--supplied", str(launch.supplied)]
+    results, theirs = os.pipe()
+    options = ["--results", str(theirs), "--supplied", str(launch.supplied)]
     options += ["--seed", str(launch.seed), *(exercise.name for exercise in exercises)]
-    process = subprocess.Popen(
-        [*launch.python, *launch.arguments, *options],
-        cwd=launch.root,
-        env={"OMP_NUM_THREADS": "1", **launch.environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    reader = threading.Thread(target=output.drain, args=(process.stdout,), daemon=True)
-    reader.start()
-    cases: list[Any] = []
+    with open(results, "rb", buffering=0) as pipe, open(theirs, "wb") as other_end:
+        process = subprocess.Popen(
+            [*launch.command, *options],
+            cwd=launch.root,
+            env={"OMP_NUM_THREADS": "1", **launch.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(theirs,),
+        )
+        other_end.close()
+        try:
+            yield from _follow(process, pipe, launch.seconds, exercises, output)
+        finally:
+            kill(process)
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    results: IO[bytes],
+    seconds: float,
+    exercises: Sequence[Exercise],
+    output: Output,
+) -> Iterator[dict[str, Any]]:
+    """Outcomes from the lines of `results`, as long as they come in time, order and bounds."""
+    assert process.stdout is not None
+    left = [exercise.name for exercise in exercises]
+    cases: list[Any] | None = None  # of the exercise that has begun
     started, limit, began = False, START_SECONDS, time.monotonic()
-    given = 0
-    try:
-        with results.open(encoding="utf-8", errors="replace") as lines:
-            rest = ""
-            while True:
-                ended = process.poll() is not None  # looked up first: then nothing more comes
-                rest += lines.read()
-                *complete, rest = rest.split("\n")
-                for line in complete:
-                    event, *values = _parse(line)
-                    if event == "begin":
-                        cases, limit, began = [], launch.seconds, time.monotonic()
-                        started = True
-                    elif event == "case":
-                        cases.append(values)
-                    elif event == "end":
-                        yield {"cases": cases, "error": values[0]}
-                        given, cases = given + 1, []
-                        if given == len(exercises):
-                            return
-                late = time.monotonic() - began > limit
-                if (ended or late) and not started:
-                    reader.join(timeout=1)
-                    reason = (output.text.strip().splitlines() or ["it took too long"])[-1]
-                    raise ValueError(
-                        f"the checks could not start: {reason}; is all installed? bash setup.sh"
-                    )
-                if ended:
-                    text = f"the process ended in the middle (code {process.returncode})"
-                    if process.returncode < 0:
-                        text += f", by {signal.Signals(-process.returncode).name}"
-                    yield {"cases": cases, "error": _error("ended", text)}
-                    return
-                if late:
+    rest, size = b"", 0
+    with selectors.DefaultSelector() as pipes:
+        pipes.register(results, selectors.EVENT_READ)
+        pipes.register(process.stdout, selectors.EVENT_READ)
+        while left:
+            ended = process.poll() is not None  # looked up first: then nothing more comes
+            ready = [key.fileobj for key, _ in pipes.select(0 if ended else 0.05)]
+            if process.stdout in ready:
+                block = os.read(process.stdout.fileno(), 1 << 16)
+                output.add(block)
+                if not block:
+                    pipes.unregister(process.stdout)
+            block = os.read(results.fileno(), 1 << 16) if results in ready else b""
+            size += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                match _parse(line):
+                    case ["begin", name] if cases is None and left and name == left[0]:
+                        started, cases, limit = True, [], seconds
+                    case ["case", str() as title, value] if cases is not None:
+                        cases.append([title, value])
+                        continue
+                    case ["end", error] if cases is not None and _is_error(error):
+                        yield {"cases": cases, "error": error}
+                        left, cases, size = left[1:], None, 0
+                    case _:
+                        size = LARGEST + 1
+                        break
+                began = time.monotonic()
+            late = time.monotonic() - began > limit
+            over = not block and (ended or results in ready)  # exited, or closed its end
+            if not started and (late or over):
+                reason = (output.text.strip().splitlines() or ["it took too long"])[-1]
+                raise ValueError(
+                    f"the checks could not start: {reason}; is all installed? bash setup.sh"
+                )
+            if size > LARGEST:
+                text = "what came out of it is not what a check gives"
+                yield {"cases": [], "error": _error("ended", text)}
+                return
+            if left and (late or over):
+                if over:
+                    text = f"the process ended in the middle{_how(process)}"
+                else:
                     text = f"no answer within {limit:.0f} seconds; is there an endless loop?"
-                    yield {"cases": cases, "error": _error("timeout", text)}
-                    return
-                time.sleep(0.02)
-    finally:
-        kill(process)
-        reader.join(timeout=1)
+                kind = "ended" if over else "timeout"
+                yield {"cases": cases or [], "error": _error(kind, text)}
+                return
 
 
-def _parse(line: str) -> list[Any]:
-    """A line of the results; what the student's code may have written among them is passed over."""
+def _parse(line: bytes) -> Any:
+    """A line of the results, or None."""
     try:
-        values = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return [""]
-    match values:
-        case ["begin", str()] | ["case", str(), _] | ["end", None]:
-            return values
-        case ["end", {"type": str(), "message": str(), "where": str() | None}]:
-            return values
-    return [""]
+        return None
+
+
+def _is_error(value: Any) -> bool:
+    match value:
+        case None | {"type": str(), "message": str(), "where": str() | None}:
+            return True
+    return False
 
 
 def _error(kind: str, message: str) -> dict[str, Any]:
     return {"type": kind, "message": message, "where": None}
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended; one inside of a sandbox gives 128 + the signal's number."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    code = process.returncode
+    if code is None:
+        return ", and left the checks without a result"
+    number = -code if code < 0 else code - 128
+    names = {each.value: each.name for each in signal.Signals}
+    return f" (code {code})" + (f", by {names[number]}" if number in names else "")
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -164,6 +198,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 # The student's copy

@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--only", choices=PARTS, help="the part that was set")
     grade.add_argument("--data-dir", type=Path, help="the tasks' data, to score predictions")
     grade.add_argument("--seed", type=int, help="hidden seed; by default a fresh one")
+    grade.add_argument(
+        "--unsafe", action="store_true", help="grade even where no sandbox can be made"
+    )
     grade.set_defaults(run=run_grade)
 
     bundle = commands.add_parser("bundle", help="for teachers: an autograder for Gradescope")
@@ -90,7 +93,8 @@ def run_grade(given: argparse.Namespace) -> int:
         given.out,
         exercises=[e for e in EXERCISES if given.only in (None, e.part)],
         seed=given.seed,
-        labels=given.data_dir,
+        data_dir=given.data_dir,
+        unsafe=given.unsafe,
     )
     return 0
 

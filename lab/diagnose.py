@@ -193,5 +193,16 @@ def number(value: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """Text with a full stop at its end."""
+    """Text with a full stop at its end, as `shown`."""
+    text = shown(text)
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def shown(text: str, most: int = 500) -> str:
+    """Text that may be anybody's, on one line: cut, and escaped what is not printable.
+
+    So it can steer no terminal, turn no line around, and be written in any encoding of Unicode.
+    """
+    if len(text) > most:
+        text = f"{text[:most]} ... ({len(text):,} characters)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

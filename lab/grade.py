@@ -2,38 +2,41 @@
 
 Of a submission only the files that hold exercises are taken, into a clean copy of the library in
 which all exercises are blank: its tests, lab, conftest and site hooks are not even looked at but to
-name what was altered. The code runs on a fresh seed in a process of its own (lab/guard.py), and the
-numbers that it gives are compared here, out of its reach.
+name what was altered. The code runs on a fresh seed in a sandbox (lab/sandbox.py), and the numbers
+that it gives are compared here, out of its reach. Whatever a submission is or does, it gets a
+grade, and the class goes on.
 
     OUT/NAME/results.json    as Gradescope reads it
-    OUT/class.csv            a line for each submission
+    OUT/class.csv            a line for each submission; written anew after each
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import functools
+import io
 import json
+import os
+import re
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import handout
+from lab import handout, sandbox
 from lab.check import KEPT, SECONDS, Launch, Output, outcomes
-from lab.diagnose import Verdict, judge
+from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, Exercise
+from lab.predictions import Labels, inspect, read_labels
 from lab.submission import Submission, open_submission
+from minbert.files import write_json, write_text
 
-GIB = 2**30
-LIMITS = {"memory": 6 * GIB, "file_size": 2**24, "cpu_seconds": 240}
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 HOOKS = ("conftest.py", "sitecustomize.py", "usercustomize.py")
 
 
@@ -42,6 +45,7 @@ class Grade:
     """What a submission reached."""
 
     name: str
+    """Of its folder in the results."""
     verdicts: dict[str, Verdict]
     """By exercise."""
     notes: list[str] = field(default_factory=list)
@@ -69,11 +73,14 @@ class Marking:
     supplied: Path
     expected: dict[str, Any]
     """By exercise, in memory: no process that runs a submission's code can read them."""
+    kind: sandbox.Kind
     seconds: float = SECONDS
     """Time for an exercise."""
 
     @classmethod
-    def prepare(cls, folder: Path, exercises: Sequence[Exercise], seed: int) -> Marking:
+    def prepare(
+        cls, folder: Path, exercises: Sequence[Exercise], seed: int, kind: sandbox.Kind
+    ) -> Marking:
         """Make a clean copy and the expected numbers of a seed."""
         from lab import golden
 
@@ -85,7 +92,11 @@ class Marking:
         for exercise in exercises:
             expected[exercise.name], calls = golden.expected(exercise, seed)
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
-        return cls(exercises, seed, clean, supplied, expected)
+        for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
+            Path(parent).chmod(0o755)  # another user reads them
+            for name in files:
+                Path(parent, name).chmod(0o644)
+        return cls(exercises, seed, clean, supplied, expected, kind)
 
 
 def grade(
@@ -94,7 +105,8 @@ def grade(
     *,
     exercises: Sequence[Exercise] = EXERCISES,
     seed: int | None = None,
-    labels: Path | None = None,
+    data_dir: Path | None = None,
+    unsafe: bool = False,
 ) -> list[Grade]:
     """Grade submissions and write the results.
 
@@ -103,21 +115,35 @@ def grade(
         out: folder for the results.
         exercises: those that were set.
         seed: of the hidden inputs, by default a fresh one, which the results name.
-        labels: folder with the tasks' data, to score predictions for the leaderboard.
+        data_dir: folder with the tasks' data, to score predictions for the leaderboard.
+        unsafe: whether to grade where no sandbox can be made.
+
+    Raises:
+        ValueError: no sandbox can be made, or the data cannot be read. Nothing that was handed in
+            raises.
     """
+    kind = sandbox.choose(unsafe=unsafe, hidden=[out, *paths])
     seed = secrets.randbelow(2**31) if seed is None else seed
+    labels = {} if data_dir is None else read_labels(data_dir)
+    total = sum(exercise.points for exercise in exercises)
     grades: list[Grade] = []
     with tempfile.TemporaryDirectory(prefix="grade-") as folder:
-        marking = Marking.prepare(Path(folder), exercises, seed)
+        Path(folder).chmod(0o755)  # another user comes by
+        marking = Marking.prepare(Path(folder), exercises, seed, kind)
         for path in paths:
-            found = grade_one(path, marking, Path(folder), hidden=[out, *paths], labels=labels)
-            taken = {each.name for each in grades}
-            stem, number = found.name, 2
-            while found.name in taken:
-                found.name, number = f"{stem}-{number}", number + 1
+            name = folder_name(path, {each.name for each in grades})
+            try:
+                found = grade_one(path, marking, Path(folder), name=name, labels=labels)
+                write_results(out / name / "results.json", found, marking)
+            except Exception as error:
+                why = f"it could not be graded: {type(error).__name__}: {error}"
+                found = Grade(name, {e.name: Verdict("wrong", shown(why)) for e in exercises})
+                found.notes.append(shown(why))
+                with contextlib.suppress(OSError):  # the table says so in any case
+                    write_results(out / name / "results.json", found, marking)
             grades.append(found)
-            write_results(out / found.name / "results.json", found, marking)
-            print(f"{found.name}: {found.score} of {sum(e.points for e in exercises)} points")
+            write_class(out / "class.csv", grades, exercises)
+            print(f"{name}: {found.score} of {total} points")
             for note in found.notes:
                 print(f"  {note}")
     write_class(out / "class.csv", grades, exercises)
@@ -125,97 +151,99 @@ def grade(
     return grades
 
 
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that are no file's on Windows."""
+
+
+def folder_name(path: Path, taken: Collection[str]) -> str:
+    """A name for the results of a submission: a folder's on every system, and none of those taken.
+
+    Letters, digits, spaces and ._- are kept; names that differ in case alone count as the same.
+    """
+    given = os.path.basename(os.path.abspath(path))
+    given = given[:-4] if given.lower().endswith(".zip") and not path.is_dir() else given
+    encoding = sys.getfilesystemencoding()
+    name = unicodedata.normalize("NFKC", given).encode(encoding, "replace").decode(encoding)
+    name = re.sub(r"[^\w .-]", "_", name)[:60].strip(". -")
+    if not name or DEVICES.fullmatch(name):
+        name = f"_{name}"
+    keys = {_key("class.csv"), *map(_key, taken)}
+    stem, number = name, 2
+    while _key(name) in keys:
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFKC", name.casefold())
+
+
 def grade_one(
-    path: Path,
-    marking: Marking,
-    folder: Path,
-    *,
-    hidden: Sequence[Path] = (),
-    labels: Path | None = None,
+    path: Path, marking: Marking, folder: Path, *, name: str, labels: Labels | None = None
 ) -> Grade:
-    """Grade one submission; whatever it is, there is a grade."""
+    """Grade one submission.
+
+    Args:
+        path: the folder or zip file.
+        marking: what it is held against.
+        folder: for the copy that its files are put into.
+        name: the grade's.
+        labels: of predictions, to score them.
+    """
     began = time.monotonic()
     wanted = {str(place.path) for e in marking.exercises for place in e.places}
+    notes = []
+    if os.path.basename(os.path.abspath(path)) not in (name, f"{name}.zip"):
+        notes.append(f"handed in as {shown(path.name, 200)}")
     try:
         submission = open_submission(path, wanted)
     except ValueError as error:
         verdict = Verdict("wrong", str(error))
-        return Grade(path.stem, {e.name: verdict for e in marking.exercises}, [str(error)])
-    found = Grade(submission.name, {}, altered(submission, marking.clean))
+        verdicts = {e.name: verdict for e in marking.exercises}
+        return Grade(name, verdicts, [*notes, str(error)])
+    found = Grade(name, {}, [*notes, *altered(submission, marking.clean)])
     with tempfile.TemporaryDirectory(prefix="submission-", dir=folder) as own:
-        work, scratch = Path(own) / "work", Path(own) / "scratch"
+        Path(own).chmod(0o755)
+        work = Path(own, "work")
         shutil.copytree(marking.clean, work)
-        scratch.mkdir()
-        for name in sorted(wanted):
+        handed_in = 0
+        for file in sorted(wanted):
             try:
-                text = submission.read(name)
+                text = submission.read(file)
             except ValueError as error:
                 found.notes.append(str(error))
                 continue
             if text is None:
-                found.notes.append(f"{name} was not handed in")
+                found.notes.append(f"{file} was not handed in")
             else:
-                (work / name).write_text(text, encoding="utf-8")
+                (work / file).write_text(text, encoding="utf-8", newline="")
+                handed_in += 1
+        if not handed_in:
+            verdict = Verdict("wrong", "None of the files of the exercises could be read.")
+            found.verdicts = {e.name: verdict for e in marking.exercises}
+            return found
         output = Output()
-        launch = sandboxed(work, scratch, marking, [*hidden, folder / "clean"])
-        for exercise, outcome in outcomes(launch, marking.exercises, output, folder=scratch):
+        launch = Launch(
+            root=work,
+            supplied=marking.supplied,
+            seed=marking.seed,
+            seconds=marking.seconds,
+            command=sandbox.command(marking.kind, work, Path(own), own=[marking.supplied]),
+            environment=sandbox.ENVIRONMENT,
+        )
+        for exercise, outcome in outcomes(launch, marking.exercises, output):
             try:
                 verdict = judge(outcome, marking.expected[exercise.name])
             except Exception:  # values that no check gives: the submission wrote them itself
                 verdict = Verdict("wrong", "What came out of it cannot be read.")
             found.verdicts[exercise.name] = verdict
-        notes = scratch / "notes"
-        if notes.exists():
-            tried = notes.read_text(encoding="utf-8", errors="replace").split("\n")
-            found.notes += [f"tried: {line}" for line in dict.fromkeys(tried) if line][:20]
         if output.length > KEPT:
             found.notes.append(f"printed {output.length:,} bytes")
-    if labels is not None or any(name.startswith("predictions/") for name in submission.places):
-        from lab.predictions import inspect
-
-        problems, found.leaderboard = inspect(submission, labels)
+    if labels or any(each.startswith("predictions/") for each in submission.places):
+        problems, found.leaderboard = inspect(submission, labels or {})
         found.notes += problems
     found.seconds = time.monotonic() - began
     return found
-
-
-def sandboxed(work: Path, scratch: Path, marking: Marking, hidden: Sequence[Path]) -> Launch:
-    """How the runner starts on a submission: limits, few rights, nothing of our environment."""
-    packages = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
-    settings = {
-        **LIMITS,
-        "scratch": str(scratch),
-        "notes": str(scratch / "notes"),
-        "packages": packages,
-        "hidden": [
-            *(str(path) for path in handout.ROOT.iterdir() if not holds(path, packages)),
-            *(str(path.resolve()) for path in hidden),
-        ],
-    }
-    return Launch(
-        root=work,
-        supplied=marking.supplied,
-        seed=marking.seed,
-        seconds=marking.seconds,
-        python=(*namespaces(), sys.executable, "-I", "-S", "-B"),
-        arguments=(str(work / "lab" / "guard.py"), json.dumps(settings)),
-        environment={"HOME": str(scratch), "TMPDIR": str(scratch), "PATH": "/usr/bin:/bin"},
-    )
-
-
-def holds(folder: Path, paths: Sequence[str]) -> bool:
-    """Whether one of the paths is in a folder."""
-    return any(Path(path).resolve().is_relative_to(folder.resolve()) for path in paths)
-
-
-@functools.cache
-def namespaces() -> tuple[str, ...]:
-    """The command that gives a process a network and process ids of its own, where permitted."""
-    try:
-        tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return NAMESPACES if tried.returncode == 0 else ()
 
 
 def altered(submission: Submission, clean: Path) -> list[str]:
@@ -226,14 +254,16 @@ def altered(submission: Submission, clean: Path) -> list[str]:
         ours = parts[0] in ("lab", "tests") and name.endswith(".py")
         if not ours and parts[-1] not in HOOKS and not name.endswith(".pth"):
             continue
-        try:
-            text = submission.read(name)
-        except ValueError:
-            text = None
-        path = clean / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            names.append(name)
-    return [f"altered or added, without effect: {', '.join(names[:10])}"] if names else []
+        text = None
+        if (clean / name).is_file():  # so few files are read
+            with contextlib.suppress(ValueError):
+                text = submission.read(name)
+        if text is None or (clean / name).read_text(encoding="utf-8") != text:
+            names.append(shown(name, 100))
+    if not names:
+        return []
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return [f"altered or added, without effect: {', '.join(names[:10])}{more}"]
 
 
 def write_results(path: Path, found: Grade, marking: Marking) -> None:
@@ -268,17 +298,22 @@ def write_results(path: Path, found: Grade, marking: Marking) -> None:
         results["leaderboard"] = [
             {"name": name, "value": round(value, 4)} for name, value in found.leaderboard.items()
         ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, results)
 
 
 def write_class(path: Path, grades: Sequence[Grade], exercises: Sequence[Exercise]) -> None:
     """Write the table of the class."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "score", "of", *(e.name for e in exercises), "notes"])
-        total = sum(e.points for e in exercises)
-        for each in grades:
-            points = [points_of(e, each.verdicts.get(e.name)) for e in exercises]
-            table.writerow([each.name, each.score, total, *points, "; ".join(each.notes)])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "score", "of", *(e.name for e in exercises), "notes"])
+    total = sum(e.points for e in exercises)
+    for each in grades:
+        points = [points_of(e, each.verdicts.get(e.name)) for e in exercises]
+        notes = cell("; ".join(each.notes))
+        table.writerow([cell(each.name), each.score, total, *points, notes])
+    write_text(path, text.getvalue())
+
+
+def cell(text: str) -> str:
+    """Text that a spreadsheet takes for text: what would begin a formula gets an apostrophe."""
+    return re.sub(r"(^|[;,\t])(\s*)([=+@-])", r"\1\2'\3", text)

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.tasks import TASKS, Split, Task
+from lab.diagnose import shown
 from lab.submission import Submission
 
+LARGEST = 2**25
+"""Bytes of a file that is read; QQP's 390,965 rows make 12 million."""
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
@@ -21,13 +24,31 @@ def file_name(task: Task, split: Split) -> str:
     return f"{task.predictions.stem}-{split}-output.csv"
 
 
-def inspect(submission: Submission, data_dir: Path | None) -> tuple[list[str], dict[str, float]]:
+Labels = Mapping[tuple[str, Split], Mapping[str, float | None]]
+"""(Task, split) -> id -> label."""
+
+
+def read_labels(data_dir: Path) -> Labels:
+    """The labels of all splits that are in a folder."""
+    from data.readers import has_split, read_split
+
+    return {
+        (task.name, split): {
+            example.id: example.label
+            for example in read_split(task, split, data_dir, on_bad_row="skip").examples
+        }
+        for task in TASKS.values()
+        for split in SPLITS
+        if has_split(task, split, data_dir)
+    }
+
+
+def inspect(submission: Submission, labels: Labels) -> tuple[list[str], dict[str, float]]:
     """Problems of a submission's predictions, and scores for the leaderboard.
 
     Args:
         submission: its files stand in predictions/.
-        data_dir: folder with the tasks' data, for the ids and labels; without it formats alone
-            are looked at.
+        labels: where a split has none, formats alone are looked at.
     """
     problems: list[str] = []
     scores: dict[str, float] = {}
@@ -35,28 +56,25 @@ def inspect(submission: Submission, data_dir: Path | None) -> tuple[list[str], d
         for split in SPLITS:
             path = f"predictions/{file_name(task, split)}"
             try:
-                text = submission.read(path)
+                text = submission.read(path, LARGEST)
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if text is None:
                 continue
-            labels = labels_of(task, split, data_dir)
-            found, answers = lint(text, task, labels)
+            if "\r\n" in text:
+                problems.append(f"{path}: the file has Windows line ends")
+                text = text.replace("\r\n", "\n")
+            right = labels.get((task.name, split))
+            found, answers = lint(text, task, right)
             problems += [f"{path}: {problem}" for problem in found]
-            if not found and labels and None not in labels.values():
-                scores[f"{task.name} {split}"] = score(task, labels, answers)
+            if not found and right and None not in right.values():
+                value = score(task, right, answers)
+                if math.isfinite(value):
+                    scores[f"{task.name} {split}"] = value
+                else:
+                    problems.append(f"{path}: the numbers are too large for a score")
     return problems, scores
-
-
-def labels_of(task: Task, split: Split, data_dir: Path | None) -> Mapping[str, float | None] | None:
-    """Id -> label of a split, or None where there is no file."""
-    from data.readers import has_split, read_split
-
-    if data_dir is None or not has_split(task, split, data_dir):
-        return None
-    rows = read_split(task, split, data_dir, on_bad_row="skip")
-    return {example.id: example.label for example in rows.examples}
 
 
 def lint(
@@ -64,11 +82,12 @@ def lint(
 ) -> tuple[list[str], dict[str, float]]:
     """What is wrong with a file, at most ten lines, and the answers of the rows that are right."""
     problems: list[str] = []
+    more = 0
     answers: dict[str, float] = {}
     header, *rows = text.split("\n")
     wanted = f"id \t {task.predictions.column} "
     if header != wanted:
-        problems.append(f"line 1 is {header!r}; it must be {wanted!r}")
+        problems.append(f"line 1 is '{shown(header, 80)}'; it must be '{shown(wanted)}'")
     if rows[-1:] != [""]:
         problems.append("the last line does not end")
     else:
@@ -76,31 +95,38 @@ def lint(
     for number, row in enumerate(rows, start=2):
         match = re.fullmatch(r"(\S+) , (\S+) ", row)
         if match is None:
-            problems.append(f"line {number} is {row!r}; it must be 'ID , ANSWER ', with the spaces")
-            continue
-        name, written = match.groups()
-        problem = wrong_answer(written, task)
-        if name in answers:
-            problem = f"id {name} stands above already"
-        elif labels is not None and name not in labels:
-            problem = f"id {name} is not one of this split"
-        if problem:
-            problems.append(f"line {number}: {problem}")
+            problem = f"line {number} is '{shown(row, 80)}'; it must be 'ID , ANSWER ', with spaces"
         else:
-            answers[name] = float(written)
+            name, written = match.groups()
+            problem = wrong_answer(written, task)
+            if name in answers:
+                problem = f"id {shown(name, 80)} stands above already"
+            elif labels is not None and name not in labels:
+                problem = f"id {shown(name, 80)} is not one of this split"
+            if problem is None:
+                answers[name] = float(written)
+                continue
+            problem = f"line {number}: {problem}"
+        if len(problems) < 10:
+            problems.append(problem)
+        else:
+            more += 1
     if labels is not None and not problems and labels.keys() - answers.keys():
         missing = sorted(labels.keys() - answers.keys())
         problems.append(f"{len(missing)} ids have no answer, such as {missing[0]}")
-    more = len(problems) - 10
-    return [*problems[:10], f"and {more} more"] if more > 0 else problems, answers
+    return [*problems, f"and {more} more"] if more else problems, answers
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def wrong_answer(written: str, task: Task) -> str | None:
     """What is wrong with one answer."""
-    try:
-        value = float(written)
-    except ValueError:
-        return f"{written!r} is not a number"
+    if re.fullmatch("[+-]?(nan|inf|infinity)", written, re.ASCII | re.IGNORECASE):
+        return f"{written} is not finite"
+    if len(written) > 40 or not NUMBER.fullmatch(written):
+        return f"'{shown(written, 40)}' is not a number"
+    value = float(written)
     if not math.isfinite(value):
         return f"{written} is not finite"
     if task.predictions.number is int and not re.fullmatch(r"\d+", written):
@@ -118,4 +144,5 @@ def score(task: Task, labels: Mapping[str, float | None], answers: Mapping[str, 
 
     right = np.array([labels[name] for name in labels], dtype=float)
     given = np.array([answers[name] for name in labels], dtype=float)
-    return METRICS[task.metrics[0]](right, given)
+    with np.errstate(all="ignore"):  # numbers such as 1e308
+        return METRICS[task.metrics[0]](right, given)

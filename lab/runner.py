@@ -1,9 +1,10 @@
 """Runs checks on the code of this project, in a process of its own, and writes what came out.
 
-    python -m lab.runner --results FILE --supplied FOLDER --seed 0 embeddings attention ...
+    python -m lab.runner --results FD --supplied FOLDER --seed 0 embeddings attention ...
 
-Each line of FILE is a JSON list: ["begin", exercise], ["case", title, value] and ["end", error].
-The one who started this process compares, so nothing here knows what is right.
+FD is the number of an open pipe. Each line that goes into it is a JSON list: ["begin", exercise],
+["case", title, value] and ["end", error]. The one who started this process compares, so nothing
+here knows what is right.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+")
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--results", type=int, required=True)
     parser.add_argument("--supplied", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -44,7 +45,8 @@ def main() -> None:
     from lab.harness import cases, load_checks, supplied
 
     load_checks()  # imports torch, so that this is not counted as the first exercise's time
-    with given.results.open("a", encoding="utf-8") as results:
+    os.set_inheritable(given.results, False)
+    with open(given.results, "w", encoding="utf-8") as results:
 
         def write(*line: Any) -> None:
             results.write(json.dumps(line) + "\n")

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lab.diagnose import shown
 
 LARGEST = 1_000_000
 """Bytes of a file that is read."""
 MOST = 20_000
-"""Files of a submission that are looked at."""
+"""Files and folders of a submission that are looked at."""
+LARGEST_DIRECTORY = 400 * MOST
+"""Bytes of a zip file's table of contents, which is read before its entries can be counted."""
+
+Place = Path | zipfile.ZipInfo | str
+"""Where a file is, or why it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Submission:
     """The files of a submission, by their paths from the project's root."""
 
-    name: str
     path: Path
-    places: dict[str, str]
-    """Path from the project's root -> path in the folder or zip file."""
+    places: dict[str, Place]
 
-    def read(self, path: str) -> str | None:
+    def read(self, path: str, largest: int = LARGEST) -> str | None:
         """The text of a file, or None if it is not there.
 
         Raises:
-            ValueError: it is too large, or not text.
+            ValueError: it cannot be read, is too large, or is not text.
         """
-        if path not in self.places:
+        place = self.places.get(path)
+        if place is None:
             return None
-        if self.path.is_dir():
-            with (self.path / self.places[path]).open("rb") as file:
-                content = file.read(LARGEST + 1)
-        else:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.places[path]) as file:
-                content = file.read(LARGEST + 1)  # read, not extracted: a zip bomb stays small
-        if len(content) > LARGEST:
-            raise ValueError(f"{path} is larger than {LARGEST:,} bytes")
+        if isinstance(place, str):
+            raise ValueError(f"{path} {place}")
+        try:
+            if isinstance(place, Path):
+                content = _head(place.open("rb"), largest + 1)
+            else:
+                with _Zip(self.path) as archive, zipfile.ZipFile(archive) as members:
+                    content = _head(members.open(place), largest + 1)  # not extracted whole
+        except Exception as error:  # a damaged zip file gives errors of a dozen kinds
+            raise ValueError(f"{path} cannot be read: {_why(error)}") from None
+        if len(content) > largest:
+            raise ValueError(f"{path} is larger than {largest:,} bytes")
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
+
+
+def _head(file: IO[bytes], size: int) -> bytes:
+    with file:
+        return file.read(size)
+
+
+def _why(error: Exception) -> str:
+    return shown(f"{type(error).__name__}: {error}", 200)
+
+
+class _Zip(io.FileIO):
+    """A zip file of which no large piece is read at once."""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > LARGEST_DIRECTORY:
+            raise ValueError(f"its table of contents is larger than {LARGEST_DIRECTORY:,} bytes")
+        return super().read(size)
 
 
 def open_submission(path: Path, wanted: Iterable[str]) -> Submission:
@@ -56,55 +87,64 @@ def open_submission(path: Path, wanted: Iterable[str]) -> Submission:
     Raises:
         ValueError: it cannot be read, names files outside of itself, or has none of the files.
     """
+    name = shown(path.name)
     if path.is_dir():
-        names = list(_files(path))
-    elif zipfile.is_zipfile(path):
-        names = _members(path)
+        found: dict[str, Place] = dict(_files(path))
+    elif path.is_file():
+        try:
+            found = _members(path)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{name} cannot be read as a zip file: {_why(error)}") from None
     else:
-        raise ValueError(f"{path} is neither a folder nor a zip file")
+        raise ValueError(f"{name} is neither a folder nor a zip file")
     wanted = set(wanted)
     roots = {
-        name.removesuffix(want).rstrip("/")
-        for name in names
+        each.removesuffix(want).rstrip("/")
+        for each in found
         for want in wanted
-        if name == want or name.endswith(f"/{want}")
+        if each == want or each.endswith(f"/{want}")
     }
     if not roots:
-        raise ValueError(f"{path.name} holds none of the files of the exercises")
+        raise ValueError(f"{name} holds none of the files of the exercises")
     root = min(roots, key=lambda r: (r.count("/"), len(r), r))
     prefix = f"{root}/" if root else ""
-    places = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
-    return Submission(path.resolve().stem if path.is_file() else path.resolve().name, path, places)
+    places = {k.removeprefix(prefix): place for k, place in found.items() if k.startswith(prefix)}
+    return Submission(path, places)
 
 
-def _files(folder: Path) -> Iterable[str]:
-    """Files of a folder; links are not followed."""
+def _files(folder: Path) -> Iterable[tuple[str, Place]]:
+    """Files of a folder; links, pipes and devices are not among them."""
     count = 0
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if f not in (".git", ".venv", "__pycache__"))
+        count += len(folders) + len(files)
+        if count > MOST:
+            raise ValueError(f"{shown(folder.name)} holds more than {MOST:,} files")
         for name in sorted(files):
-            count += 1
-            if count > MOST:
-                raise ValueError(f"{folder} holds more than {MOST:,} files")
             path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                yield path.relative_to(folder).as_posix()
+            if stat.S_ISREG(path.lstat().st_mode):
+                yield path.relative_to(folder).as_posix(), path
 
 
-def _members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a zip file: {error}") from None
+def _members(path: Path) -> dict[str, Place]:
+    with _Zip(path) as archive, zipfile.ZipFile(archive) as members:
+        infos = members.infolist()
     if len(infos) > MOST:
-        raise ValueError(f"{path} holds more than {MOST:,} files")
-    names = []
+        raise ValueError(f"{shown(path.name)} holds more than {MOST:,} files")
+    found: dict[str, Place] = {}
     for info in infos:
         name = PurePosixPath(info.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", str(name)):
-            raise ValueError(f"{path} names a file outside of itself: {info.filename!r}")
-        is_link = info.external_attr >> 16 & 0o170000 == 0o120000
-        if not info.is_dir() and not is_link:
-            names.append(str(name))
-    return names
+            told = shown(info.filename, 100)
+            raise ValueError(f"{shown(path.name)} names a file outside of itself: {told}")
+        if info.is_dir() or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            continue  # links, pipes and devices
+        place: Place = info
+        if info.flag_bits & 1:
+            place = "is encrypted"
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            place = "is packed in an unusual way; make an ordinary zip file"
+        found[str(name)] = "stands in the zip file twice" if str(name) in found else place
+    return found

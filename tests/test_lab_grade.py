@@ -7,68 +7,31 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+from lab_class import EXERCISES_SET, SET, edit, hand_in, points, prepare, walls, zipped
 
 from data.tasks import TASKS
 from lab import handout
 from lab.commands import lab
 from lab.exercises import BY_NAME, EXERCISES
-from lab.grade import Marking, grade_one, namespaces, write_class, write_results
-from lab.predictions import inspect, lint
-from lab.source import replace_body
+from lab.grade import grade_one, write_class, write_results
+from lab.predictions import inspect, lint, read_labels
 from lab.submission import LARGEST, open_submission
-
-ROOT = Path(__file__).parent.parent
-SET = ("embeddings", "attention", "heads", "add_norm", "feed_forward", "moments",
-       "bias_correction", "weight_decay", "no_decay", "warmup", "pooling", "sampling",
-       "mlm_masking", "layer_rates", "bitfit", "lora_merge", "surgery", "rope")  # fmt: skip
-"""Exercises of these tests, of every part."""
-EXERCISES_SET = [BY_NAME[name] for name in SET]
 
 
 @pytest.fixture(scope="module")
 def marking(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("marking")
-    made = Marking.prepare(folder, EXERCISES_SET, seed=4321)
-    made.seconds = 3.0
-    return made
+    return prepare(tmp_path_factory.mktemp("marking"), walls())
 
 
 @pytest.fixture
 def submission(tmp_path):
-    """What a student hands in who has done everything; only files with exercises."""
-    folder = tmp_path / "ada"
-    for exercise in EXERCISES_SET:
-        for place in exercise.places:
-            (folder / place.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / place.path, folder / place.path)
-    return folder
+    return hand_in(tmp_path / "ada")
 
 
-def edit(folder, name, *lines, of=0):
-    place = BY_NAME[name].places[of]
-    path = folder / place.path
-    path.write_text(
-        replace_body(path.read_text(encoding="utf-8"), place.name, list(lines)), encoding="utf-8"
-    )
-
-
-def graded(path, marking, tmp_path, **options):
-    return grade_one(path, marking, tmp_path, **options)
-
-
-def zipped(folder, path, inside=""):
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                archive.write(file, inside + file.relative_to(folder).as_posix())
-    return path
-
-
-def points(found):
-    return {name for name, verdict in found.verdicts.items() if verdict.status == "done"}
+def graded(path, marking, tmp_path):
+    return grade_one(path, marking, marking.clean.parent, name=path.stem)
 
 
 def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, marking, tmp_path):
@@ -93,91 +56,6 @@ def test_blanks_get_no_points(marking, tmp_path):
     found = graded(marking.clean, marking, tmp_path)
     assert found.score == 0
     assert {verdict.status for verdict in found.verdicts.values()} == {"not started"}
-
-
-def test_what_a_submission_may_not_do_is_refused_and_named(submission, marking, tmp_path):
-    outside = tmp_path / "outside"
-    numbers = marking.supplied.parent / "somewhere"
-    reference = ROOT / "minbert" / "attention.py"
-    edit(submission, "embeddings", "import os", "while True:", "    os.fork()")
-    edit(submission, "attention", "import subprocess", "subprocess.run(['true'])")
-    edit(submission, "heads", "import importlib.util as u",
-         f"spec = u.spec_from_file_location('theirs', {str(reference)!r})",
-         "module = u.module_from_spec(spec)", "spec.loader.exec_module(module)",
-         "return module.split_heads(x, num_heads)")  # fmt: skip
-    edit(submission, "add_norm", "import socket",
-         "socket.create_connection(('127.0.0.1', 9), timeout=1)")  # fmt: skip
-    edit(submission, "feed_forward", f"open({str(outside)!r}, 'w').write('mine')")
-    edit(submission, "weight_decay", "import os", "os.kill(os.getppid(), 9)")
-    edit(submission, "no_decay", f"import os; os.remove({str(reference)!r})")
-    edit(submission, "warmup", "print('x' * 5_000_000)", "raise SystemExit(0)")
-    edit(submission, "pooling", "import torch", "return torch.empty(10**12)")
-    edit(submission, "sampling", f"return open({str(numbers)!r}).read()")
-    edit(submission, "mlm_masking", "import os, pathlib",
-         f"folder = os.open({str(ROOT)!r}, os.O_RDONLY)",
-         "os.open('data/masking.py', os.O_RDONLY, dir_fd=folder)")  # fmt: skip
-    edit(submission, "layer_rates", "import os",
-         "return open(f'/proc/{os.getppid() or 1}/environ', 'rb').read()")  # fmt: skip
-    edit(submission, "bitfit", f"open({str(ROOT / 'README.md')!r})")
-    edit(submission, "surgery", "import sys",
-         "sys.modules['multitask'].__path__ = [" + repr(str(ROOT / "multitask")) + "]",
-         "sys.modules.pop('multitask.heads', None)", "import multitask.heads")  # fmt: skip
-    edit(submission, "rope", "import ctypes", "return ctypes.CDLL(None).system(b'true')")
-    found = graded(submission, marking, tmp_path)
-    assert points(found) == {"moments", "bias_correction", "lora_merge"}
-    for name, reason in {
-        "embeddings": "starts another process",
-        "attention": "starts another process",
-        "heads": "reads the library's own solutions",
-        "add_norm": "uses the network",
-        "feed_forward": "writes files",
-        "weight_decay": "sends signals",
-        "no_decay": "writes files",
-        "warmup": "calls exit()",
-        "pooling": "memory",
-        "sampling": "No such file",
-        "mlm_masking": "opens a folder",
-        "layer_rates": "looks into other processes",
-        "bitfit": "reads the library's own solutions",
-        "surgery": "reads the library's own solutions",
-        "rope": "calls C libraries",
-    }.items():
-        assert reason in found.verdicts[name].message, name
-    notes = "\n".join(found.notes)
-    for tried in ("starts another process", "uses the network", "writes files", "sends signals",
-                  "reads the library's own solutions", "opens a folder", "calls C libraries",
-                  "looks into other processes"):  # fmt: skip
-        assert f"tried: {tried}" in notes
-    assert "printed 5,000," in notes
-    assert not outside.exists() and reference.exists()
-
-
-def test_hanging_and_dying_cost_their_own_exercises_only(submission, marking, tmp_path):
-    edit(submission, "attention", "while True:", "    try: import time; time.sleep(9)",
-         "    except BaseException: pass")  # fmt: skip
-    edit(submission, "weight_decay", "import os", "os._exit(0)")
-    found = graded(submission, marking, tmp_path)
-    assert points(found) == set(SET) - {"attention", "weight_decay"}
-    assert "no answer within 3 seconds" in found.verdicts["attention"].message
-    assert "the process ended in the middle" in found.verdicts["weight_decay"].message
-
-
-def test_results_that_a_submission_writes_itself_earn_nothing(submission, marking, tmp_path):
-    lines = [
-        "[" * 100_000,
-        '["end", 5]',
-        '["end", null]',
-        '["begin", "heads"]',
-        "\\0 nonsense",
-        '["case", "split_heads", {"dtype": 1, "shape": 2, "data": 3}]',
-        '["end", null]',
-    ]
-    edit(submission, "attention", "import os, sys",
-         "path = sys.argv[sys.argv.index('--results') + 1]",
-         f"open(path, 'a').write({chr(10).join(['', *lines, ''])!r})", "os._exit(0)")  # fmt: skip
-    found = graded(submission, marking, tmp_path)
-    assert "attention" not in points(found) and "heads" not in points(found)
-    assert found.verdicts["heads"].message == "What came out of it cannot be read."
 
 
 def test_answers_that_were_learnt_by_heart_are_wrong_on_hidden_inputs(marking, tmp_path):
@@ -262,10 +140,6 @@ def test_notes_and_leaderboard_are_written(marking, tmp_path):
     assert (tmp_path / "class.csv").read_text(encoding="utf-8").splitlines()[1].startswith("x,3,")
 
 
-def test_namespaces_are_used_where_the_system_permits_them():
-    assert namespaces() == () or namespaces()[0] == "unshare"
-
-
 # Predictions
 
 GOOD = "id \t Predicted_Sentiment \na , 3 \nb , 0 \n"
@@ -310,7 +184,7 @@ def test_predictions_that_the_library_writes_are_right_and_scored(tmp_path):
         )  # fmt: skip
         write_predictions(tmp_path / "predictions", task, "dev", evaluation)
     submission = open_submission(tmp_path, ["minbert/attention.py"])
-    problems, scores = inspect(submission, SAMPLES)
+    problems, scores = inspect(submission, read_labels(SAMPLES))
     assert problems == []
     assert scores == pytest.approx({"sst dev": 1.0, "sts dev": 1.0, "cola dev": 1.0})
 

@@ -1,0 +1,168 @@
+"""The walls around a submission that is graded: bubblewrap, or Linux namespaces.
+
+A submission sees the interpreter, its libraries and installed packages, the clean copy with its own
+files in it, and the calls of upstream functions; all of it read-only and nothing else: no place to
+write, no other process, no network. lab/guard.py is the inside. The reference, the expected
+numbers, other submissions and the results are not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lab.handout import PACKAGES, ROOT
+
+Kind = Literal["bubblewrap", "namespaces", "user", "none"]
+WALLS: tuple[Kind, ...] = ("bubblewrap", "namespaces")
+"""What keeps a submission in, best first; "user" is only another user, and "none" is nothing."""
+
+SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/nix/store", "/sys/devices/system/cpu",
+          "/proc/cpuinfo")  # fmt: skip
+"""What libraries look up at their start: where others are, and what the processor can do."""
+DEVICES = ("/dev/null", "/dev/urandom")
+ENVIRONMENT = {"HOME": "/", "USER": "nobody", "LC_ALL": "C.UTF-8"}
+
+
+def python() -> str:
+    """The interpreter itself, behind a virtual environment's links."""
+    return os.path.realpath(sys.executable)
+
+
+def packages() -> list[str]:
+    """The folders of installed packages."""
+    return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+
+
+def shared() -> list[str]:
+    """Files and folders of the system that every submission sees."""
+    bases = dict.fromkeys(["/usr", "/usr/local", "", sys.base_prefix])
+    libraries = [f"{base}/{name}" for base in bases for name in ("lib", "lib64")]
+    found = [*libraries, *SYSTEM, python(), *packages()]
+    return [path for path in dict.fromkeys(found) if os.path.exists(path)]
+
+
+def installed_copies() -> list[str]:
+    """Folders of this project among the installed packages: they would be the reference."""
+    folders = [*map(Path, packages())]
+    for path in shared():
+        folders += Path(path).glob("python*/*-packages")
+    copies = [folder / name for folder in folders for name in (*PACKAGES, "lab")]
+    return [str(path) for path in dict.fromkeys(copies) if path.is_dir()]
+
+
+def command(kind: Kind, work: Path, folder: Path, *, own: Sequence[Path] = ()) -> list[str]:
+    """How lab/guard.py in a copy is started; the runner's arguments follow.
+
+    Args:
+        kind: the walls.
+        work: the copy.
+        folder: for what has to be put together; nothing in it is seen from inside.
+        own: what else of ours the submission sees.
+    """
+    settings = {
+        "walls": kind in WALLS,
+        "drop": kind != "none",
+        "packages": packages(),
+        "mounts": [],
+    }
+    inner = [python(), "-I", "-S", "-B", str(work / "lab" / "guard.py")]
+    if kind not in WALLS:
+        return [*inner, json.dumps(settings)]
+    empty, root = folder / "empty", folder / "root"
+    empty.mkdir(exist_ok=True)
+    root.mkdir(exist_ok=True)
+    sees = [(path, path) for path in (*shared(), *map(str, (work, *own)))]
+    sees += [(str(empty), path) for path in installed_copies()]
+    root_user = os.geteuid() == 0
+    if kind == "bubblewrap":
+        options = ["--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+        options += ["--unshare-uts", "--cap-drop", "ALL"]
+        if root_user:  # guard.py becomes another user
+            options += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        else:
+            options += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+        binds = [("--ro-bind", *each) for each in sees]
+        binds += [("--dev-bind", device, device) for device in DEVICES]
+        for bind in binds:
+            for parent in reversed(Path(bind[2]).parents[:-1]):
+                options += ["--dir", str(parent)]  # else it is its maker's alone
+            options += bind
+        start = [_program("bwrap"), *options, "--remount-ro", "/", "--chdir", "/", "--"]
+    else:
+        settings |= {"mounts": [*sees, *zip(DEVICES, DEVICES)], "root": str(root)}
+        options = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+        if not root_user:
+            options += ["--user", "--map-current-user", "--keep-caps"]
+        start = [_program("setpriv"), "--pdeathsig", "KILL", _program("unshare"), *options, "--"]
+    return [*start, *inner, json.dumps(settings)]
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise ValueError(f"{name} is not installed")
+    return path
+
+
+@functools.cache
+def failure(kind: Kind) -> str | None:
+    """Why there are no such walls here, or None: they are built once, around an import of torch."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
+        work = Path(folder, "work")
+        (work / "lab").mkdir(parents=True)
+        shutil.copy(ROOT / "lab" / "guard.py", work / "lab")
+        for path in (Path(folder), work, work / "lab", work / "lab" / "guard.py"):
+            path.chmod(0o755)
+        try:
+            tried = subprocess.run(
+                command(kind, work, Path(folder)), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                capture_output=True, timeout=120, check=False, errors="replace", encoding="utf-8",
+            )  # fmt: skip
+        except (ValueError, OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    if tried.returncode == 0:
+        return None
+    return (tried.stderr.strip().splitlines() or [f"it ended with {tried.returncode}"])[-1]
+
+
+def choose(*, unsafe: bool, hidden: Sequence[Path]) -> Kind:
+    """The best walls that there are.
+
+    Args:
+        unsafe: whether to go on without.
+        hidden: what no submission may see.
+
+    Raises:
+        ValueError: there are none.
+    """
+    for path in (ROOT, *hidden):
+        for mount in shared():
+            if path.resolve().is_relative_to(Path(mount).resolve()):
+                raise ValueError(
+                    f"{path} is in {mount}, which submissions see; put it somewhere else"
+                )
+    reasons = []
+    for kind in WALLS:
+        reason = failure(kind)
+        if reason is None:
+            return kind
+        reasons.append(f"{kind}: {reason}")
+    told = f"no sandbox can be made here ({'; '.join(reasons)})"
+    if not unsafe:
+        raise ValueError(
+            f"{told}. Install bubblewrap, or grade in a container (docs/assignment.md says how); "
+            "--unsafe runs what was handed in with your own rights"
+        )
+    kind = "user" if os.geteuid() == 0 and failure("user") is None else "none"
+    whose = "as another user" if kind == "user" else "with your own rights"
+    print(f"warning: {told}; what was handed in runs {whose}")
+    return kind
