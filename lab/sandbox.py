@@ -125,7 +125,7 @@ def failure(kind: Kind) -> str | None:
         try:
             tried = subprocess.run(
                 command(kind, work, Path(folder)), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                capture_output=True, timeout=120, check=False, errors="replace", encoding="utf-8",
+                capture_output=True, timeout=300, check=False, errors="replace", encoding="utf-8",
             )  # fmt: skip
         except (ValueError, OSError, subprocess.TimeoutExpired) as error:
             return str(error)
