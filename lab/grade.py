@@ -134,6 +134,7 @@ def grade(
             name = folder_name(path, {each.name for each in grades})
             try:
                 found = grade_one(path, marking, Path(folder), name=name, labels=labels)
+                found.notes = [shown(note, 2000) for note in found.notes]
                 write_results(out / name / "results.json", found, marking)
             except Exception as error:
                 why = f"it could not be graded: {type(error).__name__}: {error}"
@@ -164,7 +165,7 @@ def folder_name(path: Path, taken: Collection[str]) -> str:
     given = given[:-4] if given.lower().endswith(".zip") and not path.is_dir() else given
     encoding = sys.getfilesystemencoding()
     name = unicodedata.normalize("NFKC", given).encode(encoding, "replace").decode(encoding)
-    name = re.sub(r"[^\w .-]", "_", name)[:60].strip(". -")
+    name = re.sub(r"[^\w .-]+", "_", name)[:60].strip(". -")
     if not name or DEVICES.fullmatch(name):
         name = f"_{name}"
     keys = {_key("class.csv"), *map(_key, taken)}
@@ -198,9 +199,8 @@ def grade_one(
     try:
         submission = open_submission(path, wanted)
     except ValueError as error:
-        verdict = Verdict("wrong", str(error))
-        verdicts = {e.name: verdict for e in marking.exercises}
-        return Grade(name, verdicts, [*notes, str(error)])
+        verdict = Verdict("wrong", shown(str(error)))
+        return Grade(name, {e.name: verdict for e in marking.exercises}, [*notes, verdict.message])
     found = Grade(name, {}, [*notes, *altered(submission, marking.clean)])
     with tempfile.TemporaryDirectory(prefix="submission-", dir=folder) as own:
         Path(own).chmod(0o755)

@@ -3,18 +3,23 @@
 import csv
 import json
 import os
-import sys
-import textwrap
-import threading
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
-from lab_class import BY_NAME, EXERCISES_SET, POINTS, ROOT, SET, edit, hand_in, points, prepare, walls
+from lab_class import (
+    BY_NAME,
+    EXERCISES_SET,
+    ROOT,
+    SET,
+    edit,
+    hand_in,
+    points,
+    prepare,
+    walls,
+)
 
 from lab import golden, grade, sandbox
-from lab.check import LARGEST, Output, outcomes
 from lab.commands import lab
 from lab.diagnose import shown
 from lab.exercises import EXERCISES
@@ -301,3 +306,268 @@ def read(path):
         return path.read_text(errors="replace")
     except OSError:  # it has ended
         return ""
+
+
+# Submissions that cannot be read
+
+
+def archive(path, files=(("minbert/attention.py", b"x = 1"),), **options):
+    with zipfile.ZipFile(path, "w", **options) as made:
+        for name, content in files:
+            made.writestr(name, content)
+    return path
+
+
+def patched(path, *changes):
+    """Bytes of a file replaced, everywhere."""
+    content = path.read_bytes()
+    for old, new in changes:
+        assert old in content
+        content = content.replace(old, new)
+    path.write_bytes(content)
+    return path
+
+
+def halves(path, at):
+    """What is before and behind one byte."""
+    content = path.read_bytes()
+    return content[:at], content[at + 1 :]
+
+
+def entry(name, mode):
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return info
+
+
+ONE = "minbert/attention.py"
+METHOD = b"\x14\x00\x00\x00"  # version 20, flags 0; the method follows
+BROKEN_ZIPS = {
+    "a bad checksum": (lambda p: patched(archive(p), (b"x = 1", b"x = 2")), "Bad CRC-32"),
+    "an encrypted file": (lambda p: patched(archive(p), (METHOD, b"\x14\x00\x01\x00")),
+                          "is encrypted"),
+    "an unknown method": (lambda p: patched(archive(p), (METHOD + b"\0\0", METHOD + b"\x63\0")),
+                          "packed in an unusual way"),
+    "bzip2": (lambda p: archive(p, compression=zipfile.ZIP_BZIP2), "packed in an unusual way"),
+    "lzma": (lambda p: archive(p, compression=zipfile.ZIP_LZMA), "packed in an unusual way"),
+    "a damaged stream": (lambda p: p.write_bytes(b"\xff".join(halves(archive(p,
+                         compression=zipfile.ZIP_DEFLATED), 50))), "attention.py cannot be read"),
+    "a bomb": (lambda p: archive(p, [(ONE, bytes(50_000_000))], compression=zipfile.ZIP_DEFLATED),
+               "is larger than 1,000,000 bytes"),
+    "one name twice": (lambda p: archive(p, [(ONE, b"x"), ("minbert\\attention.py", b"y")]),
+                       "stands in the zip file twice"),
+    "a link": (lambda p: archive(p, [(entry(ONE, 0o120777), b"/etc/passwd")]), "none of the files"),
+    "a pipe": (lambda p: archive(p, [(entry(ONE, 0o010666), b"")]), "none of the files"),
+    "a device": (lambda p: archive(p, [(entry(ONE, 0o060666), b"")]), "none of the files"),
+    "a path from the root": (lambda p: archive(p, [("/" + ONE, b"x")]), "outside of itself"),
+    "a path upwards": (lambda p: archive(p, [("a/../../" + ONE, b"x")]), "outside of itself"),
+    "a drive": (lambda p: archive(p, [("C:\\" + ONE, b"x")]), "outside of itself"),
+    "a share": (lambda p: archive(p, [("\\\\host\\" + ONE, b"x")]), "outside of itself"),
+    "many files": (lambda p: archive(p, ((f"{n}", b"") for n in range(MOST + 1))),
+                   "more than 20,000 files"),
+    "a huge table": (lambda p: archive(p, ((f"{n:060000}", b"") for n in range(150))),
+                     "table of contents is larger"),
+    "a cut end": (lambda p: p.write_bytes(archive(p).read_bytes()[:-9]), "cannot be read as a zip"),
+    "nothing": (lambda p: p.touch(), "cannot be read as a zip"),
+    "text": (lambda p: p.write_text("PK\x03\x04"), "cannot be read as a zip"),
+    "a FIFO": (os.mkfifo, "is neither a folder nor a zip file"),
+    "a link to itself": (lambda p: os.symlink(p, p), "is neither a folder nor a zip file"),
+    "no file": (lambda p: None, "is neither a folder nor a zip file"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", BROKEN_ZIPS)
+def test_what_cannot_be_read_is_a_note(kind, tmp_path):
+    make, said = BROKEN_ZIPS[kind]
+    path = tmp_path / "x.zip"
+    make(path)
+    with pytest.raises(ValueError, match=said):
+        open_submission(path, [ONE]).read(ONE)
+
+
+def test_paths_of_windows_are_read_and_pipes_in_folders_are_not(tmp_path):
+    path = archive(tmp_path / "x.zip", [("a\\minbert\\attention.py", b"x = 1")])
+    assert open_submission(path, [ONE]).read(ONE) == "x = 1"
+    folder = tmp_path / "folder"
+    (folder / "minbert").mkdir(parents=True)
+    (folder / ONE).touch()
+    os.mkfifo(folder / "notes.py")
+    assert open_submission(folder, [ONE]).read("notes.py") is None
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [
+        ("ada", "ada"),
+        ("Ada Lovelace-2.zip", "Ada Lovelace-2"),
+        ("zoë.zip", "zoë"),
+        ("class.csv.zip", "class.csv-2"),
+        ("CLASS.CSV", "CLASS.CSV-2"),
+        ("...zip", "_"),
+        (".zip", "_"),
+        ("-rf", "rf"),
+        (" . a. ", "a"),
+        ("con", "_con"),
+        ("LPT1.txt.zip", "_LPT1.txt"),
+        ("com¹", "_com1"),
+        ("=cmd|' C'!A0", "_cmd_ C_A0"),
+        ('a\\b:c*d?e"f<g>h|i', "a_b_c_d_e_f_g_h_i"),
+        ("a\nb\x1b[2J\x7f\u202e\udcff\0.zip", "a_b_2J_"),
+        ("ﬁle／etc", "file_etc"),
+        ("x" * 300, "x" * 60),
+        ("日" * 300, "日" * 60),
+    ],
+)
+def test_names_become_safe_folders(name, folder):
+    assert folder_name(Path("submissions", name), []) == folder
+    assert len(os.fsencode(folder)) < 255
+
+
+def test_paths_become_names_and_equal_names_get_numbers(tmp_path, monkeypatch):
+    assert folder_name(Path("a/../../b"), []) == "b"
+    assert folder_name(Path("/"), []) == "_"
+    monkeypatch.chdir(tmp_path)
+    assert folder_name(Path("."), []) == tmp_path.name
+    taken = []
+    for name in ("Zoë", "zoe\u0308", "ZOË.zip", "Zoë"):
+        taken.append(folder_name(Path(name), taken))
+    assert taken == ["Zoë", "zoë-2", "ZOË-3", "Zoë-4"]
+
+
+def test_what_is_shown_is_escaped_and_cut():
+    assert shown("a√é\ud800\x1b[2J\n\u202e\0") == "a√é\\ud800\\x1b[2J\\n\\u202e\\x00"
+    assert shown("x" * 10**6) == "x" * 500 + " ... (1,000,000 characters)"
+    assert cell("=1+1; @SUM(A1);  -2") == "'=1+1; '@SUM(A1);  '-2"
+    assert cell("a = b, 3 - 2; c") == "a = b, 3 - 2; c"
+
+
+# The class
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Grading without walls or expected numbers, for submissions that do not come so far."""
+    monkeypatch.setattr(sandbox, "choose", lambda **_: "none")
+    monkeypatch.setattr(golden, "expected", lambda exercise, seed: ({}, []))
+    return tmp_path / "results"
+
+
+def test_a_class_of_broken_submissions_is_graded_to_its_end(quick, tmp_path):
+    names = ["class.csv.zip", "...zip", "=1+1.zip", "\udcff.zip", "a\x1b[2J.zip", "x" * 240]
+    paths = []
+    for name in names:
+        paths.append(tmp_path / name)
+        archive(paths[-1], [("lab/../../x", b"")])
+    for number, (make, _) in enumerate(BROKEN_ZIPS.values()):
+        if make is not os.mkfifo:
+            paths.append(tmp_path / f"{number}.zip")
+            make(paths[-1])
+    (quick / "0").mkdir(parents=True)
+    (quick / "0" / "results.json").mkdir()  # where a file should go
+    (quick / "1").touch()
+    paths += [tmp_path / "0.zip", tmp_path / "gone", Path("a\0b")]
+    grades = grade.grade(paths, quick, exercises=EXERCISES_SET)
+    rows = list(csv.DictReader((quick / "class.csv").open(encoding="utf-8", newline="")))
+    assert [row["name"] for row in rows] == [cell(each.name) for each in grades]
+    assert len(rows) == len(paths) == len({row["name"].casefold() for row in rows})
+    assert all(row["score"] == "0" and row["notes"] for row in rows)
+    written = {path.parent.name for path in quick.glob("*/results.json") if path.is_file()}
+    assert written == {each.name for each in grades} - {"0", "1"}
+    for name in written:
+        results = json.loads((quick / name / "results.json").read_text(encoding="utf-8"))
+        assert results["score"] == 0 and len(results["tests"]) == len(SET) + 1
+    assert {path.parent for path in tmp_path.rglob("results.json")} <= set(quick.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError("\ud800"), MemoryError(), RecursionError("x" * 9999),
+                                   UnicodeDecodeError("utf-8", b"\xff", 0, 1, "\x1b")])  # fmt: skip
+def test_any_error_is_a_note_and_zero_points(error, quick, tmp_path, monkeypatch):
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr(grade, "open_submission", fails)
+    grades = grade.grade([tmp_path / "a", tmp_path / "b"], quick, exercises=EXERCISES_SET)
+    assert [each.score for each in grades] == [0, 0]
+    assert all("".join(each.notes).isprintable() for each in grades)
+    assert len((quick / "class.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_what_was_graded_is_written_when_the_grader_is_stopped(quick, tmp_path, monkeypatch):
+    def stops(path, *args, **options):
+        if path.name == "c":
+            raise KeyboardInterrupt
+        return grade.Grade(path.name, {})
+
+    monkeypatch.setattr(grade, "grade_one", stops)
+    with pytest.raises(KeyboardInterrupt):
+        grade.grade([tmp_path / name for name in "abc"], quick, exercises=EXERCISES_SET)
+    assert [row["name"] for row in csv.DictReader((quick / "class.csv").open())] == ["a", "b"]
+    assert (quick / "b" / "results.json").is_file()
+
+
+# Walls
+
+
+def test_without_a_sandbox_grading_is_refused_and_unsafe_grading_works(
+    tmp_path, monkeypatch, capsys
+):
+    failure = sandbox.failure
+
+    def no_walls(kind):
+        return "not permitted" if kind in sandbox.WALLS else failure(kind)
+
+    monkeypatch.setattr(sandbox, "failure", no_walls)
+    submission = hand_in(tmp_path / "ada")
+    words = ["grade", str(submission), "--only", "optim", "--out", str(tmp_path / "out")]
+    assert lab(words) == 2
+    told = capsys.readouterr().err
+    assert "no sandbox can be made here (bubblewrap: not permitted; namespaces: not" in told
+    assert "--unsafe" in told and "docs/assignment.md" in told
+    assert not (tmp_path / "out").exists()
+    assert lab([*words, "--unsafe"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("warning: no sandbox can be made here (")
+    assert lines[1].startswith("ada: ") and not lines[1].startswith("ada: 0 of")
+
+
+def test_what_a_sandbox_would_show_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "packages", lambda: [str(tmp_path)])
+    with pytest.raises(ValueError, match=r"results is in .*, which submissions see"):
+        sandbox.choose(unsafe=True, hidden=[tmp_path / "results"])
+
+
+def test_an_installed_copy_of_the_library_is_hidden(tmp_path, monkeypatch):
+    (tmp_path / "minbert").mkdir()
+    monkeypatch.setattr(sandbox, "packages", lambda: [str(tmp_path)])
+    assert str(tmp_path / "minbert") in sandbox.installed_copies()
+    monkeypatch.setattr(sandbox, "_program", lambda name: name)
+    command = sandbox.command("bubblewrap", tmp_path / "work", tmp_path)
+    place = command.index(str(tmp_path / "minbert"))
+    assert command[place - 2 : place] == ["--ro-bind", str(tmp_path / "empty")]
+
+
+def tensors(value):
+    """The numbers of all tensors in an encoded value."""
+    if isinstance(value, dict):
+        if "dtype" in value:
+            yield tuple(value["data"])
+        for each in value.values():
+            yield from tensors(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)
+
+
+def test_what_is_supplied_for_one_exercise_answers_no_other():
+    made = {e.name: golden.expected(e, 4321) for e in EXERCISES}
+    supplied = {name: set(tensors([call["result"] for call in calls]))
+                for name, (_, calls) in made.items()}  # fmt: skip
+    assert sum(map(len, supplied.values())) > 20
+    for name, (numbers, _) in made.items():
+        answers = {t for t in tensors(numbers["right"]["cases"]) if len(t) > 3}
+        for other in supplied.keys() - {name}:
+            assert not answers & supplied[other], f"{other} is supplied with answers of {name}"
