@@ -7,7 +7,8 @@
     runner.py      runs checks on the student's code, in a process of its own
     diagnose.py    compares what came out with what should have
     check.py       `minbert lab check`: the runner, the diagnosis, a list of progress
-    grade.py       `minbert lab grade`: the same on many submissions, in a sandbox (guard.py)
+    grade.py       `minbert lab grade`: the same on many submissions, each in a sandbox
+    sandbox.py     its walls, made by bubblewrap or of namespaces; guard.py is the inside
     golden.py      the expected numbers, made from the answers
     terminal.py    streams, Ctrl-C and errors of the lab's command line, and of every other here
     bundle.py      `minbert lab bundle`: an autograder for Gradescope

@@ -27,15 +27,16 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import handout, sandbox
 from lab.check import KEPT, SECONDS, Launch, Output, outcomes
 from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, Exercise
-from lab.predictions import Labels, inspect, read_labels
 from lab.submission import Submission, open_submission
-from minbert.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from lab.predictions import Labels
 
 HOOKS = ("conftest.py", "sitecustomize.py", "usercustomize.py")
 
@@ -122,6 +123,8 @@ def grade(
         ValueError: no sandbox can be made, or the data cannot be read. Nothing that was handed in
             raises.
     """
+    from lab.predictions import read_labels
+
     kind = sandbox.choose(unsafe=unsafe, hidden=[out, *paths])
     seed = secrets.randbelow(2**31) if seed is None else seed
     labels = {} if data_dir is None else read_labels(data_dir)
@@ -240,6 +243,8 @@ def grade_one(
         if output.length > KEPT:
             found.notes.append(f"printed {output.length:,} bytes")
     if labels or any(each.startswith("predictions/") for each in submission.places):
+        from lab.predictions import inspect
+
         problems, found.leaderboard = inspect(submission, labels or {})
         found.notes += problems
     found.seconds = time.monotonic() - began
@@ -268,6 +273,8 @@ def altered(submission: Submission, clean: Path) -> list[str]:
 
 def write_results(path: Path, found: Grade, marking: Marking) -> None:
     """Write results.json as Gradescope reads it."""
+    from minbert.files import write_json
+
     tests = []
     for exercise in marking.exercises:
         verdict = found.verdicts.get(exercise.name, Verdict("wrong", "It was not run."))
@@ -303,6 +310,8 @@ def write_results(path: Path, found: Grade, marking: Marking) -> None:
 
 def write_class(path: Path, grades: Sequence[Grade], exercises: Sequence[Exercise]) -> None:
     """Write the table of the class."""
+    from minbert.files import write_text
+
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["name", "score", "of", *(e.name for e in exercises), "notes"])

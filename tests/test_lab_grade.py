@@ -142,6 +142,7 @@ def test_notes_and_leaderboard_are_written(marking, tmp_path):
 
 # Predictions
 
+ONE = "minbert/attention.py"
 GOOD = "id \t Predicted_Sentiment \na , 3 \nb , 0 \n"
 
 
@@ -154,6 +155,10 @@ GOOD = "id \t Predicted_Sentiment \na , 3 \nb , 0 \n"
         (GOOD.replace("3", "5"), "5 is no class; they are 0 to 4"),
         (GOOD.replace("3", "nan"), "nan is not finite"),
         (GOOD.replace("3", "good"), "'good' is not a number"),
+        (GOOD.replace("3", "0_3"), "'0_3' is not a number"),
+        (GOOD.replace("3", "３"), "'３' is not a number"),
+        (GOOD.replace("3", "3" * 99), "is not a number"),
+        (GOOD.replace("a , 3 ", "\x1b[2J\ud800"), "line 2 is '\\x1b[2J\\ud800'; it must be"),
         (GOOD.replace("b", "a"), "line 3: id a stands above already"),
         (GOOD.replace("b", "c"), "line 3: id c is not one of this split"),
         (GOOD.replace("b , 0 \n", ""), "1 ids have no answer, such as b"),
@@ -187,6 +192,42 @@ def test_predictions_that_the_library_writes_are_right_and_scored(tmp_path):
     problems, scores = inspect(submission, read_labels(SAMPLES))
     assert problems == []
     assert scores == pytest.approx({"sst dev": 1.0, "sts dev": 1.0, "cola dev": 1.0})
+
+
+def predictions(folder, name, content):
+    for path in (ONE, f"predictions/{name}"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return open_submission(folder, [ONE])
+
+
+def test_windows_line_ends_are_read_with_a_note(tmp_path):
+    found = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r\n").encode())
+    name = "predictions/sst-dev-output.csv"
+    assert inspect(found, {("sst", "dev"): {"a": 3.0, "b": 0.0}}) == (
+        [f"{name}: the file has Windows line ends"], {"sst dev": 1.0}
+    )  # fmt: skip
+    mixed = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r").encode())
+    assert "line 1 is" in inspect(mixed, {})[0][0]
+
+
+def test_a_file_as_large_as_the_courses_is_read(tmp_path):
+    """Quora's test split: 40,431 rows, 1.3 MB; of a file without a right line ten are named."""
+    rows = [f"{number:025d} , 1.0 " for number in range(40_431)]
+    text = "\n".join(["id \t Predicted_Is_Paraphrase ", *rows, ""])
+    found = predictions(tmp_path, "para-test-output.csv", text.encode())
+    assert len(text) > LARGEST and inspect(found, {}) == ([], {})
+    wrong = predictions(tmp_path, "para-test-output.csv", text.replace(" , ", ",").encode())
+    problems, _ = inspect(wrong, {})
+    assert len(problems) == 11 and problems[-1].endswith("and 40421 more")
+
+
+def test_numbers_without_a_score_are_a_note(tmp_path):
+    text = "id \t Predicted_Similiary \na , 1e308 \nb , 1.7e308 \n"
+    found = predictions(tmp_path, "sts-dev-output.csv", text.encode())
+    labels = {("sts", "dev"): {"a": 1.0, "b": 2.0}}
+    problem = "predictions/sts-dev-output.csv: the numbers are too large for a score"
+    assert inspect(found, labels) == ([problem], {})
 
 
 # The autograder
