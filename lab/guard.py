@@ -143,8 +143,8 @@ def refuse_system_calls() -> None:
 
     The filter is a program of the kernel's small machine (BPF): load a word, jump, return.
     """
-    if platform.machine() not in MACHINES:
-        raise OSError(f"system calls of {platform.machine()} are not known")
+    if sys.platform != "linux" or platform.machine() not in MACHINES:
+        raise OSError(f"system calls of {sys.platform} on {platform.machine()} are not known")
     place, architecture, clone = MACHINES[platform.machine()]
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, kill, no_permission, no_such_call = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
