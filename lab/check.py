@@ -116,7 +116,7 @@ def _follow(
     with selectors.DefaultSelector() as pipes:
         pipes.register(results, selectors.EVENT_READ)
         pipes.register(process.stdout, selectors.EVENT_READ)
-        while left:
+        while True:
             ended = process.poll() is not None  # looked up first: then nothing more comes
             ready = [key.fileobj for key, _ in pipes.select(0 if ended else 0.05)]
             if process.stdout in ready:
@@ -130,7 +130,7 @@ def _follow(
             *lines, rest = rest.split(b"\n") if b"\n" in block else [rest]
             for line in lines:
                 match _parse(line):
-                    case ["begin", name] if cases is None and left and name == left[0]:
+                    case ["begin", name] if cases is None and name == left[0]:
                         started, cases, limit = True, [], seconds
                     case ["case", str() as title, value] if cases is not None:
                         cases.append([title, value])
@@ -138,6 +138,8 @@ def _follow(
                     case ["end", error] if cases is not None and _is_error(error):
                         yield {"cases": cases, "error": error}
                         left, cases, size = left[1:], None, 0
+                        if not left:
+                            return
                     case _:
                         size = LARGEST + 1
                         break
@@ -153,7 +155,7 @@ def _follow(
                 text = "what came out of it is not what a check gives"
                 yield {"cases": [], "error": _error("ended", text)}
                 return
-            if left and (late or over):
+            if late or over:
                 if over:
                     text = f"the process ended in the middle{_how(process)}"
                 else:
