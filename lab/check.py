@@ -139,6 +139,9 @@ def _follow(
                         yield {"cases": cases, "error": error}
                         left, cases, size = left[1:], None, 0
                         if not left:
+                            if pipes.select(0):  # the runner has flushed it
+                                os.set_blocking(process.stdout.fileno(), False)
+                                output.add(process.stdout.read(1 << 16) or b"")
                             return
                     case _:
                         size = LARGEST + 1

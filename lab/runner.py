@@ -10,8 +10,10 @@ here knows what is right.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,8 @@ def main() -> None:
                 raise
             except BaseException as raised:  # SystemExit too: a student's code may call exit()
                 error = describe(raised)
+            with contextlib.suppress(Exception):  # it may be closed
+                sys.stdout.flush()
             write("end", error)
     # Threads that a student's code has left behind must not keep this process alive.
     os._exit(0)
