@@ -215,14 +215,21 @@ def test_attacks_are_refused_and_change_nothing(marking, tmp_path, monkeypatch):
     hostile = PRELUDE + f"\nATTACKS = {ATTACKS!r}\nPLACES = {places!r}\n"
     hostile += "PLACES['work'] = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))\n"
     path.write_text(f"{code}\n{hostile}", encoding="utf-8")
-    before = {p: p.stat() for p in tmp_path.rglob("*")}
+    before = state(tmp_path)
     monkeypatch.setattr(marking, "seconds", 60.0)
     found = grade_one(submission, marking, marking.clean.parent, name="ada")
     message = found.verdicts["embeddings"].message
     assert f": {len(ATTACKS)} held, through: [], broken: []" in message
     assert points(found) == set(SET) - {"embeddings"}
-    assert {p: p.stat() for p in tmp_path.rglob("*")} == before
+    assert state(tmp_path) == before
     assert neighbour.read_text(encoding="utf-8") == "[21]"
+
+
+def state(folder):
+    """All that is in a folder, but for when it was last read."""
+    stats = {path: path.lstat() for path in folder.rglob("*")}
+    return {p: (s.st_mode, s.st_ino, s.st_nlink, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for p, s in stats.items()}  # fmt: skip
 
 
 # Those who end the process, or what it says
