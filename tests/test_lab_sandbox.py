@@ -371,7 +371,7 @@ BROKEN_ZIPS = {
                      "table of contents is larger"),
     "a cut end": (lambda p: p.write_bytes(archive(p).read_bytes()[:-9]), "cannot be read as a zip"),
     "nothing": (lambda p: p.touch(), "cannot be read as a zip"),
-    "text": (lambda p: p.write_text("PK\x03\x04"), "cannot be read as a zip"),
+    "text": (lambda p: p.write_text("PK\x03\x04", encoding="utf-8"), "cannot be read as a zip"),
     "a FIFO": (os.mkfifo, "is neither a folder nor a zip file"),
     "a link to itself": (lambda p: os.symlink(p, p), "is neither a folder nor a zip file"),
     "no file": (lambda p: None, "is neither a folder nor a zip file"),
