@@ -133,7 +133,11 @@ def read_text(path: Path, most: int | None = MOST_TEXT) -> str:
         ValueError: see `regular`; or the file is not UTF-8, or has a NUL, as UTF-16 and damaged
             files do.
     """
-    data = regular(path, most).read_bytes()
+    return text_of(regular(path, most).read_bytes(), path)
+
+
+def text_of(data: bytes, source: object) -> str:
+    """As `read_text`, of bytes that are part of a file, such as its whole lines."""
     try:
         text = data.decode("utf-8-sig")
         bad = data.find(0)
@@ -143,7 +147,7 @@ def read_text(path: Path, most: int | None = MOST_TEXT) -> str:
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         what = "the file is UTF-16" if wide else f"byte {data[bad]:#04x} is no UTF-8 text"
         line = data.count(b"\n", 0, bad) + 1
-        raise ValueError(f"{path}, line {line}: {what}; save the file as UTF-8, or restore it")
+        raise ValueError(f"{source}, line {line}: {what}; save the file as UTF-8, or restore it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

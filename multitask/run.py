@@ -29,7 +29,15 @@ import torch
 
 from minbert.adapters import ADAPTER_FILES, merge_and_remove
 from minbert.backbones import PACKAGES, fingerprint
-from minbert.files import copy_file, read_json, read_text, sha256_of, write_json, write_text
+from minbert.files import (
+    copy_file,
+    read_json,
+    regular,
+    sha256_of,
+    text_of,
+    write_json,
+    write_text,
+)
 from minbert.loading import (
     Backbone,
     blank_backbone,
@@ -242,10 +250,11 @@ class Run:
         """The lines of metrics.jsonl; one that a killed process left unfinished is passed over."""
         if not self.metrics_path.exists():
             return []
-        lines = read_text(self.metrics_path, most=None).split("\n")
+        data = regular(self.metrics_path).read_bytes()
+        whole = text_of(data[: data.rfind(b"\n") + 1], self.metrics_path)
         return [
             read_line(line, f"{self.metrics_path}, line {number}")
-            for number, line in enumerate(lines[:-1], start=1)
+            for number, line in enumerate(whole.split("\n")[:-1], start=1)
         ]
 
     def sync_log(self) -> None:

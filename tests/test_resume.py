@@ -393,7 +393,7 @@ def test_the_log_is_on_the_disk_before_a_checkpoint_says_so(folder, monkeypatch)
         ),
         ({"tasks": ["sst", "para"]}, "the training rows of para are not those"),
         ({"batch_size": 0}, "config.json: batch_size must be at least 1"),
-        ({"colour": "red"}, r"config.json: not a training config, unknown settings: \['colour'\]"),
+        ({"colour": "red"}, r"config.json: unknown settings: \['colour'\]; leave"),
     ],
 )
 def test_settings_that_do_not_fit_the_checkpoint_are_refused(copy, change, message):
