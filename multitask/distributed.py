@@ -174,7 +174,8 @@ def shard(model: nn.Module, parts: Sequence[nn.Module]) -> None:
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (count(),))
     for part in (*parts, model):
-        fully_shard(part, mesh=mesh)
+        # The model's own too: kept whole after a forward pass, they would hide what is loaded.
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def is_sharded(model: nn.Module) -> bool:

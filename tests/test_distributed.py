@@ -21,6 +21,7 @@ from torch.distributed import TCPStore
 from minbert import ConvBert, ModernBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
+from multitask.commands.answering import Evaluate
 from multitask.extensions import base
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
@@ -244,6 +245,21 @@ def test_other_encoders_train_as_one(folder, monkeypatch, encoder, pooling, shar
     codes, said = run_processes(2, folder, kind, {**changes, "out": out, "shard": shard})
     assert codes == [0, 0], said
     assert_same_training(out, expected)
+
+
+def test_a_sharded_run_answers_with_its_best_weights(folder):
+    """Not with what is left of the last ones, which are worse here by far."""
+    out = folder / "best first"
+    changes = {"tasks": ("sts",), "pooling": "mean", "lr": 3e-2, "seed": 6, "epochs": 2}
+    codes, said = run_processes(2, folder, "single", {**changes, "out": out, "shard": True})
+    assert codes == [0, 0], said
+    assert Run(out).record()["best_epoch"] == 1
+    Evaluate(run_folder=out, out=folder / "answers").run()
+    found, expected = (
+        np.loadtxt(place / "sts-dev-output.csv", delimiter=",", skiprows=1, usecols=1)
+        for place in (out / "predictions", folder / "answers")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shard", [False, True])
