@@ -239,11 +239,11 @@ def warm_up() -> None:
     import torch.distributed
 
     import minbert.encoders
-    import multitask.glue.score
-    import multitask.glue.submission
+    import multitask.glue.score  # noqa: F401
+    import multitask.glue.submission  # noqa: F401
     import multitask.predictor
-    import multitask.study.report
-    import multitask.study.runner
+    import multitask.study.report  # noqa: F401
+    import multitask.study.runner  # noqa: F401
     from multitask import training
     from multitask.cli import parse
     from multitask.extensions.base import load_extensions

@@ -152,7 +152,7 @@ def count_calls(path: Path) -> None:
 
     def write_and_end(status: int) -> None:
         sys.setprofile(None)
-        path.write_text(json.dumps(counts))
+        path.write_text(json.dumps(counts), encoding="utf-8")
         end(status)
 
     os._exit = write_and_end

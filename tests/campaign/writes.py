@@ -81,7 +81,7 @@ def no_permission(case: Case, alone: Alone, place: Path) -> Done:
     elif not (mount(place, 2**26) and mount(place, 2**26, REMOUNT | READ_ONLY)):
         case.note("root may write to any folder here")
         place.rmdir()
-        place.write_text("a file in the place of the folder")
+        place.write_text("a file in the place of the folder", encoding="utf-8")
     case.note("the folder may not be written to")
     done = case.run(*alone.words, "--out", place)
     require(done.status == 2, f"it ended with {done.status}, and could not have written all")
@@ -123,8 +123,8 @@ def mount(place: Path, size: int, flags: int = 0) -> bool:
         if libc.unshare(NEWNS | (NEWUSER if user else 0)):
             return False
         if user:
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+            Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="utf-8")
         libc.mount(b"none", b"/", None, RECURSIVE | PRIVATE, None)
     options = f"size={max(size, 4096)},mode=777".encode()
     return libc.mount(b"tmpfs", bytes(place), b"tmpfs", flags, options) == 0
