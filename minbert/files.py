@@ -50,6 +50,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
         os.fsync(handle)
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, say, which does not name the file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)

@@ -78,9 +78,9 @@ def test_a_run_that_is_not_equal_is_noticed(folder, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(found.folder, alone)
     check_same(found.folder, alone)
-    lines = found.metrics_path.read_text().splitlines(keepends=True)
+    lines = found.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
     step = {**json.loads(lines[0]), "seconds": 1e9}
-    found.metrics_path.write_text(json.dumps(step) + "\n" + "".join(lines[1:]))
+    found.metrics_path.write_text(json.dumps(step) + "\n" + "".join(lines[1:]), encoding="utf-8")
     check_same(found.folder, alone)  # but for the clock
     for name, change in {
         "metrics.jsonl": lambda text: text.replace(b'"step": 1', b'"step": 2', 1),
@@ -130,7 +130,7 @@ def test_mutations_change_files_and_say_how(tmp_path):
     text, same = json.dumps({"a": [1, {"b": 2.5}], "c": "text"}), 0
     for number in range(100):
         path = tmp_path / f"{number}.json"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         mutations = mutations_of(path)
         assert mutations[number % len(mutations)](random.Random(number), path)
         same += path.is_file() and path.read_bytes() == text.encode()
@@ -139,7 +139,7 @@ def test_mutations_change_files_and_say_how(tmp_path):
 
 def test_a_campaign_goes_on_and_keeps_what_did_not_hold(tmp_path, monkeypatch, capsys):
     def act(case):
-        (case.folder / "file").write_text("kept")
+        (case.folder / "file").write_text("kept", encoding="utf-8")
         if case.number == 1:
             raise Broken("it broke")
 
@@ -150,9 +150,12 @@ def test_a_campaign_goes_on_and_keeps_what_did_not_hold(tmp_path, monkeypatch, c
         campaign.try_in_turn(["a", "b"], minutes=0, cases=number)
     assert campaign.counts()["a"] | {"seconds": 0} == {"tried": 3, "held": 2, "seconds": 0}
     assert not campaign.held
-    assert (tmp_path / "failures" / "b-7-1" / "file").read_text() == "kept"
+    assert (tmp_path / "failures" / "b-7-1" / "file").read_text(encoding="utf-8") == "kept"
     assert "python -m tests.campaign --seed 7 --only a:1" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     tried = sorted((line["kind"], line["number"]) for line in lines[1:])
     assert tried == [(name, number) for name in ("a", "b") for number in range(3)]
     with pytest.raises(SystemExit, match="is of seed 7; give --seed 7"):

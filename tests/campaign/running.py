@@ -65,7 +65,7 @@ def attempt(kind: Kind, seed: int, number: int, folder: Path, shared: Path) -> O
             begun.unlink()
             shutil.rmtree(begun.with_suffix(""), ignore_errors=True)
     told = folder / "outcome.json"
-    broken = json.loads(told.read_text()) if told.exists() else None
+    broken = json.loads(told.read_text(encoding="utf-8")) if told.exists() else None
     notes = folder / NOTES
     tried = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
     if status is None:
@@ -92,7 +92,7 @@ def _try_and_end(case: Case) -> None:
         broken = f"the case itself failed: {traceback.format_exc()}"
     finally:
         told = case.folder / "outcome.json"
-        told.with_suffix(".new").write_text(json.dumps(broken))
+        told.with_suffix(".new").write_text(json.dumps(broken), encoding="utf-8")
         told.with_suffix(".new").rename(told)
         os._exit(0)
 

@@ -70,7 +70,7 @@ def left_alone(case: Case) -> Alone:
         done = case.run(*words, "--out", folder, before=lambda: count_calls(counts))
         if done.status == 0:
             case.note(" ".join(map(str, words)))
-            calls, saving = json.loads(counts.read_text())
+            calls, saving = json.loads(counts.read_text(encoding="utf-8"))
             seconds = (time.monotonic() - began) / 1.5  # counting takes time, too
             return Alone(words, folder, calls, saving, seconds)
         require("Traceback" not in done.errors, f"{words}: {done.errors}")

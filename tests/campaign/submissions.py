@@ -41,7 +41,7 @@ def submission(case: Case) -> None:
         paths.append(hostile(case, handed / str(number)))
     draw.shuffle(paths)
     secret = case.folder / "secret"
-    secret.write_text("[1]")
+    secret.write_text("[1]", encoding="utf-8")
     before, out = contents(handed), case.folder / "results"
     known = [BY_NAME[name] for name in EXERCISES]
     grades = grade(
@@ -57,7 +57,7 @@ def submission(case: Case) -> None:
     for path, row in zip(paths, rows):
         require(path == honest or int(row["score"]) < most, f"{path.name} has all points")
     require(contents(handed) == before, "what was handed in has changed")
-    require(secret.read_text() == "[1]", "a file outside has changed")
+    require(secret.read_text(encoding="utf-8") == "[1]", "a file outside has changed")
     here = {path.name for path in case.folder.iterdir()}
     require(here <= {"handed", "results", "secret", "notes.txt", "printed"}, f"new files: {here}")
 

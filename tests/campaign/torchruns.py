@@ -32,7 +32,9 @@ def torchrun(case: Case) -> None:
     name = list(RUNS)[case.number % len(RUNS)]
     alone = case.prepared(f"torchrun-{name}", lambda folder: left_alone(case, name, folder))
     place = case.folder / "run"
-    line = case.draw.randrange(len((alone / "metrics.jsonl").read_text().splitlines()))
+    line = case.draw.randrange(
+        len((alone / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    )
     victim = case.draw.choice(["torchrun", "torchrun", "worker 1", "worker 2"])
     number = case.draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
     case.note(f"{name}: {number.name} for {victim} at line {line + 1} of metrics.jsonl")
@@ -58,7 +60,7 @@ def torchrun(case: Case) -> None:
 
 def left_alone(case: Case, name: str, folder: Path) -> None:
     process = launch(case, *words_of(case, name, folder / "run"))
-    require(process.wait() == 0, (case.folder / "errors").read_text())
+    require(process.wait() == 0, (case.folder / "errors").read_text(encoding="utf-8"))
     for path in (folder / "run").iterdir():
         shutil.move(path, folder)
     (folder / "run").rmdir()
