@@ -1,7 +1,5 @@
 """BERT against transformers' own, and its dropout against a forward pass written out in float64."""
 
-import math
-
 import pytest
 import torch
 import transformers
@@ -18,6 +16,7 @@ from comparing import (
 from torch import nn
 from torch.nn import functional as F
 
+from examples.bert_written_out import bert
 from minbert import Bert, BertConfig, Packed, load_backbone
 from minbert.loading import hub_names
 from minbert.quick import route_of
@@ -205,46 +204,6 @@ def test_train_mode_drops_what_transformers_drops(odd):
     assert not torch.allclose(other["pooled"], want["pooled"]), "nothing was dropped"
 
 
-def bert_written_out(w, config, ids, mask, types):
-    """BERT's last hidden state in one place, with dropout where Devlin et al. (2019) have it.
-
-    w: a checkpoint's tensors, by the names of transformers.
-    """
-
-    def norm(x, name):
-        x = x - x.mean(-1, keepdim=True)
-        x = x / (x.pow(2).mean(-1, keepdim=True) + config.layer_norm_eps).sqrt()
-        return x * w[f"{name}.LayerNorm.weight"] + w[f"{name}.LayerNorm.bias"]
-
-    def linear(x, name):
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    def drop(x, name):
-        return KnownDropout(name)(x)
-
-    places = torch.arange(ids.size(1))
-    tables = ((ids, "word"), (places, "position"), (types, "token_type"))
-    x = sum(w[f"embeddings.{name}_embeddings.weight"][index] for index, name in tables)
-    x = drop(norm(x, "embeddings"), "embeddings")
-    size = config.hidden_size // config.num_attention_heads
-    for n in range(config.num_hidden_layers):
-        layer = f"encoder.layer.{n}"
-        query, key, value = (
-            linear(x, f"{layer}.attention.self.{part}").unflatten(-1, (-1, size)).transpose(1, 2)
-            for part in ("query", "key", "value")
-        )
-        scores = (query @ key.mT) / math.sqrt(size)
-        weights = scores.exp() * mask[:, None, None]
-        weights = drop(weights / weights.sum(-1, keepdim=True), f"{n} probabilities")
-        context = (weights @ value).transpose(1, 2).flatten(2)
-        attended = drop(linear(context, f"{layer}.attention.output.dense"), f"{n} attention")
-        x = norm(x + attended, f"{layer}.attention.output")
-        inner = linear(x, f"{layer}.intermediate.dense")
-        inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
-        x = norm(x + drop(linear(inner, f"{layer}.output.dense"), f"{n} output"), f"{layer}.output")
-    return x
-
-
 @LAYOUTS
 def test_dropout_stands_where_the_paper_has_it(tmp_path, write_bert, layout):
     reference = write_bert(tmp_path).double()
@@ -262,7 +221,8 @@ def test_dropout_stands_where_the_paper_has_it(tmp_path, write_bert, layout):
     groups = 2 if layout == "packed" else 1
     assert calls == {name: groups if "probabilities" in name else 1 for name in calls}
 
-    want = bert_written_out(dict(reference.bert.named_parameters()), reference.config, *batch)
+    w, settings = dict(reference.bert.named_parameters()), reference.config.to_dict()
+    want = bert(w, settings, *batch, dropout=lambda x, place: KnownDropout(place)(x))
     ours = {"last": pick(output.last_hidden_state)}
     want = {"last": want[batch[1].bool()]}
     assert_same(ours, want, 1e-10)
