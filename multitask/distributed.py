@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -144,43 +143,7 @@ def average_gradients(gradients: Sequence[Tensor | None]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def data_parallel(model: nn.Module, *, all_used: bool) -> nn.Module:
-    """The model with its gradients averaged over processes; with one process, the model itself.
-
-    Unless every step uses all parameters (a step of several tasks uses the heads of its own), DDP
-    looks for those that have no part. It must be gone when `processes` ends: as the last one to
-    hold the process group it would wait for its threads, and keep them from the GIL that they want.
-    """
-    if count() == 1:
-        return model
-    return DistributedDataParallel(model, find_unused_parameters=not all_used)
-
-
-# Sharded weights: each process keeps a part of every parameter, its gradient and its moments
-
-
-def shard(model: nn.Module, parts: Sequence[nn.Module]) -> None:
-    """Split a model's parameters over the processes (FSDP2: Zhao et al., 2023, arXiv:2304.11277).
-
-    Each of `parts` is put together just before it computes, and given up again after. With one
-    process there is nothing to split.
-    """
-    if count() == 1:
-        return
-    # Here and not above, for a prediction need not wait for these imports.
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh(device, (count(),))
-    for part in (*parts, model):
-        # The model's own too: kept whole after a forward pass, they would hide what is loaded.
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard` has split the model."""
-    return hasattr(model, "set_requires_gradient_sync")
+# Tensors of which each process keeps a part: see parallel.py
 
 
 def full(tensor: Tensor) -> Tensor:

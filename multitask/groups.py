@@ -8,16 +8,26 @@ from typing import Any
 from multitask.checkpoint import trainable
 from multitask.config import RunConfig
 from multitask.console import table
+from multitask.extensions.base import Together
 from multitask.model import TrainedModel
-from optim import is_bias_or_norm, parameter_groups
+from optim import AdamW, is_bias_or_norm, parameter_groups
+
+
+def make_optimizer(config: RunConfig, model: TrainedModel) -> AdamW:
+    """AdamW as the config and its extensions want it."""
+    return AdamW(
+        make_groups(config, model),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        correct_bias=config.correct_bias,
+        fused=config.optimizer == "fused",
+    )
 
 
 def make_groups(config: RunConfig, model: TrainedModel) -> list[dict[str, Any]]:
     """Groups for the optimizer; the extensions' factors of the learning rate multiply."""
-    scales: dict[str, float] = {}
-    for extension in config.extensions:
-        for name, scale in extension.lr_scale(model).items():
-            scales[name] = scales.get(name, 1.0) * scale
+    scales = Together(config.extensions).lr_scale(model)
     return parameter_groups(
         trainable(model).items(),
         lr=config.lr,

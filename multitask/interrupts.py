@@ -12,7 +12,7 @@ from types import FrameType
 class Interrupts:
     """Turns SIGINT and SIGTERM into KeyboardInterrupt, at a moment when the state is whole."""
 
-    def __init__(self, *, shared: bool) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self._held = False
         self.asked = False
         """Whether a signal came in a held block."""
@@ -42,23 +42,20 @@ class Interrupts:
         if self.asked and self.agreed:
             raise KeyboardInterrupt
 
-    def agree(self, asked: bool) -> None:
-        """Tell what the processes found together: whether any of them was asked to stop."""
-        if asked:
-            self.asked = self.agreed = True
+    def agree(self) -> None:
+        """Tell what the processes found together: that one of them was asked to stop."""
+        self.asked = self.agreed = True
 
-
-@contextmanager
-def interrupts(*, shared: bool = False) -> Iterator[Interrupts]:
-    """Handle signals this way inside the block (in the main thread; others get no signals)."""
-    handler = Interrupts(shared=shared)
-    if threading.current_thread() is not threading.main_thread():
-        yield handler
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    former = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield handler
-    finally:
-        for number, action in former.items():
-            signal.signal(number, action)
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle signals this way inside the block (in the main thread; others get no signals)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = (signal.SIGINT, signal.SIGTERM)
+        former = {number: signal.signal(number, self) for number in signals}
+        try:
+            yield
+        finally:
+            for number, action in former.items():
+                signal.signal(number, action)

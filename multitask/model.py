@@ -6,8 +6,7 @@ MaskedLanguageModel    Batch -> encoder -> masked tokens (M, H) -> decoder -> ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -132,15 +131,9 @@ class MultitaskModel(TrainedModel):
             return self.compare(first, second)
         return pooled
 
-    def forward(
-        self, batch: Batch, task: str, then: Callable[[Tensor], Any] = lambda outputs: outputs
-    ) -> Any:
-        """Outputs (B, K) of a task's head for a batch of its rows, or what `then` makes of them.
-
-        A loss that has parameters is computed by `then`: data parallel training finds the
-        parameters that a forward pass used, and no others.
-        """
-        return then(self.heads(self.features(batch, task), task))
+    def forward(self, batch: Batch, task: str) -> Tensor:
+        """Outputs (B, K) of a task's head for a batch of its rows."""
+        return self.heads(self.features(batch, task), task)
 
 
 class MaskedLanguageModel(TrainedModel):
@@ -177,19 +170,13 @@ class MaskedLanguageModel(TrainedModel):
         parts = [part for _, part in self.encoder.depths()]
         return [part for part in parts if tied.isdisjoint(part.parameters())]
 
-    def forward(
-        self,
-        batch: Batch,
-        task: str = MLM.name,
-        then: Callable[[Tensor], Any] = lambda outputs: outputs,
-    ) -> Any:
-        """Scores (M, V) over the vocabulary for the batch's masked tokens, and for no other; or
-        what `then` makes of them."""
+    def forward(self, batch: Batch, task: str = MLM.name) -> Tensor:
+        """Scores (M, V) over the vocabulary for the batch's masked tokens, and for no other."""
         output = self.encoder(
             batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
         )
         tokens = output.last_hidden_state.flatten(0, -2)  # (B * S or T, H)
-        return then(self.heads[task](tokens.index_select(0, batch.masked)))  # (M, V)
+        return self.heads[task](tokens.index_select(0, batch.masked))  # (M, V)
 
 
 def set_up(encoder: Encoder, config: RunConfig) -> None:

@@ -1,15 +1,14 @@
 """The steps' lines of metrics.jsonl, whose numbers come from the device when it has made them.
 
-    add, note    what a step computes is on the device, and it is not waited for
-    read         begin to copy the numbers of the steps so far to the host
-    write        wait for that copy, check the losses, and write
-
-On a GPU the trainer writes when the next step is under way there, so that it always has work.
+The trainer makes one call a step, and gets back the last loss that is known. On a GPU the numbers
+of a step are copied while later steps are computed, and read one step after the copy began, so that
+the device always has work.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,107 +17,153 @@ from torch import Tensor
 
 from minbert.transfer import copied, to_host
 from multitask import distributed
+from multitask.engine import TaskLoss
+from multitask.interrupts import Interrupts
 from multitask.log import MetricsLog
 from multitask.state import Progress
 
 
 @dataclass(frozen=True)
 class StepLine:
-    """A line, and its numbers on the device."""
+    """What a step leaves behind; its numbers are on the device until they are asked for."""
 
-    line: dict[str, Any]
-    loss: Tensor
-    ids: tuple[str, ...]
-    """Of the rows."""
-    norm: Tensor | None = None
-    """The gradient's, where gradients are clipped."""
+    step: int
+    lr: float
+    losses: Sequence[TaskLoss]
+    norm: Tensor | None
+    """() the gradient's, where gradients are clipped."""
+    notes: Sequence[dict[str, Any]] = ()
+    """Lines of extensions."""
 
 
 @dataclass(frozen=True)
 class Arriving:
     """Lines whose numbers are on their way to the host."""
 
-    steps: list[StepLine]
+    lines: list[StepLine]
     losses: Tensor | None
-    """(steps,), and one number more where several processes ask each other whether to stop."""
-    notes: list[dict[str, Any]]
+    """(tasks of all steps,), and one number more where processes ask each other whether to stop."""
     copied: torch.cuda.Event | None
 
 
 class StepLog:
-    """Gathers lines, and writes them with their numbers."""
+    """Gathers steps, and writes them with their numbers."""
 
-    def __init__(self, log: MetricsLog) -> None:
-        self.pending: list[StepLine] = []
-        self._notes: list[dict[str, Any]] = []
-        self._arriving: Arriving | None = None
-        self._log = log
+    def __init__(
+        self,
+        log: MetricsLog,
+        interrupts: Interrupts,
+        *,
+        every: int,
+        per_epoch: int,
+        runs_ahead: bool,
+    ) -> None:
+        """Gather steps for a log.
 
-    def add(self, line: dict[str, Any], loss: Tensor, ids: tuple[str, ...]) -> None:
-        """Add the line of a task's part in a step."""
-        self.pending.append(StepLine(line, loss, ids))
-
-    def finish(self, count: int, lr: float, norm: Tensor | None) -> None:
-        """Put the rate and the norm of the gradient into the last lines, those of a step."""
-        for place in range(len(self.pending) - count, len(self.pending)):
-            step = self.pending[place]
-            self.pending[place] = replace(step, line={**step.line, "lr": lr}, norm=norm)
-
-    def note(self, line: dict[str, Any]) -> None:
-        """Add a line of an extension; its tensors become numbers."""
-        self._notes.append(line)
-
-    def read(self, *, asked: bool) -> None:
-        """Begin to copy the numbers to the host.
-
-        Several processes add up their losses here, and tell each other whether one was `asked` to
-        stop.
+        Args:
+            log: where the lines go.
+            interrupts: the run's, of which several processes tell each other here.
+            every: steps between two writes; the last step of an epoch, of which there are
+                `per_epoch`, is always written.
+            runs_ahead: read numbers one step late, while the device computes.
         """
-        steps, self.pending = self.pending, []
-        notes, self._notes = self._notes, []
-        losses = torch.stack([step.loss for step in steps]).double() if steps else None
-        if steps and distributed.count() > 1:
-            losses = torch.cat([losses, losses.new_full((1,), float(asked))])
-            losses = distributed.sum_over_processes(losses)
-        self._arriving = Arriving(
-            [replace(step, norm=to_host(step.norm)) for step in steps],
-            to_host(losses),
-            [{key: to_host(value) for key, value in note.items()} for note in notes],
-            None if losses is None else copied(losses.device),
-        )
+        self.runs_ahead = runs_ahead
+        self.pending: list[StepLine] = []
+        self._log, self._interrupts = log, interrupts
+        self._every, self._per_epoch = every, per_epoch
+        self._arriving: Arriving | None = None
 
-    def write(self, progress: Progress) -> tuple[float | None, bool]:
-        """Write what was read since the last time, and add it to the epoch's losses.
+    def step(self, line: StepLine, progress: Progress) -> float | None:
+        """Take the line of a step, and return the last loss that is known, if one is new.
 
-        Returns:
-            The last loss, if there is one, and whether a process was asked to stop.
+        Losses are added to those of the epoch in `progress`.
 
         Raises:
             ValueError: a loss is not finite.
         """
+        self.pending.append(line)
+        loss = self._write(progress)  # of an earlier step, while the device is at this one
+        taken = line.step + 1
+        ends = taken % self._per_epoch == 0
+        if ends or taken % self._every == 0:
+            self._read()
+            if ends or not self.runs_ahead:
+                loss = self._write(progress)
+        return loss
+
+    def flush(self, progress: Progress) -> None:
+        """Write all steps up to now; raises as `step` does."""
+        self._write(progress)
+        self._read()
+        self._write(progress)
+
+    def _read(self) -> None:
+        """Begin to copy the numbers to the host.
+
+        Several processes add up their losses here, and tell each other whether one was asked to
+        stop.
+        """
+        lines, self.pending = self.pending, []
+        numbers = [part.loss for line in lines for part in line.losses]
+        losses = torch.stack(numbers).double() if numbers else None
+        if losses is not None and distributed.count() > 1:
+            asked = losses.new_full((1,), float(self._interrupts.asked))
+            losses = distributed.sum_over_processes(torch.cat([losses, asked]))
+        self._arriving = Arriving(
+            [
+                replace(
+                    line,
+                    norm=to_host(line.norm),
+                    notes=[{k: to_host(v) for k, v in note.items()} for note in line.notes],
+                )
+                for line in lines
+            ],
+            to_host(losses),
+            None if losses is None else copied(losses.device),
+        )
+
+    def _write(self, progress: Progress) -> float | None:
+        """Write what was read since the last time, and return the last loss of it."""
         arriving, self._arriving = self._arriving, None
-        if arriving is None:
-            return None, False
+        if arriving is None or arriving.losses is None:
+            return None
         if arriving.copied is not None:
             arriving.copied.synchronize()
-        losses = [] if arriving.losses is None else arriving.losses.tolist()
-        stop = bool(losses) and distributed.count() > 1 and losses.pop() > 0
-        lines = []
-        for step, loss in zip(arriving.steps, losses, strict=True):
-            number, task, rows = (step.line[name] for name in ("step", "task", "rows"))
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss} at step {number}, task {task}, rows "
-                    f"{', '.join(step.ids)}; look at these rows, lower --lr, or use "
-                    "--precision fp32"
+        losses = arriving.losses.tolist()
+        if distributed.count() > 1 and losses.pop() > 0:
+            self._interrupts.agree()
+        numbers = iter(losses)
+        lines = [
+            step_line(line, part, next(numbers), progress)
+            for line in arriving.lines
+            for part in line.losses
+        ]
+        for line in arriving.lines:
+            for note in line.notes:
+                lines.append(
+                    {k: v.tolist() if isinstance(v, Tensor) else v for k, v in note.items()}
                 )
-            norm = None if step.norm is None else float(step.norm)
-            seconds = round(progress.seconds, 3)
-            lines.append({**step.line, "grad_norm": norm, "loss": loss, "seconds": seconds})
-            sums = progress.losses.setdefault(task, [0.0, 0])
-            sums[0] += loss * rows
-            sums[1] += rows
-        for note in arriving.notes:
-            lines.append({k: v.tolist() if isinstance(v, Tensor) else v for k, v in note.items()})
         self._log.write(lines)
-        return losses[-1] if losses else None, stop
+        return losses[-1]
+
+
+def step_line(line: StepLine, part: TaskLoss, loss: float, progress: Progress) -> dict[str, Any]:
+    """A task's line of a step, whose loss is added to the epoch's."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss} at step {line.step}, task {part.task}, rows "
+            f"{', '.join(part.ids)}; look at these rows, lower --lr, or use --precision fp32"
+        )
+    sums = progress.losses.setdefault(part.task, [0.0, 0])
+    sums[0] += loss * len(part.ids)
+    sums[1] += len(part.ids)
+    return {
+        "kind": "step",
+        "step": line.step,
+        "task": part.task,
+        "rows": len(part.ids),
+        "lr": line.lr,
+        "grad_norm": None if line.norm is None else float(line.norm),
+        "loss": loss,
+        "seconds": round(progress.seconds, 3),
+    }

@@ -2,51 +2,37 @@
 
 A step draws a task, takes the task's next batch, and moves the parameters by the gradient of the
 mean loss over the batch's rows. Everything random is a function of the seed and the step, so a
-run that was killed and resumed makes the same numbers as one that was left alone. On several
-processes each takes a share of the batch's rows, and all of them come to the same weights.
+run that was killed and resumed makes the same numbers as one that was left alone.
 
-A GPU computes while the host goes on, and nothing in a step waits for it: the next batches are made
-and sent meanwhile, and losses are read when the step after theirs is under way.
+`Trainer.step` is the algorithm. What it stands on: objective.py (losses), engine.py (how gradients
+are computed), steps.py (the log), state.py (checkpoints).
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.batching import Batch
-from data.sampling import BatchStream, uniform_task
+from data.sampling import uniform_task
 from multitask import distributed
 from multitask.checkpoint import trainable
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.environment import autocast, random_numbers_of
+from multitask.engine import Draw, Engine
+from multitask.environment import random_numbers_of
 from multitask.evaluate import Evaluation, evaluate, summary
-from multitask.extensions.base import Step, TaskGradients
-from multitask.groups import make_groups
-from multitask.heads import loss_sum
-from multitask.interrupts import interrupts
+from multitask.extensions.base import Step, Together
+from multitask.groups import make_optimizer
+from multitask.interrupts import Interrupts
 from multitask.log import MetricsLog
-from multitask.model import MaskedLanguageModel, MultitaskModel
+from multitask.model import TrainedModel
+from multitask.objective import Objective
 from multitask.run import Run
 from multitask.state import Progress, load_state, save_state, save_weights
-from multitask.steps import StepLog
-from optim import SCHEDULES, AdamW, set_lr
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's part of a batch of rows."""
-
-    batch: Batch
-    counted: bool
-    """Whether its rows count: see `share_of_batch`."""
+from multitask.steps import StepLine, StepLog
+from optim import SCHEDULES, set_lr
 
 
 class Trainer:
@@ -55,7 +41,7 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        model: MultitaskModel | MaskedLanguageModel,
+        model: TrainedModel,
         data: dict[str, TaskData],
         run: Run,
         *,
@@ -64,57 +50,78 @@ class Trainer:
         self.config, self.model, self.data, self.run = config, model, data, run
         if config.compile:
             model.encoder.compile_layers()
-        self._parallel = self._make_parallel()
-        self.progress = Progress(draws=dict.fromkeys(data, 0))
+        self.extensions = Together(config.extensions)
+        self.engine = Engine(config, Objective(model, config.extensions), data)
         self.parameters = trainable(model)
-        self.optimizer = AdamW(
-            make_groups(config, model),
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-            correct_bias=config.correct_bias,
-            fused=config.optimizer == "fused",
-        )
-        self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
-        rows, bucketed = config.batch_size * config.accumulate, config.batches == "bucketed"
-        self.streams = {}
-        for name, task_data in data.items():
-            lengths = task_data.train.lengths
-            if config.frozen:  # features come in the place of tokens, and have one length
-                lengths = np.ones_like(lengths)
-            self.streams[name] = BatchStream(
-                lengths, rows, seed=config.seed, name=name, bucketed=bucketed
-            )
-        one_pass = sum(stream.batches_per_pass for stream in self.streams.values())
+        self.optimizer = make_optimizer(config, model)
+        one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
         self.steps_per_epoch = config.steps_per_epoch or one_pass
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
-        self._runs_ahead = model.device.type == "cuda"  # the host does, while the device computes
-        self._next: dict[str, tuple[int, list[Share]]] = {}  # task -> its next draw, made ahead
-        self._bar_shown = progress_bar and distributed.is_writer()
-        self.log = MetricsLog(run, tensorboard=config.tensorboard)
-        self.steps = StepLog(self.log)
-
-    def _make_parallel(self) -> nn.Module:
-        """The model as several processes train it; with one process, the model itself."""
-        config, model = self.config, self.model
-        if config.shard:
-            distributed.shard(model, model.parts())
-            return model
-        pooler_idle = not config.uses_pooler and any(
-            name.startswith("encoder.pooler.") for name in trainable(model)
+        self.progress = Progress(draws=dict.fromkeys(data, 0))
+        self.interrupts = Interrupts(shared=distributed.count() > 1)
+        self.metrics = MetricsLog(run, tensorboard=config.tensorboard)
+        self.log = StepLog(
+            self.metrics,
+            self.interrupts,
+            every=config.log_every,
+            per_epoch=self.steps_per_epoch,
+            runs_ahead=self.engine.runs_ahead,
         )
-        all_used = len(self.data) == 1 and not pooler_idle and not config.extensions
-        return distributed.data_parallel(model, all_used=all_used)
+        self._bar_shown = progress_bar and distributed.is_writer()
+
+    def step(self) -> float | None:
+        """Take one optimizer step, and return the last loss that is known, if one is new."""
+        config, notes = self.config, []
+        step = self._next_step(notes)
+        rate = SCHEDULES[config.schedule](step.number, self.total_steps, self.warmup_steps)
+        set_lr(self.optimizer, rate)
+        with random_numbers_of(config.seed, step.number, self.model.device):
+            self.extensions.begin_step(self.model, step)
+            draws = self._draw(self.extensions.choose_tasks(step) or self._random_task(step))
+            if self.extensions.combines:
+                losses, gradients = self.engine.backward_apart(draws)
+                self.engine.put(self.extensions.combine(gradients, step))
+            else:
+                losses = self.engine.backward(draws)
+        norm = self.engine.update(self.optimizer, config.clip)
+        self.progress.step += 1
+        return self.log.step(
+            StepLine(step.number, config.lr * rate, losses, norm, notes), self.progress
+        )
+
+    def _next_step(self, notes: list[dict[str, Any]]) -> Step:
+        """What extensions may know of the step that comes; their lines go to `notes`."""
+        return Step(
+            number=self.progress.step,
+            total=self.total_steps,
+            per_epoch=self.steps_per_epoch,
+            rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
+            seed=self.config.seed,
+            parameters=self.parameters,
+            memory=self.progress.memory,
+            log=notes.append,
+        )
+
+    def _random_task(self, step: Step) -> list[str]:
+        return [uniform_task(list(self.data), seed=step.seed, step=step.number)]
+
+    def _draw(self, tasks: list[str]) -> list[Draw]:
+        """The next rows of each task."""
+        draws = []
+        for task in tasks:
+            draws.append(Draw(task, self.progress.draws[task]))
+            self.progress.draws[task] += 1
+        return draws
 
     # The loop
 
     def fit(self) -> Progress:
         """Train to the last epoch, or to the end of patience; resumes where `progress` stands."""
-        progress = self.progress
+        progress, interrupts = self.progress, self.interrupts
         started = time.monotonic() - progress.seconds
         try:
-            with interrupts(shared=distributed.count() > 1) as self._interrupts:
+            with interrupts.handled():
                 if self.config.evaluate_first and progress.before is None and not progress.step:
                     progress.before = self._score(epoch=0)
                 while not self._finished():
@@ -123,16 +130,16 @@ class Trainer:
                     progress.seconds = time.monotonic() - started
                     self.save()
         except KeyboardInterrupt:
-            if not self._interrupts.torn:
+            if not interrupts.torn:
                 progress.seconds = time.monotonic() - started
-                self._flush()
-                if self._interrupts.agreed or not self.config.shard:
+                self.log.flush(self.progress)
+                if interrupts.agreed or not self.config.shard:
                     self.save()
-                if self._interrupts.agreed:
+                if interrupts.agreed:
                     distributed.wait()  # until it is saved
             raise
         finally:
-            self._parallel = self.model  # lets go of DDP: see `data_parallel`
+            self.engine.close()
         return progress
 
     def _finished(self) -> bool:
@@ -141,32 +148,26 @@ class Trainer:
         return progress.evaluated >= self.config.epochs or tired
 
     def _train_epoch(self, started: float) -> None:
-        progress, config = self.progress, self.config
+        progress, save_every = self.progress, self.config.save_every
         end = (progress.evaluated + 1) * self.steps_per_epoch
         bar = tqdm(
             total=self.steps_per_epoch,
             initial=progress.step - (end - self.steps_per_epoch),
-            desc=f"epoch {progress.evaluated + 1}/{config.epochs}",
+            desc=f"epoch {progress.evaluated + 1}/{self.config.epochs}",
             unit="step",
             disable=None if self._bar_shown else True,
         )
         self.model.train()
         with bar:
             while progress.step < end:
-                with self._interrupts.held():
-                    self._step()
-                    progress.step += 1
-                    loss = self._write()  # of an earlier step, while the device is at this one
-                    if progress.step % config.log_every == 0 or progress.step == end:
-                        self._read()
-                        if not self._runs_ahead or progress.step == end:
-                            loss = self._write()
-                    if loss is not None:
-                        bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                with self.interrupts.held():
+                    loss = self.step()
                     progress.seconds = time.monotonic() - started
-                    if config.save_every and progress.step % config.save_every == 0:
-                        self._flush()
+                    if save_every and progress.step % save_every == 0:
+                        self.log.flush(self.progress)
                         self.save()
+                if loss is not None:
+                    bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                 bar.update()
 
     def _end_epoch(self) -> None:
@@ -174,136 +175,17 @@ class Trainer:
         epoch = progress.evaluated + 1
         scores = self._score(epoch)
         score = summary(scores, self.model.tasks)["score"]
-        with self._interrupts.held():
+        with self.interrupts.held():
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
                 save_weights(self.run.best, self.parameters, {"epoch": epoch, "scores": scores})
             progress.evaluated = epoch
             progress.losses = {}
 
-    # One step
-
-    def _step(self) -> None:
-        """One optimizer step: gradients of one task (or of those an extension chose), update."""
-        config, step = self.config, self.progress.step
-        multiplier = SCHEDULES[config.schedule](step, self.total_steps, self.warmup_steps)
-        set_lr(self.optimizer, multiplier)
-        with random_numbers_of(config.seed, step, self.model.device):
-            moment = Step(
-                number=step,
-                total=self.total_steps,
-                per_epoch=self.steps_per_epoch,
-                rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
-                seed=config.seed,
-                parameters=self.parameters,
-                memory=self.progress.memory,
-                log=self.steps.note,
-            )
-            for extension in config.extensions:
-                extension.begin_step(self.model, moment)
-            tasks = self._choose_tasks(moment)
-            if any(extension.combines for extension in config.extensions):
-                self._combined_gradients(tasks, moment)
-            else:
-                self.optimizer.zero_grad(set_to_none=True)
-                for name in tasks:
-                    self._backward(name)
-        self.scaler.unscale_(self.optimizer)
-        norm = None
-        if config.clip:
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
-            norm = distributed.full(norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.steps.finish(len(tasks), config.lr * multiplier, norm)
-
-    def _choose_tasks(self, step: Step) -> list[str]:
-        for extension in self.config.extensions:
-            chosen = extension.choose_tasks(step)
-            if chosen is not None:
-                return chosen
-        return [uniform_task(list(self.data), seed=step.seed, step=step.number)]
-
-    def _backward(self, name: str, *, reduce: bool = True) -> None:
-        """Add the gradient of the mean loss over the task's next rows to each parameter's .grad.
-
-        The rows go through in batches of batch_size. Each batch's summed loss is divided by the
-        weight of all of them, so that their gradients add up to that of one large batch. With
-        several processes, the last batch adds up the gradients of all, if `reduce`.
-        """
-        device, draw = self.model.device, self.progress.draws[name]
-        made_for, shares = self._next.pop(name, (None, []))
-        if made_for != draw:
-            shares = self._shares(name, draw)
-        self.progress.draws[name] += 1
-        weight = sum(share.batch.weight * share.counted for share in shares)
-        weight = distributed.sum_over_processes(torch.full((), float(weight), device=device))
-        weight.clamp_(min=1)  # short texts may come without a masked token
-        total = torch.zeros((), device=device)
-        for number, share in enumerate(shares, start=1):
-            with self._reduction(reduce and number == len(shares)):
-                loss, mean = self._loss(share.batch, name, weight, share.counted)
-                # Over processes, gradients are averaged, and what is wanted is their sum.
-                self.scaler.scale(loss * distributed.count()).backward()
-            total += mean
-        rows = tuple(self.data[name].train.ids[row] for row in self.streams[name][draw])
-        line = {"kind": "step", "step": self.progress.step, "task": name, "rows": len(rows)}
-        self.steps.add(line, total, rows)
-        if self._runs_ahead:
-            self._next[name] = draw + 1, self._shares(name, draw + 1)
-
-    def _shares(self, name: str, draw: int) -> list[Share]:
-        """This process's batches of a task's draw, on their way to the device."""
-        size, source = self.config.batch_size, self.data[name].train
-        rows = self.streams[name][draw]
-        shares = []
-        for start in range(0, len(rows), size):
-            own, counted = distributed.share_of_batch(rows[start : start + size])
-            shares.append(Share(source.batch(own, draw).to(self.model.device), counted))
-        return shares
-
-    def _reduction(self, wanted: bool) -> AbstractContextManager[None]:
-        if distributed.is_sharded(self.model):
-            self.model.set_requires_gradient_sync(wanted)
-        if wanted or self._parallel is self.model:
-            return nullcontext()
-        return self._parallel.no_sync()
-
-    def _loss(
-        self, batch: Batch, name: str, weight: Tensor, counted: bool
-    ) -> tuple[Tensor, Tensor]:
-        """The batch's part of the step's mean loss: as extensions weigh it, and as it is."""
-
-        def weighed(outputs: Tensor) -> tuple[Tensor, Tensor]:
-            mean = counted * loss_sum(self.model.tasks[name], outputs, batch.labels) / weight
-            loss, share = mean, counted * batch.weight / weight
-            for extension in self.config.extensions:
-                loss = extension.weigh(loss, share, name, self.model)
-            return loss, mean.detach()
-
-        with autocast(self.model.device, self.config.precision):
-            return self._parallel(batch, name, weighed)
-
-    def _combined_gradients(self, tasks: list[str], step: Step) -> None:
-        """Each task's gradient on its own, changed by the extensions, then their sum."""
-        gradients: TaskGradients = {}
-        for name in tasks:
-            self.optimizer.zero_grad(set_to_none=True)
-            self._backward(name, reduce=False)
-            gradients[name] = [parameter.grad for parameter in self.parameters.values()]
-            distributed.average_gradients(gradients[name])
-        for extension in self.config.extensions:
-            gradients = extension.combine(gradients, step)
-        for parameter, *parts in zip(self.parameters.values(), *gradients.values(), strict=True):
-            present = [part for part in parts if part is not None]
-            parameter.grad = sum(present[1:], present[0]) if present else None
-
-    # Scores and records
-
     def _score(self, epoch: int) -> dict[str, dict[str, float]]:
         """Development scores of every task, logged as a line of metrics.jsonl."""
         scores = {name: found.metrics for name, found in self.evaluate("dev").items()}
-        self.log.write_epoch(epoch, scores, self.progress, self.model.tasks)
+        self.metrics.write_epoch(epoch, scores, self.progress, self.model.tasks)
         return scores
 
     def evaluate(self, split: str) -> dict[str, Evaluation]:
@@ -320,23 +202,6 @@ class Trainer:
             if split in task_data.sources
         }
 
-    def _flush(self) -> None:
-        """Log all steps up to now; stop at a loss that is not finite."""
-        self._write()
-        self._read()
-        self._write()
-
-    def _read(self) -> None:
-        """Ask for the numbers of the steps since the last time."""
-        self.steps.read(asked=distributed.count() > 1 and self._interrupts.asked)
-
-    def _write(self) -> float | None:
-        """Log what was asked for, and return the last loss."""
-        loss, stop = self.steps.write(self.progress)
-        if stop:
-            self._interrupts.agree(stop)
-        return loss
-
     # Saving and resuming
 
     def save(self) -> None:
@@ -344,14 +209,19 @@ class Trainer:
         if distributed.is_writer():
             self.run.sync_log()
         save_state(
-            self.run.last, self.progress, self.parameters, self.optimizer, self.scaler, self.data
+            self.run.last,
+            self.progress,
+            self.parameters,
+            self.optimizer,
+            self.engine.scaler,
+            self.data,
         )
 
     def restore(self) -> None:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
             self.progress = load_state(
-                self.run.last, self.parameters, self.optimizer, self.scaler, self.data
+                self.run.last, self.parameters, self.optimizer, self.engine.scaler, self.data
             )
         progress = self.progress
         distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))

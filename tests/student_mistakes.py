@@ -94,7 +94,7 @@ EDITS = (
     Edit("freezing", "all_frozen", "encoder.requires_grad_(False)", "model.requires_grad_(False)"),
     Edit("sampling", "same_every_step", "(seed, 1, step)", "(seed, 1)"),
     Edit("mlm_masking", "special_masked", " & ~self.is_special[input_ids]", ""),
-    Edit("masked_loss", "then_ignored", "then(self.heads[task]", "(self.heads[task]"),
+    Edit("masked_loss", "all_scored", "tokens.index_select(0, batch.masked)", "tokens"),
     Edit(
         "layer_rates", "rates_one_too_high", "self.decay**distance", "self.decay ** (distance + 1)"
     ),

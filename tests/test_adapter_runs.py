@@ -105,14 +105,14 @@ def test_a_loaded_run_scores_as_it_did(runs, name):
 
 @pytest.mark.parametrize("name", ["lora", "bitfit"])
 def test_a_run_that_was_cut_short_and_resumed_is_the_same(folder, runs, name, monkeypatch):
-    step, calls = Trainer._step, itertools.count()
+    step, calls = Trainer.step, itertools.count()
 
     def breaking(trainer):
         if next(calls) == 5:
             raise OSError("the power failed")
         step(trainer)
 
-    monkeypatch.setattr(Trainer, "_step", breaking)
+    monkeypatch.setattr(Trainer, "step", breaking)
     cut = settings(folder, name, save_every=2)
     with pytest.raises(OSError, match="the power failed"):
         train(cut, progress=False)

@@ -22,12 +22,15 @@ from minbert import ConvBert, ModernBert
 from multitask import distributed, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.commands.answering import Evaluate
+from multitask.environment import random_numbers_of
 from multitask.extensions import base
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.unfreeze import Unfreeze
+from multitask.objective import Objective
+from multitask.parallel import spread
 from multitask.run import Run
-from multitask.trainer import Trainer, random_numbers_of
+from multitask.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = {
@@ -84,14 +87,14 @@ def in_process(rank, count, port, folder, kind, changes, strike):
     base.EXTENSIONS["both"] = Both
     if strike:
         who, number, step = strike
-        original = Trainer._step
+        original = Trainer.step
 
         def deadly(trainer):
             if trainer.progress.step == step and rank == who:
                 os.kill(os.getpid(), number)
-            original(trainer)
+            return original(trainer)
 
-        Trainer._step = deadly
+        Trainer.step = deadly
     with (folder / f"errors-{rank}.txt").open("w", encoding="utf-8") as sys.stderr:
         try:
             if kind is None:
@@ -354,8 +357,8 @@ def test_one_process_is_all_there_is():
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
     assert distributed.gather([1, 2]) == [1, 2]
     assert distributed.by_writer(lambda: 5) == 5
-    model = nn.Linear(2, 2)
-    assert distributed.data_parallel(model, all_used=True) is model
+    objective = Objective(nn.Linear(2, 2))
+    assert spread(objective, shard=True, all_used=True).module is objective
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

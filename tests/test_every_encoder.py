@@ -347,7 +347,7 @@ def test_one_more_part_learns_from_the_top_down(folder, encoder, monkeypatch, pr
         change(folder, epochs=len(parts), steps_per_epoch=1, warmup=0.0, schedule="constant",
                extensions=(Unfreeze(),), **changes)
     )  # fmt: skip
-    moved, step = [], Trainer._step
+    moved, step = [], Trainer.step
 
     def watched(trainer):
         before = weights(trainer)
@@ -355,7 +355,7 @@ def test_one_more_part_learns_from_the_top_down(folder, encoder, monkeypatch, pr
         names = [n for n, value in weights(trainer).items() if not value.equal(before[n])]
         moved.append({part for part in parts if any(name.startswith(part) for name in names)})
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     trainer.fit()
     idle = {"encoder.pooler."} if pretrains and encoder.name == "bert" else set()
     assert moved == [set(parts[: n + 1]) - idle for n in range(len(parts))]
@@ -399,7 +399,7 @@ def test_training_resumes_evaluates_and_exports(folder, tmp_path, kind, monkeypa
 
 def cut_short(monkeypatch, act, number=2):
     """Run something whose training fails at a step."""
-    step = Trainer._step
+    step = Trainer.step
 
     def cut(trainer):
         if trainer.progress.step == number:
@@ -407,7 +407,7 @@ def cut_short(monkeypatch, act, number=2):
         step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", cut)
+        patch.setattr(Trainer, "step", cut)
         with pytest.raises(ConnectionError, match="cut"):
             act()
 

@@ -186,7 +186,7 @@ def test_the_cosines_are_those_between_the_gradients_of_the_tasks_losses(folder,
     shared = [p for name, p in trainer.parameters.items() if not name.startswith(own)]
     units = []
     for task in TASKS:
-        batch = trainer.data[task].train.batch(trainer.streams[task][2])
+        batch = trainer.data[task].train.batch(trainer.engine.streams[task][2])
         loss = mean_loss(task, trainer.model(batch, task), batch.labels)
         parts = torch.autograd.grad(loss, shared)
         gradient = torch.cat([part.flatten() for part in parts])
@@ -225,7 +225,7 @@ def test_a_run_that_was_cut_goes_on_with_its_averages(folder, monkeypatch, log_e
         "extensions": (GradientSurgery(method="gradvac", beta=0.3),),
     }
     alone = train(config(folder, **settings), progress=False)
-    cut, original = config(folder, **settings), Trainer._step
+    cut, original = config(folder, **settings), Trainer.step
 
     def stop(self):
         if self.progress.step == 5:
@@ -233,7 +233,7 @@ def test_a_run_that_was_cut_goes_on_with_its_averages(folder, monkeypatch, log_e
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(ConnectionError):
             train(cut, progress=False)
     memory = load_checkpoint(cut.out / "last.safetensors")[1]["progress"]["memory"]

@@ -8,6 +8,7 @@ from helpers import config, make_trainer, weights, without_seconds
 
 from multitask import Predictor, TrainConfig, cli, resume, train
 from multitask.checkpoint import load_checkpoint
+from multitask.engine import Draw
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.loss_weights import LossWeights
 from multitask.trainer import Trainer
@@ -25,10 +26,9 @@ def gradients(folder, task, *extensions, s=None, **changes):
     trainer = make_trainer(settings, torch.float64)
     if s is not None:
         trainer.model.heads.log_variances[task].data.fill_(s)
-    trainer.optimizer.zero_grad()
-    trainer._backward(task)
+    [part] = trainer.engine.backward([Draw(task, 0)])
     found = {n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}
-    return found, trainer.steps.pending[0].loss.item()
+    return found, part.loss.item()
 
 
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 3, "accumulate": 3}])
@@ -65,7 +65,7 @@ def test_log_variances_are_trained_logged_saved_and_resumed(folder, monkeypatch)
     extension = LossWeights(learned=True, weights={"sst": 0.5})
     settings = config(folder, extensions=(extension,), save_every=1, lr=1e-3, log_every=4)
     alone = train(settings, progress=False)
-    cut, original = replace(settings, out=folder / "cut"), Trainer._step
+    cut, original = replace(settings, out=folder / "cut"), Trainer.step
 
     def stop(self):
         if self.progress.step == 7:
@@ -73,7 +73,7 @@ def test_log_variances_are_trained_logged_saved_and_resumed(folder, monkeypatch)
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(ConnectionError):
             train(cut, progress=False)
     found = resume(cut.out, progress=False)

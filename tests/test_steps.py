@@ -39,26 +39,29 @@ RUNS = {
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_step_reads_nothing_back_from_the_device(folder, kind):
-    trainer = without_numbers(make_trainer(config(folder, optimizer="plain", **RUNS[kind])))
+    trainer = without_numbers(
+        make_trainer(config(folder, optimizer="plain", log_every=100, **RUNS[kind]))
+    )
     for _ in range(3):
-        trainer._step()
-        trainer.progress.step += 1
-    assert [step.loss.device.type for step in trainer.steps.pending] == ["meta"] * 3
+        trainer.step()
+    losses = [part.loss for line in trainer.log.pending for part in line.losses]
+    assert [loss.device.type for loss in losses] == ["meta"] * 3
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        trainer._flush()
+        trainer.log.flush(trainer.progress)
 
 
 def test_a_step_of_pretraining_reads_nothing_back_from_the_device(folder):
-    trainer = without_numbers(make_pretrainer(pretrain_config(folder, optimizer="plain")))
-    trainer._step()
-    assert trainer.steps.pending[0].loss.device.type == "meta"
+    settings = pretrain_config(folder, optimizer="plain", log_every=100)
+    trainer = without_numbers(make_pretrainer(settings))
+    trainer.step()
+    assert trainer.log.pending[0].losses[0].loss.device.type == "meta"
 
 
 def test_gradient_surgery_reads_the_products_of_gradients(folder):
     """The one exception, which also shows that a reader is found out."""
     settings = config(folder, optimizer="plain", extensions=(GradientSurgery(),))
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        without_numbers(make_trainer(settings))._step()
+        without_numbers(make_trainer(settings)).step()
 
 
 AHEAD = {
@@ -68,9 +71,14 @@ AHEAD = {
 }
 
 
+def run_ahead(trainer, ahead=True):
+    """Let the host run ahead of the device, as it does of a GPU."""
+    trainer.engine.runs_ahead = trainer.log.runs_ahead = ahead
+
+
 def run(settings, *, ahead):
     trainer = make_trainer(settings)
-    trainer._runs_ahead = ahead
+    run_ahead(trainer, ahead)
     trainer.restore()
     trainer.fit()
     return trainer
@@ -88,21 +96,22 @@ def assert_same_runs(found, expected):
 def test_running_ahead_changes_no_number(folder, kind):
     plain = run(config(folder, **AHEAD[kind]), ahead=False)
     ahead = run(config(folder, **AHEAD[kind]), ahead=True)
-    assert ahead._next and not plain._next
+    assert ahead.engine._next and not plain.engine._next
     assert_same_runs(ahead, plain)
 
 
 def test_a_batch_is_made_while_the_step_before_it_is_computed(folder):
     trainer = make_trainer(config(folder, tasks=("sst",)))
-    trainer._runs_ahead, made = True, []
+    run_ahead(trainer)
+    made = []
     source = trainer.data["sst"].train
     make = source.batch
     source.batch = lambda rows, draw=0: made.append(draw) or make(rows, draw)
     for step in range(3):
-        trainer._step()
+        trainer.step()
         assert made == list(range(step + 2))
     trainer.progress.draws["sst"] = 7  # as a resumed run has it: what is made is not for this draw
-    trainer._step()
+    trainer.step()
     assert made == [0, 1, 2, 3, 7, 8]
 
 
@@ -110,22 +119,22 @@ def test_a_batch_is_made_while_the_step_before_it_is_computed(folder):
 def test_a_run_ahead_that_was_stopped_goes_on_as_if_it_had_not_been(folder, monkeypatch, at):
     changes = {"log_every": 2, "encoder_dropout": 0.1}
     expected = run(config(folder, **changes), ahead=False)
-    trainer, step = make_trainer(config(folder, **changes)), Trainer._step
-    trainer._runs_ahead = True
+    trainer, step = make_trainer(config(folder, **changes)), Trainer.step
+    run_ahead(trainer)
 
     def interrupted(self):
         if self.progress.step == at:
             signal.raise_signal(signal.SIGINT)
-        step(self)
+        return step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupted)
+        patch.setattr(Trainer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
     assert trainer.progress.step == at + 1
     model = make_trainer(config(folder, **changes)).model
     resumed = Trainer(trainer.config, model, trainer.data, trainer.run, progress_bar=False)
-    resumed._runs_ahead = True
+    run_ahead(resumed)
     resumed.restore()
     resumed.fit()
     assert_same_runs(resumed, expected)
@@ -136,14 +145,15 @@ def test_running_ahead_a_loss_that_is_not_finite_is_named_one_step_later(
     folder, monkeypatch, log_every
 ):
     trainer = make_trainer(config(folder, tasks=("sst",), log_every=log_every, steps_per_epoch=6))
-    trainer._runs_ahead, step = True, Trainer._step
+    run_ahead(trainer)
+    step = Trainer.step
 
     def spoil(self):
         if self.progress.step == 2:
             next(iter(self.parameters.values())).data.fill_(float("nan"))
-        step(self)
+        return step(self)
 
-    monkeypatch.setattr(Trainer, "_step", spoil)
+    monkeypatch.setattr(Trainer, "step", spoil)
     with pytest.raises(ValueError, match="the loss is nan at step 2, task sst, rows sst-train-"):
         trainer.fit()
     assert trainer.progress.step == 4  # steps 0 to 2, and the one that was under way

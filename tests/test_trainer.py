@@ -37,7 +37,7 @@ from minbert.encoders.bert import BertLayer
 from multitask import MultitaskModel, Predictor, TrainConfig, resume, train, training
 from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
-from multitask.interrupts import interrupts
+from multitask.interrupts import Interrupts
 from multitask.run import Run
 from multitask.study.records import record_of
 from multitask.trainer import Trainer
@@ -161,7 +161,7 @@ def test_steps_equal_a_loop_written_out_with_torch(folder, changes):
 def test_the_record_of_a_step_is_its_loss_rows_and_norm(folder):
     trainer = make_trainer(config(folder, tasks=("sts",), epochs=1, clip=0.1), torch.float64)
     model, data = trainer.model, trainer.data["sts"].train
-    rows = trainer.streams["sts"][0]
+    rows = trainer.engine.streams["sts"][0]
     batch = data.batch(rows)
     loss = ((model(batch, "sts")[:, 0] - batch.labels) ** 2).mean()
     loss.backward()
@@ -347,12 +347,12 @@ def test_an_epoch_is_one_pass_over_all_tasks(folder, changes, expected):
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_a_loss_that_is_not_finite_stops_with_step_task_and_rows(folder, log_every, value):
     trainer = make_trainer(config(folder, tasks=("sts",), log_every=log_every, save_every=1))
-    row = trainer.streams["sts"][1][3]  # in the second batch
+    row = trainer.engine.streams["sts"][1][3]  # in the second batch
     trainer.data["sts"].train.labels[row] = value
     with pytest.raises(ValueError, match=rf"the loss is {value} at step 1, task sts, rows ") as e:
         trainer.fit()
     named = str(e.value).partition("rows ")[2].partition(";")[0].split(", ")
-    assert named == [trainer.data["sts"].train.ids[i] for i in trainer.streams["sts"][1]]
+    assert named == [trainer.data["sts"].train.ids[i] for i in trainer.engine.streams["sts"][1]]
     assert f"sts-train-{row}" in named
     tensors, state = load_checkpoint(trainer.run.last)  # that of the step before
     assert state["progress"]["step"] == 1
@@ -492,10 +492,10 @@ def test_tensorboard_events_are_those_of_metrics_jsonl_after_a_resume_too(folder
             raise RuntimeError("killed")
         step(self)
 
-    step = Trainer._step
+    step = Trainer.step
     settings = config(folder, tasks=("sst",), tensorboard=True, steps_per_epoch=4)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", killed)
+        patch.setattr(Trainer, "step", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(settings, progress=False)
     run = resume(settings.out, progress=False)
@@ -720,13 +720,15 @@ def test_a_signal_waits_for_the_end_of_a_held_block_and_a_second_one_does_not():
         done.append("after")
 
     former = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with interrupts() as handler:
+    handler = Interrupts()
+    with handler.handled():
         work(handler)
         assert done == [(), "after"]
         with pytest.raises(KeyboardInterrupt):
             work(handler, signal.SIGINT)
         assert done == [(), "after", (signal.SIGINT,)] and not handler.torn
-    with interrupts() as handler:
+    handler = Interrupts()
+    with handler.handled():
         with pytest.raises(KeyboardInterrupt):
             work(handler, signal.SIGTERM, signal.SIGTERM)
         assert len(done) == 3 and handler.torn

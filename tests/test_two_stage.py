@@ -99,7 +99,7 @@ def test_a_second_stage_that_was_cut_goes_on_exactly(folder, first, monkeypatch,
     """Before its first checkpoint and after."""
     settings = second(folder, first, keep_heads=True, epochs=2, **DROPPED)
     alone = train(replace(settings, out=folder / f"alone-{step}"), progress=False)
-    original = Trainer._step
+    original = Trainer.step
 
     def stop(self):
         if self.progress.step == step:
@@ -107,7 +107,7 @@ def test_a_second_stage_that_was_cut_goes_on_exactly(folder, first, monkeypatch,
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(ConnectionError):
             train(settings, progress=False)
     assert Run(settings.out).last.exists() == (step > 3)

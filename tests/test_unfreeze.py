@@ -27,7 +27,7 @@ GRADUAL = (Unfreeze(),)
 
 def watched(trainer, monkeypatch):
     """Train; returns for every step the parts that moved."""
-    moved, original = [], Trainer._step
+    moved, original = [], Trainer.step
 
     def step(self):
         before = weights(self)
@@ -35,7 +35,7 @@ def watched(trainer, monkeypatch):
         names = [n for n, value in weights(self).items() if not torch.equal(value, before[n])]
         moved.append({part for part in PARTS if any(name.startswith(part) for name in names)})
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     trainer.fit()
     return moved
 
@@ -109,14 +109,14 @@ def test_a_run_that_was_cut_goes_on_exactly_and_can_be_asked(folder, monkeypatch
     cut = TrainConfig(**{**vars(settings), "out": folder / f"cut-{extension.only}"})
     for step, act in ((4, lambda: train(cut, progress=False)), (11, lambda: resume(cut.out))):
         with monkeypatch.context() as patch:
-            original = Trainer._step
+            original = Trainer.step
 
             def stop(self, step=step, original=original):
                 if self.progress.step == step:
                     raise ConnectionError
                 original(self)
 
-            patch.setattr(Trainer, "_step", stop)
+            patch.setattr(Trainer, "step", stop)
             with pytest.raises(ConnectionError):
                 act()
     found = resume(cut.out, progress=False)

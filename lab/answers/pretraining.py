@@ -133,7 +133,7 @@ def own_generator(self, input_ids, generator):
 # The loss over masked tokens
 
 
-def scores(self, batch, task, then, *, pick=None, types=True, after=lambda x: x, call=True):
+def scores(self, batch, task, *, pick=None, types=True, after=lambda x: x):
     """MaskedLanguageModel.forward with its parts open to change."""
     output = self.encoder(
         batch.input_ids,
@@ -143,66 +143,56 @@ def scores(self, batch, task, then, *, pick=None, types=True, after=lambda x: x,
     states = output.last_hidden_state
     flat = states.reshape(-1, states.shape[-1])
     picked = flat[batch.masked] if pick is None else pick(states, flat, batch)
-    found = after(linear(self.heads[task], picked))
-    return then(found) if call else found
-
-
-def plain(outputs):
-    return outputs
+    return after(linear(self.heads[task], picked))
 
 
 @right("masked_loss")
-def masked_scores(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then)
+def masked_scores(self, batch, task="mlm"):
+    return scores(self, batch, task)
 
 
 @mistake("masked_loss", "every token is scored, so the loss runs over all of them; masked ones "
          "alone count")  # fmt: skip
-def all_scored(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then, pick=lambda states, flat, batch: flat)
+def all_scored(self, batch, task="mlm"):
+    return scores(self, batch, task, pick=lambda states, flat, batch: flat)
 
 
 @mistake("masked_loss", "the first M tokens are scored; `batch.masked` says which")
-def first_scored(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then,
+def first_scored(self, batch, task="mlm"):
+    return scores(self, batch, task,
                   pick=lambda states, flat, batch: flat[: len(batch.masked)])  # fmt: skip
 
 
 @mistake("masked_loss", "the tokens that were not masked are scored")
-def unmasked_scored(self, batch, task="mlm", then=plain):
+def unmasked_scored(self, batch, task="mlm"):
     def pick(states, flat, batch):
         rest = [n for n in range(len(flat)) if n not in batch.masked.tolist()]
         return flat[rest]
 
-    return scores(self, batch, task, then, pick=pick)
+    return scores(self, batch, task, pick=pick)
 
 
 @mistake("masked_loss", "the batch is flattened the wrong way: tokens of all rows follow one "
          "another, row by row")  # fmt: skip
-def flattened_by_columns(self, batch, task="mlm", then=plain):
+def flattened_by_columns(self, batch, task="mlm"):
     def pick(states, flat, batch):
         columns = states.transpose(0, 1).flatten(0, 1) if states.dim() == 3 else flat
         return columns[batch.masked]
 
-    return scores(self, batch, task, then, pick=pick)
+    return scores(self, batch, task, pick=pick)
 
 
 @mistake("masked_loss", "segments are not given to the encoder")
-def segments_left_out(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then, types=False)
+def segments_left_out(self, batch, task="mlm"):
+    return scores(self, batch, task, types=False)
 
 
 @mistake("masked_loss", "the scores go through a softmax; the loss does that")
-def softmax_of_scores(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then, after=softmax)
-
-
-@mistake("masked_loss", "`then` is not called; return what it makes of the scores")
-def then_ignored(self, batch, task="mlm", then=plain):
-    return scores(self, batch, task, then, call=False)
+def softmax_of_scores(self, batch, task="mlm"):
+    return scores(self, batch, task, after=softmax)
 
 
 @mistake("masked_loss", "the scores are cut off from the parameters, so nothing is learnt")
-def scores_detached(self, batch, task="mlm", then=plain):
+def scores_detached(self, batch, task="mlm"):
     with torch.no_grad():
-        return scores(self, batch, task, then)
+        return scores(self, batch, task)

@@ -28,8 +28,8 @@ EXTENSIONS = (
         hints=(
             "A score for every word of the vocabulary is large: who needs one?",
             "`batch.masked` counts tokens over the whole batch, padded or packed.",
-            "Flatten the last hidden states to (tokens, H), pick `batch.masked`, call the head on "
-            "those, and return what `then` makes of the scores.",
+            "Flatten the last hidden states to (tokens, H), pick `batch.masked`, and call the head "
+            "on those.",
         ),
     ),
     Exercise(

@@ -89,7 +89,7 @@ class Extension:
         """The loss to minimise, from a batch's part of the mean loss over the step's rows.
 
         Parts add up to the mean over all batches (and processes) of a task's step, and their
-        `share`s, of the step's rows, to 1. Called in the model's forward pass.
+        `share`s, of the step's rows, to 1. Called in the forward pass: see multitask/objective.py.
         """
         return loss
 
@@ -109,6 +109,45 @@ class Extension:
 
     def export(self, model: nn.Module) -> None:
         """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
+
+
+class Together(tuple[Extension, ...]):
+    """A run's extensions as one: each hook calls theirs, one after the other."""
+
+    @property
+    def combines(self) -> bool:
+        """Whether one of them combines gradients."""
+        return any(extension.combines for extension in self)
+
+    def lr_scale(self, model: nn.Module) -> Mapping[str, float]:
+        """As of an extension; factors of a parameter multiply."""
+        scales: dict[str, float] = {}
+        for extension in self:
+            for name, scale in extension.lr_scale(model).items():
+                scales[name] = scales.get(name, 1.0) * scale
+        return scales
+
+    def choose_tasks(self, step: Step) -> list[str] | None:
+        """The first choice that one of them makes, or None."""
+        choices = (extension.choose_tasks(step) for extension in self)
+        return next((chosen for chosen in choices if chosen is not None), None)
+
+    def begin_step(self, model: nn.Module, step: Step) -> None:
+        """As of an extension."""
+        for extension in self:
+            extension.begin_step(model, step)
+
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: nn.Module) -> Tensor:
+        """As of an extension."""
+        for extension in self:
+            loss = extension.weigh(loss, share, task, model)
+        return loss
+
+    def combine(self, gradients: TaskGradients, step: Step) -> TaskGradients:
+        """As of an extension."""
+        for extension in self:
+            gradients = extension.combine(gradients, step)
+        return gradients
 
 
 X_ = TypeVar("X_", bound=type[Extension])

@@ -1,0 +1,41 @@
+"""What an optimizer step minimises: the losses of a model's tasks, as extensions weigh them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from data.batching import Batch
+from multitask.extensions.base import Extension, Together
+from multitask.heads import loss_sum
+from multitask.model import TrainedModel
+
+
+class Objective(nn.Module):
+    """A model with its losses: one module, so that data parallel training finds in one forward
+    pass all parameters that a loss depends on, weights that the loss itself learns included."""
+
+    def __init__(self, model: TrainedModel, extensions: Sequence[Extension] = ()) -> None:
+        super().__init__()
+        self.model = model
+        self.extensions = Together(extensions)
+
+    def forward(
+        self, batch: Batch, task: str, weight: Tensor, factor: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """A batch's part of the mean loss over a step's rows: to minimise, and as it is.
+
+        Args:
+            batch: rows with labels.
+            task: whose rows they are.
+            weight: () rows (or masked tokens) of the whole step, by which its loss is divided.
+            factor: 0 for a batch that is not to count.
+
+        Returns:
+            Two numbers (): the loss as extensions weigh it, and the plain loss, detached.
+        """
+        outputs = self.model(batch, task)
+        mean = factor * loss_sum(self.model.tasks[task], outputs, batch.labels) / weight
+        share = factor * batch.weight / weight
+        return self.extensions.weigh(mean, share, task, self.model), mean.detach()
