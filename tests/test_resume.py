@@ -146,7 +146,7 @@ class Train:
             resume(self.settings, progress=False)
 
 
-LOSS, SAVE, SCORE = "multitask.trainer.loss_sum", "minbert.backbones.save_file", "multitask"
+LOSS, SAVE, SCORE = "multitask.objective.loss_sum", "minbert.backbones.save_file", "multitask"
 KILLS = {
     "before the first checkpoint": ("dropout", LOSS, 3, "before", False),
     "in the evaluation before training": ("dropout", "multitask.trainer.evaluate", 2, "before", 0),

@@ -71,7 +71,7 @@ def test_the_numbers_are_those_of_parts_frozen_by_hand(folder):
 
     by_hand = make_trainer(config(folder, epochs=2, **changes), torch.float64)
     hold = {0: PARTS[:4], 3: PARTS[:3]}
-    step = by_hand._step
+    step = by_hand.step
 
     def held():
         if by_hand.progress.step in hold:
@@ -79,7 +79,7 @@ def test_the_numbers_are_those_of_parts_frozen_by_hand(folder):
                 p.requires_grad_(not name.startswith(hold[by_hand.progress.step]))
         step()
 
-    by_hand._step = held
+    by_hand.step = held
     by_hand.fit()
     found, expected = weights(gradual), weights(by_hand)
     for name, value in expected.items():
