@@ -113,7 +113,8 @@ class Engine:
         return norm
 
     def close(self) -> None:
-        """Let go of what may not outlive the process group."""
+        """Let go of what may not outlive the process group, nor hide the best weights."""
+        self.parallel.close()
         self.parallel = Single(self.objective)
 
     def _clear(self) -> None:

@@ -36,6 +36,9 @@ class Single:
         if `wanted`; else they gather in each process, for the last batch of a step to bring."""
         return nullcontext()
 
+    def close(self) -> None:
+        """Let go of what is kept between steps."""
+
 
 class Replicated(Single):
     """Distributed data parallel: gradients are averaged while the backward pass goes on.
@@ -78,6 +81,9 @@ class Sharded(Single):
     def reducing(self, wanted: bool) -> AbstractContextManager[None]:
         self._model.set_requires_gradient_sync(wanted)
         return nullcontext()
+
+    def close(self) -> None:
+        self._model.reshard()  # whole after its last forward pass, it would hide what is loaded
 
 
 def spread(objective: Objective, *, shard: bool, all_used: bool) -> Single:
