@@ -51,7 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.fsync(handle)
         os.replace(temporary, path)
     except OSError as error:  # of a full disk, say, which does not name the file
-        error.filename = error.filename or str(path)
+        if error.errno is not None:
+            error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,6 +112,14 @@ def regular(path: Path, most: int | None = None) -> Path:
     Raises:
         ValueError: there is no file, or it is something else, or too large.
     """
+    _check_regular(path, most)
+    with open(path, "rb") as file:
+        if what := stand_in(file.read(64)):
+            raise ValueError(f"{path} is {what}")
+    return path
+
+
+def _check_regular(path: Path, most: int | None = None) -> None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -123,10 +132,6 @@ def regular(path: Path, most: int | None = None) -> Path:
             f"{path} has {found.st_size:,} bytes, and a file of its kind has at most {most:,}; "
             "another file has its name"
         )
-    with open(path, "rb") as file:
-        if what := stand_in(file.read(64)):
-            raise ValueError(f"{path} is {what}")
-    return path
 
 
 def read_text(path: Path, most: int | None = MOST_TEXT) -> str:
@@ -269,7 +274,8 @@ def sha256_of(*paths: Path) -> str:
     """The checksum of files' contents, one after the other, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in paths:
-        with regular(path).open("rb") as file:
+        _check_regular(path)
+        with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

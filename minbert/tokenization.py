@@ -88,8 +88,9 @@ class Tokenizer:
         older = names.exists() and "added_tokens_decoder" not in settings
         special = read_json(names, dict[str, Any]) if older else {}
         if full.exists():
+            path = str(regular(full, MOST_TEXT))
             try:
-                fast = FastTokenizer.from_file(str(regular(full, MOST_TEXT)))
+                fast = FastTokenizer.from_file(path)
             except Exception as error:  # the library raises bare Exception
                 raise ValueError(f"{full} is not a tokenizer file: {brief(error)}") from None
         elif vocabulary.exists():

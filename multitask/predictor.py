@@ -71,7 +71,6 @@ class Predictor:
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         self.model, self.state = self.run.load_model()
         if adapter is not None:
-            self.model.encoder.requires_grad_(False)
             self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))
         self.model.to(choose_device(device, precision))
 

@@ -165,10 +165,6 @@ MISTAKES = {
     "role": (LoRASettings(targets=("qeury",)), "bert has no role 'qeury'; choose of word_embedd"),
     "whole": (LoRASettings(whole=("head",)), "bert has no role 'head'"),
     "no target": (LoRASettings(targets=()), "targets adapts no module; name a role"),
-    "no tuple": (
-        LoRASettings(targets="query"),
-        r"a tuple of names, not 'query'; pass \('query',\)",
-    ),
     "whole alone": (LoRASettings(targets=("pooler",), whole=("pooler",)), "targets adapts no"),
     "rank": (
         LoRASettings(targets=("key",), ranks={"value": 3}),

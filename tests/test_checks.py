@@ -17,8 +17,9 @@ from multitask import PretrainConfig, TrainConfig
 from multitask.extensions.base import load_extensions
 from multitask.extensions.lora import LoRA
 
-PATHS = {"data_dir": TrainConfig, "out": TrainConfig, "encoder_config": PretrainConfig,
-         "text": PretrainConfig, "dev_text": PretrainConfig}  # fmt: skip
+PATHS = {"data_dir": TrainConfig, "out": TrainConfig, "adapter": TrainConfig,
+         "encoder_config": PretrainConfig, "text": PretrainConfig,
+         "dev_text": PretrainConfig}  # fmt: skip
 TEXT = {"text": ["a.txt"]}
 
 

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from helpers import MADE_UP_CONFIG, MADE_UP_RECORD
 
 from minbert.files import write_json
 from multitask.glue.commands import ScoreGlue
@@ -53,9 +54,9 @@ BY_HAND = {
 
 def write_run(folder, task, seed=1, **metrics):
     """A finished run, so far as scores read it."""
-    record = {
+    record = MADE_UP_RECORD | {
         "dev": {task: {**DEV[task], **metrics, "loss": 1.0}},
-        "config": {"tasks": [task], "seed": seed},
+        "config": MADE_UP_CONFIG | {"tasks": [task], "seed": seed},
         "seconds": 2.0,
     }
     write_json(folder / f"{task}-{seed}" / "record.json", record)
@@ -153,7 +154,8 @@ def test_runs_come_in_order_and_unfinished_ones_do_not_count(all_runs):
 def test_folders_that_hold_no_runs_of_glue(tmp_path):
     with pytest.raises(ValueError, match="holds no finished run; make some: minbert glue run"):
         read_system(tmp_path)
-    record = {"dev": {}, "config": {"tasks": ["sst", "rte"], "seed": 1}, "seconds": 1.0}
+    own = {"dev": {}, "config": MADE_UP_CONFIG | {"tasks": ["sst", "rte"]}}
+    record = MADE_UP_RECORD | own
     write_json(tmp_path / "both" / "record.json", record)
     with pytest.raises(ValueError, match="a run of GLUE has one task"):
         read_system(tmp_path)

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from glue_files import HEADERS, write
-from helpers import write_table
+from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, write_table
 
 from data.tasks import TASKS
 from minbert.files import write_json
@@ -25,8 +25,9 @@ NAMES = ["CoLA", "SST-2", "MRPC", "STS-B", "MNLI-m", "MNLI-mm", "QNLI", "RTE", "
 
 def write_run(folder, task, score=0.5, seed=1, rows=ROWS, first=0):
     """A finished run with answers to its test sets, so far as submissions read it."""
-    metric = TASKS[task].metrics[0]
-    record = {"dev": {task: {metric: score}}, "config": {"tasks": [task], "seed": seed}}
+    config = MADE_UP_CONFIG | {"tasks": [task], "seed": seed}
+    scores = dict.fromkeys(TASKS[task].metrics, score)
+    record = MADE_UP_RECORD | {"dev": {task: scores}, "config": config}
     path = folder / f"{task}-{seed}"
     sets = [(task, "test")]
     if task == "mnli":

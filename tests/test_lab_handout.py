@@ -226,7 +226,9 @@ def test_the_check_works_where_no_package_imports(copy):
 
 
 def test_what_is_not_installed_is_said(made):
-    launch = Launch(made, made / "lab/golden/supplied", python=(sys.executable, "-S", "-B"))
+    launch = Launch(
+        made, made / "lab/golden/supplied", command=(sys.executable, "-S", "-B", "-m", "lab.runner")
+    )
     with pytest.raises(ValueError, match=r"could not start: .*torch.*bash setup\.sh"):
         next(outcomes(launch, EXERCISES, Output()))
 

@@ -269,6 +269,7 @@ class Harmful:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.filterwarnings("ignore::EncodingWarning")  # of what the pickle runs
 def test_a_harmful_pickle_is_refused_and_not_run(folder, tmp_path):
     trace = tmp_path / "trace"
     content = pickle.dumps(Harmful(trace), protocol=2)
@@ -567,7 +568,7 @@ def loading_from(hub, home):
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
     environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home)}
     environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
     with subprocess.Popen([sys.executable, "-c", LOAD], env=environment, **pipes) as process:
 
         def load(source, **settings):

@@ -50,7 +50,7 @@ class Sandbox:
 
     def run(self, *args: str, **env: str) -> tuple[int, str, str]:
         command = ["bash", self.root / "setup.sh", *args]
-        options = {"capture_output": True, "text": True, "timeout": 30}
+        options = {"capture_output": True, "encoding": "utf-8", "timeout": 30}
         done = subprocess.run(command, cwd=self.bin, env=self.env | env, **options)
         return done.returncode, done.stdout, done.stderr
 
