@@ -70,6 +70,7 @@ class Predictor:
             )
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         self.model, self.state = self.run.load_model()
+        self.model.requires_grad_(False)
         if adapter is not None:
             self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))
         self.model.to(choose_device(device, precision))
