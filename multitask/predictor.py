@@ -70,8 +70,8 @@ class Predictor:
             )
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         self.model, self.state = self.run.load_model()
-        self.model.requires_grad_(False)
         if adapter is not None:
+            self.model.requires_grad_(False)
             self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))
         self.model.to(choose_device(device, precision))
 
