@@ -121,6 +121,16 @@ def test_records_name_what_made_them():
         assert not any(str(value).startswith(os.sep) for value in record["config"].values()), name
 
 
+def test_an_afternoons_reading_is_as_long_as_it_says():
+    rows = re.findall(r"^\| \[(\S+\.py)\]\(\1\) \| (\d+) \|", TEXT, flags=re.MULTILINE)
+    assert len(rows) >= 6
+    for name, said in rows:
+        count = len((README.parent / name).read_text(encoding="utf-8").splitlines())
+        assert abs(count - int(said)) <= 5, f"{name} has {count} lines"
+    total = int(re.search(r"^About ([\d,]+) lines", TEXT, flags=re.MULTILINE)[1].replace(",", ""))
+    assert abs(sum(int(said) for _, said in rows) - total) <= 50
+
+
 def test_links_of_the_readme_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     assert len(links) > 3
