@@ -31,15 +31,16 @@ def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.probabilities is None:
         deviation = answers.astype(np.float64) - labels
         bins, counts = np.unique(np.floor(deviation / STEP + 0.5), return_counts=True)
+        edges = (bins - 0.5) * STEP
         return {
-            "deviations": [[round(float((b - 0.5) * STEP), 3), int(n)] for b, n in
-                           zip(bins, counts)],
+            "deviations": [[round(float(e), 3), int(n)] for e, n in zip(edges, counts)],
             "mean_absolute_deviation": round(float(np.abs(deviation).mean()), 4),
             "worst": worst(evaluation),
-        }  # fmt: skip
-    classes = len(task.classes)
-    confusion = np.zeros((classes, classes), dtype=int)
-    np.add.at(confusion, (labels.astype(int), answers.astype(int)), 1)
+        }
+
+    from sklearn.metrics import confusion_matrix
+
+    confusion = confusion_matrix(labels, answers, labels=range(len(task.classes)))
     confidence = evaluation.probabilities[np.arange(len(answers)), answers.astype(int)]
     right = answers == labels
     calibration, error = _calibration(confidence.astype(np.float64), right)
@@ -69,15 +70,14 @@ def worst(evaluation: Evaluation, count: int = WORST) -> list[dict[str, Any]]:
 
 def _calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[list[list[float]], float]:
     """[rows, mean confidence, accuracy] of each bin, and Σ rows / all |accuracy - confidence|."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    table, error = [], 0.0
-    for b in range(BINS):
-        inside = bins == b
-        rows = int(inside.sum())
-        sure, good = (float(x[inside].mean()) if rows else 0.0 for x in (confidence, right))
-        table.append([rows, round(sure, 4), round(good, 4)])
-        error += rows / len(right) * abs(good - sure)
-    return table, round(error, 4)
+    from scipy.stats import binned_statistic
+
+    confidence = np.minimum(confidence, 1)  # a softmax may round to more
+    rows = np.histogram(confidence, BINS, (0, 1))[0]
+    means = binned_statistic(confidence, [confidence, right], "mean", BINS, (0, 1)).statistic
+    sure, good = np.nan_to_num(means)  # no rows, no mean
+    table = [[int(n), round(float(s), 4), round(float(g), 4)] for n, s, g in zip(rows, sure, good)]
+    return table, round(float(rows @ abs(good - sure)) / len(right), 4)
 
 
 def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:

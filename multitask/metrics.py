@@ -1,4 +1,4 @@
-"""How predictions are scored, as formulas on NumPy arrays.
+"""How predictions are scored: by scikit-learn and scipy, which are imported when a score is due.
 
 A score that is not defined (a correlation of constants, say) is 0, so that a model that always
 answers the same has no score rather than no number.
@@ -16,19 +16,22 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Share of rows answered right."""
-    return float(np.mean(labels == predictions))
+    """Fraction of rows answered right."""
+    return float(np.mean(labels == predictions))  # scikit-learn's warns of many classes, as tokens
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """2 TP / (2 TP + FP + FN) of class 1."""
-    return _f1_of(labels, predictions, 1)
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, labels=[1], average="macro", zero_division=0))
 
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Mean of F1 over the classes that occur among labels or predictions."""
-    classes = np.union1d(labels, predictions)
-    return float(np.mean([_f1_of(labels, predictions, label) for label in classes]))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0))
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -37,26 +40,29 @@ def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
     With two classes it is (TP TN - FP FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN)); with more it is R_K of
     Gorodkin (2004).
     """
-    classes = np.union1d(labels, predictions)
-    x, y = (np.equal.outer(values, classes) - 0.0 for values in (labels, predictions))  # (rows, K)
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    spread = np.sqrt(np.sum(x * x) * np.sum(y * y))
-    return float(np.sum(x * y) / spread) if spread else 0.0
+    from sklearn.metrics import matthews_corrcoef
+
+    if _any_constant(labels, predictions):
+        return 0.0
+    return float(matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Pearson correlation: cov(x, y) / (σ(x) σ(y))."""
-    x = np.asarray(labels, dtype=np.float64)
-    y = np.asarray(predictions, dtype=np.float64)
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    from scipy.stats import pearsonr
+
+    if _any_constant(labels, predictions):
         return 0.0
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+    return float(pearsonr(labels.astype(np.float64), predictions.astype(np.float64)).statistic)
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Spearman correlation: Pearson's on ranks, equal values sharing their mean rank."""
-    return pearson(_ranks(labels), _ranks(predictions))
+    from scipy.stats import spearmanr
+
+    if _any_constant(labels, predictions):
+        return 0.0
+    return float(spearmanr(labels, predictions).statistic)
 
 
 METRICS: dict[str, Metric] = {
@@ -88,13 +94,5 @@ def overall(scores: Mapping[str, float]) -> dict[str, float]:
     return {"mean": (sst + para + sts) / 3, "mean_normalised": (sst + para + (1 + sts) / 2) / 3}
 
 
-def _f1_of(labels: np.ndarray, predictions: np.ndarray, label: float) -> float:
-    found = np.sum((predictions == label) & (labels == label))
-    named = np.sum(predictions == label) + np.sum(labels == label)
-    return float(2 * found / named) if named else 0.0
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[inverse]
+def _any_constant(*columns: np.ndarray) -> bool:
+    return any(np.all(column == column[0]) for column in columns)
