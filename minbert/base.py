@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.checks import convert, convert_fields, warn
+from minbert.checks import check_counts, check_rates, convert, convert_fields, warn
 from minbert.files import brief
 from minbert.hub_keys import NO_EFFECT, ONLY
 from minbert.layouts import Layout, Padded
@@ -65,17 +65,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         convert_fields(self)
 
-    def check_sizes(self, *names: str) -> None:
-        """Raise ValueError unless the settings of these names are at least 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
-
-    def check_rates(self, *names: str) -> None:
-        """Raise ValueError unless the settings of these names can be rates of dropout."""
-        for name in names:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), it is {getattr(self, name)}")
+    check_sizes = check_counts
+    check_rates = check_rates
 
     def check_padding(self) -> None:
         """Raise ValueError unless the padding's id is a token, or None."""

@@ -8,19 +8,14 @@ warn("3 of 10 texts ...")    # what is done to the input that nobody asked for
 from __future__ import annotations
 
 import os
-import types
 import warnings
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from minbert.files import brief
+from minbert.files import brief, converted
 
-WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
-          Path: "a path"}  # fmt: skip
-"""Type of a setting -> how an error calls it."""
 NO_SEQUENCE = (str, bytes, Mapping, AbstractSet)
 """What can be gone through and is no list of values all the same."""
 
@@ -36,65 +31,66 @@ def warn(message: str) -> None:
     warnings.warn(message, InputWarning, stacklevel=3)
 
 
-def convert_fields(settings: Any) -> None:
+def convert_fields(settings: Any, *but: str) -> None:
     """Give each field of a frozen dataclass a value of its type, for its `__post_init__`.
 
     Numbers of NumPy become Python's, text becomes a path where a path is due, lists become tuples.
+
+    Args:
+        settings: changed in place.
+        but: fields that are left as they are.
 
     Raises:
         ValueError: a value is of another type; the message names the field and the value.
     """
     kinds = get_type_hints(type(settings))
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        converted = convert(value, kinds[field.name], field.name)
-        if converted is not value:
-            object.__setattr__(settings, field.name, converted)
+    for name in [field.name for field in fields(settings) if field.name not in but]:
+        value = convert(getattr(settings, name), kinds[name], name)
+        object.__setattr__(settings, name, value)
 
 
 def convert(value: Any, kind: Any, name: str) -> Any:
     """A value as a setting of this type and name has it: see `convert_fields`."""
-    try:
-        return _converted(value, kind)
-    except TypeError as wanted:
-        raise ValueError(f"{name} is {brief(value)}; give {wanted}") from None
-
-
-def _converted(value: Any, kind: Any) -> Any:
-    """The value as this type has it; raises TypeError with what is wanted in its place."""
-    value = _plain(value)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _converted(value, next(each for each in arguments if each is not type(None)))
-    if origin is tuple:
-        if isinstance(value, NO_SEQUENCE) or not isinstance(value, Iterable):
-            raise TypeError("a tuple, as in (value,)")
-        return tuple(_converted(each, arguments[0]) for each in value)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise TypeError('names with values, as in {"name": value}')
-        return {name: _converted(each, arguments[1]) for name, each in value.items()}
-    if kind is Path and isinstance(value, str | os.PathLike) and str(value):
-        return value if isinstance(value, Path) else Path(value)
-    accepted = {float: (int, float), int: int, bool: bool, str: str}.get(kind, ())
-    if kind is str and isinstance(value, os.PathLike):
-        return str(value)
-    number_for_bool = isinstance(value, bool) and kind is not bool
-    if kind in WANTED and (number_for_bool or not isinstance(value, accepted)):
-        raise TypeError(WANTED[kind])
-    if origin is Literal and not isinstance(value, str):
-        raise TypeError(f"one of {', '.join(arguments)}")
-    if isinstance(kind, type) and not isinstance(value, accepted or kind):
-        raise TypeError(f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}")
-    return value
+    if isinstance(value, AbstractSet):
+        raise ValueError(f"{name} is {brief(value)}, in no order; give a list")
+    return converted(_plain(value), kind, name)
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy, also in an array without dimensions, as Python's own."""
-    is_scalar = hasattr(value, "item") and getattr(value, "shape", None) == ()
-    return value.item() if is_scalar else value
+    """Values of NumPy, paths and sequences as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, NO_SEQUENCE):
+        return [_plain(each) for each in value]
+    return value
+
+
+def check_counts(settings: Any, *names: str) -> None:
+    """Raise ValueError if a count is given and less than 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, it is {value}")
+
+
+def check_rates(settings: Any, *names: str) -> None:
+    """Raise ValueError if a rate is given and not in [0, 1)."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), it is {value}")
+
+
+def check_unused(settings: Any, why: str, *names: str) -> None:
+    """Raise ValueError if a field that has no effect, and `why`, is not at its default."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if f.name in names and value != f.default:
+            raise ValueError(f"{f.name} is {value!r} and has no effect: {why}")
 
 
 def texts_of(texts: Any, what: str = "texts") -> list[str]:

@@ -31,6 +31,17 @@ except ImportError:  # Windows, where abandoned temporary files stay
 
 MOST_TEXT = 64 << 20
 """Most bytes of a file of settings, a record or a vocabulary. Large tokenizer.json have 35 MB."""
+WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "array": "a list",
+    "object": 'names with values, as in {"name": value}',
+    "null": "null",
+    "Path": "a path",
+}
+"""Type in msgspec's messages -> how an error calls it."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """What temporary files are called: .NAME.XXXXXXXX.tmp."""
 
@@ -207,16 +218,21 @@ def checked(value: Any, kind: Any, source: object = None) -> Any:
         ValueError: it is of another kind, or the class refuses it.
     """
     try:
-        if is_dataclass(kind) and isinstance(value, dict):
-            unknown = sorted(value.keys() - {f.name for f in fields(kind)})
-            if unknown:
-                raise ValueError(f"unknown settings: {brief(unknown)}; leave them out")
-        try:
-            return msgspec.convert(value, kind, dec_hook=_convert)
-        except msgspec.ValidationError as error:
-            raise ValueError(_explained(str(error), value, kind)) from None
+        return converted(value, kind)
     except ValueError as error:
         raise ValueError(f"{source}: {error}" if source else str(error)) from None
+
+
+def converted(value: Any, kind: Any, name: str = "") -> Any:
+    """As `checked`, of a value that has a name: an error calls it so."""
+    if is_dataclass(kind) and isinstance(value, dict):
+        unknown = sorted(value.keys() - {f.name for f in fields(kind)})
+        if unknown:
+            raise ValueError(f"unknown settings: {brief(unknown)}; leave them out")
+    try:
+        return msgspec.convert(value, kind, dec_hook=_convert)
+    except msgspec.ValidationError as error:
+        raise ValueError(_explained(str(error), value, kind, name)) from None
 
 
 def brief(value: object, most: int = 160) -> str:
@@ -246,28 +262,32 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _convert(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:
         return Path(value)
-    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+    raise ValueError(f"Expected `{kind.__name__}`")
 
 
-def _explained(message: str, value: Any, kind: Any) -> str:
-    """msgspec's message, whose last words are the path of a field, with the field's value."""
+def _explained(message: str, value: Any, kind: Any, name: str) -> str:
+    """msgspec's message, whose last words are the path of a field, as value and remedy."""
     rule, _, path = message.partition(" - at `")
-    field = path.removesuffix("`").removeprefix("$").removeprefix(".")
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field.partition("[...]")[0]):
+    path = path.removesuffix("`").removeprefix("$")
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path.partition("[...]")[0]):
         try:
-            value = value[int(index) if index else name]
+            value = value[int(index) if index else key]
         except (LookupError, TypeError):  # a name with a dot in it
             break
-    if rule.startswith("Invalid enum value"):
-        wanted = get_type_hints(kind).get(field) if isinstance(kind, type) else None
-        known = get_args(wanted) if get_origin(wanted) is Literal else ()
-        rule = f"choose one of {', '.join(known)}" if known else rule
-    if field or rule.startswith("Expected"):
-        rule = f"{field or 'the value'} is {brief(value)}: {rule.replace('Expected', 'expected')}"
-    rule = rule.replace("Object missing", "it lacks the")
-    return f"{rule}; mend it, or put the file back as it was written"
+    field = (name + path).removeprefix(".")
+    hint = get_type_hints(kind).get(field) if isinstance(kind, type) else kind
+    if get_origin(hint) is Literal:
+        rule = f"choose one of {', '.join(get_args(hint))}"
+    elif rule.startswith("Expected"):
+        rule = re.sub(r"Expected `(\w+)[^`]*`", lambda m: f"give {WANTED[m[1]]}", rule)
+        rule = rule.partition(", got ")[0]
+    elif rule.startswith("Object missing"):
+        return f"{rule.replace('Object missing', 'it lacks the')}; put the file back as it was"
+    elif not field:
+        return rule
+    return f"{field or 'the value'} is {brief(value)}; {rule}"
 
 
 def sha256_of(*paths: Path) -> str:

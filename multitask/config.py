@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
-from minbert.checks import convert_fields
+from minbert.checks import check_counts, check_rates, check_unused, convert_fields
 from minbert.files import brief, checked
-from multitask.checks import check_choices, check_counts, check_rates, check_unused
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
 PLACES = {"out", "overwrite", "device", "route", "optimizer", "layout", "log_every", "save_every",
@@ -131,7 +130,11 @@ class RunConfig:
     """What changes the training: see multitask/extensions."""
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        convert_fields(self, "extensions")
+        given = self.extensions if isinstance(self.extensions, list | tuple) else [self.extensions]
+        if others := [each for each in given if not isinstance(each, Extension)]:
+            raise ValueError(f"extensions has {brief(others[0])}; give objects such as LoRA()")
+        object.__setattr__(self, "extensions", tuple(given))
         for name in self.tasks:
             if get_task(name) is MLM:
                 raise ValueError("mlm is no task with labels; train it with minbert pretrain")
@@ -139,7 +142,6 @@ class RunConfig:
             raise ValueError(f"backbone is {self.backbone!r}; give minilm, a folder or a hub name")
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
-        check_choices(self)
         check_counts(self, "epochs", "steps_per_epoch", "batch_size", "accumulate", "max_length",
                       "patience", "save_every", "log_every", "limit")  # fmt: skip
         for name in ("lr", "weight_decay", "clip", "eps"):

@@ -29,6 +29,7 @@ import torch
 
 from minbert.adapters import ADAPTER_FILES, merge_and_remove
 from minbert.backbones import PACKAGES, fingerprint
+from minbert.checks import check_unused
 from minbert.files import (
     copy_file,
     read_json,
@@ -49,7 +50,6 @@ from minbert.loading import (
 )
 from minbert.tokenization import Tokenizer
 from multitask.checkpoint import check_tensors, load_checkpoint, load_trained, trainable
-from multitask.checks import check_unused
 from multitask.claim import Busy, claimed
 from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.model import MultitaskModel

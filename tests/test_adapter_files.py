@@ -193,10 +193,10 @@ def without(*endings):
 
 REFUSED = {
     "rank": ({"r": 4}, None, r"lora_(A.weight|B.weight|embedding_[AB]) has shape \(.*it is \(.*4"),
-    "no rank": ({"r": "many"}, None, "r is 'many': expected `int"),
+    "no rank": ({"r": "many"}, None, "r is 'many'; give a whole number"),
     "zero rank": ({"rank_pattern": {"query": 0}}, None, "rank must be at least 1, it is 0"),
     "pattern": ({"rank_pattern": {"query(": 3}}, None, r"has the pattern '.*query\(.*'"),
-    "pattern's value": ({"alpha_pattern": {"query": "x"}}, None, r"alpha_pattern\[.*: expected"),
+    "pattern's value": ({"alpha_pattern": {"query": "x"}}, None, r"alpha_pattern\[.*; give a num"),
     "kind": ({"peft_type": "PREFIX_TUNING"}, None, "peft_type 'PREFIX_TUNING'; LORA and IA3 are"),
     "other kind": ({"peft_type": "IA3"}, None, "has embeddings.word_embeddings.lora_embedding_A"),
     "unknown setting": ({"lora_bias": True}, None, "lora_bias = True, which is not computed here"),
@@ -257,7 +257,7 @@ def test_missing_and_damaged_files_are_named(encoder, saved, tmp_path):
     with pytest.raises(ValueError, match=r"there is no adapter_model\.safetensors; save"):
         load_adapter(folder, encoder, "two")
     (folder / "adapter_config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"the value is \[\]: expected `object`"):
+    with pytest.raises(ValueError, match=r"the value is \[\]; give names with values"):
         load_adapter(folder, encoder, "two")
     shutil.rmtree(folder)
 

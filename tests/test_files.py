@@ -267,13 +267,13 @@ def test_a_value_becomes_what_its_kind_says():
 @pytest.mark.parametrize(
     "value, message",
     [
-        *[({"count": v}, f"count is {v!r}: expected `int`") for v in (2.5, 2.0, True, None, "2")],
-        *[({"rate": v}, f"rate is {v!r}: expected `float`") for v in (True, "0.5", "\u0663")],
-        ({"kind": "c"}, "kind is 'c': choose one of a, b"),
-        ({"place": 3}, "place is 3: expected `Path`, got `int`"),
-        ({"scores": {"s": [1, "x"]}}, r"scores\[...\]\[1\] is .*: expected `float`"),
+        *[({"count": v}, f"count is {v!r}; give a whole") for v in (2.5, 2.0, True, None, "2")],
+        *[({"rate": v}, f"rate is {v!r}; give a number") for v in (True, "0.5", "\u0663")],
+        ({"kind": "c"}, "kind is 'c'; choose one of a, b"),
+        ({"place": 3}, "place is 3; give a path"),
+        ({"scores": {"s": [1, "x"]}}, r"scores\[...\]\[1\] is .*; give a number"),
         ({"other": 3}, r"unknown settings: \['other'\]"),
-        ([], r"the value is \[\]: expected `object`"),
+        ([], r"the value is \[\]; give names with values"),
     ],
 )
 def test_a_value_of_another_kind_is_named_with_its_place(value, message):

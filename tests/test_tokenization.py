@@ -226,7 +226,7 @@ def test_added_tokens_are_those_of_transformers_and_survive_saving(tmp_path, fil
             {"tokenizer_config": {"added_tokens_decoder": {5: flags("[ENT]")}}},
             rf"tokenizer_config.json gives '\[ENT\]' the id 5, .* gets {FIRST}; mend the id",
         ),
-        ({"added_tokens": ["[ENT]"]}, "added_tokens.json: the value is .*: expected `object`"),
+        ({"added_tokens": ["[ENT]"]}, "added_tokens.json: the value is .*; give names with values"),
         (
             {"tokenizer_config": {"added_tokens_decoder": {5: "[ENT]"}}},
             "tokenizer_config.json does not list tokens as transformers does",

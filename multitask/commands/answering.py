@@ -49,7 +49,7 @@ class Evaluate:
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
     def run(self) -> None:
-        from multitask.checks import check_counts
+        from minbert.checks import check_counts
         from multitask.run import Run
 
         check_counts(self, "mistakes")

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from minbert.checks import convert_fields
 from minbert.files import brief, checked
-from multitask.checks import check_choices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,7 +65,6 @@ class Extension:
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        check_choices(self)
 
     def check(self, config: RunConfig) -> None:
         """Raise ValueError where the extension does not go with the rest of the config."""

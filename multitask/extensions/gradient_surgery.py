@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multitask.checks import check_unused
+from minbert.checks import check_unused
 from multitask.extensions.base import Extension, Step, TaskGradients, register
 
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from minbert.checks import check_unused
 from multitask import distributed
-from multitask.checks import check_unused
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from multitask.checks import check_unused
+from minbert.checks import check_unused
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from data.readers import OnBadRow
-from multitask.checks import check_counts
+from minbert.checks import check_counts
 from multitask.claim import claimed
 from multitask.commands import Group
 

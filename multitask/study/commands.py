@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES
-from multitask.checks import check_counts
+from minbert.checks import check_counts
 from multitask.commands import Group
 
 if TYPE_CHECKING:
