@@ -27,8 +27,6 @@ OnBadRow = Literal["stop", "skip"]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """How a label may be written. Python's float also takes 1_0, nan, inf and other digits than 0-9."""
 
-csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's 131,072 characters
-
 
 @dataclass(frozen=True)
 class Example:
@@ -166,11 +164,14 @@ def _lines(path: Path, table: Table) -> Iterator[tuple[int, str, dict[str, str] 
 def _fields(line: str, quoted: bool) -> list[str] | str:
     if not quoted:
         return line.split("\t")
+    limit = csv.field_size_limit(2**31 - 1)  # a text may be longer than the process's limit
     try:
         # The csv module takes a \r outside of quotes for the end of the row.
         return next(csv.reader([line.replace("\r", " ")], delimiter="\t", strict=True))
     except csv.Error as error:
         return f"broken quoting ({error})"
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _checked_header(fields: list[str], path: Path, table: Table) -> tuple[str, ...]:

@@ -33,5 +33,8 @@ def command_line() -> list[str]:
 
 def run_script(main: Callable[..., Any]) -> None:
     """Call a function with the command line's flags, which are drawn from its parameters."""
+    from minbert.quick import keep_freed_memory  # imports torch, as scripts do
+
+    keep_freed_memory()
     with errors_as_messages(), FLAGS:
         tyro.cli(main, args=command_line())

@@ -18,7 +18,7 @@ import torch
 
 from minbert.files import write_json
 from minbert.loading import Backbone
-from minbert.quick import give_back_memory, keep_freed_memory, route_of
+from minbert.quick import give_back_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
@@ -102,7 +102,6 @@ def _computing(config: RunConfig) -> Iterator[torch.device]:
     device = choose_device(config.device, config.precision)
     gc.collect()  # of a run before in this process, which frames of handled errors keep alive
     give_back_memory()
-    keep_freed_memory()
     with route_of(config.route), distributed.processes(device):
         yield device
 

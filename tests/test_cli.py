@@ -18,7 +18,7 @@ from helpers import config, contents, write_data, write_table
 from data.readers import read_split
 from data.sources import File
 from data.tasks import TASKS
-from minbert import load_backbone
+from minbert import load_backbone, quick
 from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
 from multitask.commands import Group, datasets
 from multitask.console import finished
@@ -177,6 +177,15 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     (tmp_path / "new" / "record.json").unlink()
     code, out, _ = minbert("train", "--resume", "new")
     assert code == 0 and "best epoch 1 of 1, 4 steps" in out
+
+
+def test_commands_alone_set_how_the_process_keeps_memory(minbert, run, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(quick, "keep_freed_memory", lambda: asked.append(True))
+    train(config(folder, tasks=("sst",), epochs=1, overwrite=True), progress=False)
+    assert not asked, "a program that calls the library has settings of its own"
+    code, _, err = minbert("train", "--resume", run)
+    assert code == 0 and asked, err
 
 
 def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):

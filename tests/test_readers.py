@@ -123,6 +123,7 @@ def test_a_text_may_be_long(tmp_path, on_bad_row):
     found = read(tmp_path, "sst", [SST, [0, "x", text, 1]], on_bad_row=on_bad_row)
     assert [example.texts for example in found.examples] == [(text.strip(),)]
     assert not found.skipped
+    assert csv.field_size_limit() == 131_072  # that of the process is as it was
 
 
 def test_the_data_directory_may_be_text_and_in_the_home(tmp_path, monkeypatch):

@@ -177,5 +177,5 @@ def test_parts_are_unfrozen_in_the_order_of_the_model(folder):
 
 
 def test_a_setting_without_effect_is_refused():
-    with pytest.raises(ValueError, match="every is 2.0 and has no effect: only layer 1 learns"):
+    with pytest.raises(ValueError, match=r"every is 2\.0 and has no effect: only layer 1 learns"):
         Unfreeze(only="layer 1", every=2)

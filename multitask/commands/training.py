@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -148,17 +148,21 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
 def _train(config: RunConfig) -> None:
     from multitask.training import train
 
-    _tell(train(config))
+    _finish(lambda: train(config))
 
 
 def _resume(folder: Path, data_dir: Path | None, device: str | None) -> None:
     from multitask.training import resume
 
-    _tell(resume(folder, data_dir=data_dir, device=device))
+    _finish(lambda: resume(folder, data_dir=data_dir, device=device))
 
 
-def _tell(run: Run) -> None:
+def _finish(training: Callable[[], Run]) -> None:
+    """Train as a program that does nothing else, and say what came of it."""
+    from minbert.quick import keep_freed_memory
     from multitask.console import finished
 
+    keep_freed_memory()
+    run = training()
     if os.environ.get("RANK", "0") == "0":
         print(finished(run))

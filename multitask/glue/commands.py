@@ -106,9 +106,11 @@ class RunGlue(Settings):
     """Run of MNLI whose encoder RTE, MRPC and STS-B start from."""
 
     def run(self) -> None:
+        from minbert.quick import keep_freed_memory
         from multitask.glue.runner import finish
         from multitask.glue.score import describe, read_system
 
+        keep_freed_memory()
         for config in self.configs():
             finish(config)
         print(describe(read_system(self.out)))
@@ -145,6 +147,7 @@ class ComparePeft(Settings):
     """Ranks of LoRA."""
 
     def run(self) -> None:
+        from minbert.quick import keep_freed_memory
         from multitask.console import table
         from multitask.glue.peft import (
             HEADER,
@@ -153,6 +156,7 @@ class ComparePeft(Settings):
             write_comparison,
         )
 
+        keep_freed_memory()
         points = []
         for name in self.names(self.tasks):
             config, folder = self.config(name), self.out / name

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from minbert.files import write_json, write_text
+from minbert.quick import keep_freed_memory
 from multitask.claim import Busy, claimed, holder
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
@@ -125,6 +126,7 @@ class Runner:
 def work(study: StudyFolder, stage: Stage, device: str) -> None:
     """A stage's process: claim the stage, run it, and end with 0, BUSY, FAILED or 130."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
     try:
         with claimed(study.run_of(stage.name).folder):
             if not study.is_settled(stage):  # another may have finished it just now
