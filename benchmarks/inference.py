@@ -76,9 +76,12 @@ def torch_encode(data: Data) -> Work:
 
     config = load_backbone(data.folder).encoder.config
     layer = torch.nn.TransformerEncoderLayer(
-        config.hidden_size, config.num_heads, config.intermediate_size, activation="gelu",
+        config.hidden_size,
+        config.num_heads,
+        config.intermediate_size,
+        activation="gelu",
         batch_first=True,
-    )  # fmt: skip
+    )
     model = torch.nn.TransformerEncoder(layer, config.num_layers).eval()
     embedding = torch.nn.Embedding(config.vocab_size, config.hidden_size)
     batches = _transformers_batches(data, ordered=False)

@@ -50,8 +50,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """This batch with its tensors on `device`."""
-        values = {name: getattr(self, name) for name in ("labels", "input_ids", "token_type_ids",
-                                                         "features", "masked")}  # fmt: skip
+        values = {
+            name: getattr(self, name)
+            for name in ("labels", "input_ids", "token_type_ids", "features", "masked")
+        }
         moved = {name: to_device(x, device) for name, x in values.items() if x is not None}
         if self.layout is not None:
             moved["layout"] = self.layout.to(device)

@@ -168,10 +168,16 @@ async def _transfer(
     with (
         part.open("ab") as out,
         tqdm(
-            desc=part.name.removesuffix(".part"), initial=start, total=total, unit="B",
-            unit_scale=True, unit_divisor=1024, leave=False, disable=not progress,
+            desc=part.name.removesuffix(".part"),
+            initial=start,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            leave=False,
+            disable=not progress,
         ) as bar,
-    ):  # fmt: skip
+    ):
         async for block in response.aiter_raw():
             done += len(block)
             if max(done, total or 0) > max_bytes:

@@ -128,9 +128,13 @@ def _special_ids(tokenizer: Tokenizer) -> list[int]:
     """BERT's own, and those that were added as special, such as a marker of entities."""
     added = tokenizer.fast.get_added_tokens_decoder()
     return [
-        tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id,
+        tokenizer.pad_id,
+        tokenizer.unk_id,
+        tokenizer.cls_id,
+        tokenizer.sep_id,
+        tokenizer.mask_id,
         *(n for n, token in added.items() if token.special),
-    ]  # fmt: skip
+    ]
 
 
 def _begins_word(tokenizer: Tokenizer) -> np.ndarray:

@@ -62,8 +62,9 @@ def write_tokens(
     texts = iter(texts)
     with ExitStack() as stack:
         # Renamed into place in the reverse order.
-        places = {part: stack.enter_context(replacing(path_of(stem, part))) for part in
-                  reversed(PARTS)}  # fmt: skip
+        places = {
+            part: stack.enter_context(replacing(path_of(stem, part))) for part in reversed(PARTS)
+        }
         files = {part: stack.enter_context(place.open("wb")) for part, place in places.items()}
         while chunk := list(islice(texts, 1000)):
             rows = list(_rows(chunk, tokenizer, max_length))

@@ -290,9 +290,14 @@ def write_results(path: Path, found: Grade, marking: Marking) -> None:
         )
     if found.notes:
         tests.append(
-            {"name": "Notes", "output": "\n".join(found.notes), "visibility": "hidden", "score": 0,
-             "max_score": 0}
-        )  # fmt: skip
+            {
+                "name": "Notes",
+                "output": "\n".join(found.notes),
+                "visibility": "hidden",
+                "score": 0,
+                "max_score": 0,
+            }
+        )
     results: dict[str, Any] = {
         "score": found.score,
         "execution_time": round(found.seconds),

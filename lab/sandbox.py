@@ -25,8 +25,13 @@ Kind = Literal["bubblewrap", "namespaces", "user", "none"]
 WALLS: tuple[Kind, ...] = ("bubblewrap", "namespaces")
 """What keeps a submission in, best first; "user" is only another user, and "none" is nothing."""
 
-SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/nix/store", "/sys/devices/system/cpu",
-          "/proc/cpuinfo")  # fmt: skip
+SYSTEM = (
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/nix/store",
+    "/sys/devices/system/cpu",
+    "/proc/cpuinfo",
+)
 """What libraries look up at their start: where others are, and what the processor can do."""
 DEVICES = ("/dev/null", "/dev/urandom")
 ENVIRONMENT = {"HOME": "/", "USER": "nobody", "LC_ALL": "C.UTF-8"}
@@ -124,9 +129,15 @@ def failure(kind: Kind) -> str | None:
             path.chmod(0o755)
         try:
             tried = subprocess.run(
-                command(kind, work, Path(folder)), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                capture_output=True, timeout=300, check=False, errors="replace", encoding="utf-8",
-            )  # fmt: skip
+                command(kind, work, Path(folder)),
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=300,
+                check=False,
+                errors="replace",
+                encoding="utf-8",
+            )
         except (ValueError, OSError, subprocess.TimeoutExpired) as error:
             return str(error)
     if tried.returncode == 0:

@@ -96,10 +96,13 @@ class EncoderConfig:
         handled = NO_EFFECT | only.keys() | cls.HUB_READ | cls.HUB_NO_EFFECT | {*known.values()}
         if unknown := [name for name in config if name not in handled]:
             warn(f"config.json: nothing is known of {', '.join(unknown)}; without effect")
-        return cls(**{
-            ours: convert(config[theirs], kinds[ours], theirs)
-            for ours, theirs in known.items() if theirs in config
-        })  # fmt: skip
+        return cls(
+            **{
+                ours: convert(config[theirs], kinds[ours], theirs)
+                for ours, theirs in known.items()
+                if theirs in config
+            }
+        )
 
     @classmethod
     def of_size(cls, size: str) -> EncoderConfig:

@@ -22,8 +22,9 @@ from minbert.checks import warn
 from minbert.files import brief
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"),
-                 SPECIAL_TOKENS))  # fmt: skip
+ROLES = dict(
+    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS)
+)
 """Setting that names a special token -> the token that it must name."""
 NORMALIZER = {
     "do_lower_case": "lowercase",
@@ -32,14 +33,25 @@ NORMALIZER = {
 }
 """What tokenizer_config.json says about normalizing -> the normalizer's own name for it."""
 
-BERTS = {f"{name}Tokenizer{fast}" for fast in ("", "Fast")
-         for name in ("Bert", "ConvBert", "DistilBert", "Electra", "MobileBert")}  # fmt: skip
+BERTS = {
+    f"{name}Tokenizer{fast}"
+    for fast in ("", "Fast")
+    for name in ("Bert", "ConvBert", "DistilBert", "Electra", "MobileBert")
+}
 """Classes of transformers that are BERT's pipeline, whatever else a tokenizer.json says."""
 GENERIC = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 """Classes that do what the tokenizer.json says, and take nothing of NORMALIZER."""
 
-READ = {*NORMALIZER, *ROLES, "tokenizer_class", "truncation_side", "model_max_length",
-        "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"}  # fmt: skip
+READ = {
+    *NORMALIZER,
+    *ROLES,
+    "tokenizer_class",
+    "truncation_side",
+    "model_max_length",
+    "added_tokens_decoder",
+    "additional_special_tokens",
+    "extra_special_tokens",
+}
 ONLY: dict[str, tuple[Any, ...]] = {
     "tokenizer_class": (*sorted(BERTS | GENERIC), None),
     "truncation_side": ("right", "left"),
@@ -121,8 +133,11 @@ def _complete_bert(fast: FastTokenizer, settings: Mapping[str, Any]) -> None:
         "normalizer.type": (type(fast.normalizer).__name__, ("BertNormalizer", "NoneType")),
         "pre_tokenizer.type": (type(fast.pre_tokenizer).__name__, ("BertPreTokenizer", "NoneType")),
     }
-    for setting, usual in (("unk_token", "[UNK]"), ("continuing_subword_prefix", "##"),
-                           ("max_input_chars_per_word", 100)):  # fmt: skip
+    for setting, usual in (
+        ("unk_token", "[UNK]"),
+        ("continuing_subword_prefix", "##"),
+        ("max_input_chars_per_word", 100),
+    ):
         found[f"model.{setting}"] = (getattr(model, setting, usual), (usual,))
     found["normalizer.clean_text"] = (getattr(fast.normalizer, "clean_text", True), (True,))
     for part, (value, wanted) in found.items():

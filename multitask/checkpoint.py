@@ -128,8 +128,8 @@ def load_optimizer(
     """
     moments = {key: tensor.shape for key, tensor in tensors.items()}
     names = ("exp_avg", "exp_avg_sq")
-    if moments != {f"{m}/{name}": parameters[name].shape if name in parameters else None
-                   for name in steps for m in names}:  # fmt: skip
+    shapes = {name: parameters[name].shape if name in parameters else None for name in steps}
+    if moments != {f"{m}/{name}": shape for name, shape in shapes.items() for m in names}:
         raise ValueError("the optimizer's moments are not of the parameters that are trained")
     for name, step in steps.items():
         state: dict[str, Any] = {"step": step}

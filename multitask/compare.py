@@ -49,8 +49,10 @@ def compare(
         backbone = sources.get(config.backbone, config.backbone)
         sources[str(config.out)] = backbone
         minutes = estimated_seconds(replace(config, backbone=backbone)) / 60
-        print(f"  {name}: {', '.join(config.tasks)}, {config.epochs} epochs, "
-              f"about {max(minutes, 0.1):.1f} minutes, in {config.out}")  # fmt: skip
+        print(
+            f"  {name}: {', '.join(config.tasks)}, {config.epochs} epochs, "
+            f"about {max(minutes, 0.1):.1f} minutes, in {config.out}"
+        )
     runs = {name: train(config) for name, config in placed.items()}
 
     tasks = dict.fromkeys(task for config in placed.values() for task in config.tasks)
@@ -85,8 +87,6 @@ def estimated_seconds(config: TrainConfig) -> float:
         batches = len(source.ids) / len(rows)
         seconds += (time.monotonic() - started) * batches
         steps += batches / config.accumulate
-    passes = config.epochs if config.steps_per_epoch is None else (
-        config.epochs * config.steps_per_epoch / steps
-    )  # fmt: skip
+    passes = config.epochs * (config.steps_per_epoch or steps) / steps
     together = any(extension.combines for extension in config.extensions)  # all tasks in each step
     return seconds * passes * (len(data) if together else 1)

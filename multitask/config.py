@@ -19,8 +19,18 @@ from minbert.checks import check_counts, check_rates, check_unused, convert_fiel
 from minbert.files import brief, checked
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
-PLACES = {"out", "overwrite", "device", "route", "optimizer", "layout", "log_every", "save_every",
-          "tensorboard", "offline"}  # fmt: skip
+PLACES = {
+    "out",
+    "overwrite",
+    "device",
+    "route",
+    "optimizer",
+    "layout",
+    "log_every",
+    "save_every",
+    "tensorboard",
+    "offline",
+}
 """Settings that say where and how a run computes, and not what."""
 
 
@@ -142,8 +152,18 @@ class RunConfig:
             raise ValueError(f"backbone is {self.backbone!r}; give minilm, a folder or a hub name")
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
-        check_counts(self, "epochs", "steps_per_epoch", "batch_size", "accumulate", "max_length",
-                      "patience", "save_every", "log_every", "limit")  # fmt: skip
+        check_counts(
+            self,
+            "epochs",
+            "steps_per_epoch",
+            "batch_size",
+            "accumulate",
+            "max_length",
+            "patience",
+            "save_every",
+            "log_every",
+            "limit",
+        )
         for name in ("lr", "weight_decay", "clip", "eps"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative: {getattr(self, name)}")

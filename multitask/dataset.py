@@ -103,9 +103,11 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
     model.eval()
     splits = [(d, split, source) for d in data.values() for split, source in d.sources.items()]
     bar = tqdm(
-        total=sum(len(source.ids) for _, _, source in splits), desc="features", unit="row",
+        total=sum(len(source.ids) for _, _, source in splits),
+        desc="features",
+        unit="row",
         disable=None if progress else True,
-    )  # fmt: skip
+    )
     for task_data, split, source in splits:
         done = []
         for rows in share(list(batches_by_length(source.lengths))):

@@ -55,9 +55,12 @@ def evaluate(
     give_back_memory()  # what training has freed, and at the end what the answers took
     made: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, Tensor | None]] = []
     bar = tqdm(
-        total=len(source.ids), desc=f"evaluate {task.name}", unit="row", leave=False,
+        total=len(source.ids),
+        desc=f"evaluate {task.name}",
+        unit="row",
+        leave=False,
         disable=None if progress else True,
-    )  # fmt: skip
+    )
     for rows, counted in rounds(list(batches_by_length(source.lengths))):
         own = source.batch(rows)
         batch = own.to(model.device)

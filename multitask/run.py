@@ -105,8 +105,15 @@ class Run:
         if backbone.folder is not None and backbone.folder.resolve() in own:
             raise ValueError(f"{self.folder} is the run to start from; choose another --out")
         source = weights_sha256(backbone)
-        for path in (self.config_path, self.last, self.best, self.metrics_path, self.record_path,
-                     self.figure_path, self.backbone / "model.safetensors"):  # fmt: skip
+        for path in (
+            self.config_path,
+            self.last,
+            self.best,
+            self.metrics_path,
+            self.record_path,
+            self.figure_path,
+            self.backbone / "model.safetensors",
+        ):
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
@@ -323,6 +330,10 @@ def backbone_of(config: RunConfig) -> Backbone:
     What is missing, a masked-language-model head too, gets initial values that depend on the seed.
     """
     pretrains = isinstance(config, PretrainConfig)
+    if pretrains:
+        fresh = ("pooler", "mlm_head")
+    else:
+        fresh = () if config.uses_pooler else ("pooler",)
     run, source = Run(Path(config.backbone).expanduser()), config.backbone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -339,9 +350,8 @@ def backbone_of(config: RunConfig) -> Backbone:
             revision=config.revision,
             offline=config.offline,
             mlm_head=pretrains,
-            fresh=("pooler", "mlm_head") if pretrains else
-                  () if config.uses_pooler else ("pooler",),
-        )  # fmt: skip
+            fresh=fresh,
+        )
     if config.uses_pooler and not backbone.encoder.has_pooler:
         raise ValueError(
             f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"

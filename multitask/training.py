@@ -247,9 +247,11 @@ def _write_results(
     record = {
         "dev": result.best,
         **summary(result.best, model.tasks),
-        "analysis": {name: analyse(model.tasks[name], evaluation)
-                     for name, evaluation in evaluations["dev"].items()
-                     if model.tasks[name].kind != "tokens"},
+        "analysis": {
+            name: analyse(model.tasks[name], evaluation)
+            for name, evaluation in evaluations["dev"].items()
+            if model.tasks[name].kind != "tokens"
+        },
         "best_epoch": result.best_epoch,
         "before": result.before,
         "epochs": result.evaluated,
@@ -257,15 +259,23 @@ def _write_results(
         "seconds": round(result.seconds, 1),
         "peak_memory_mb": peak_memory_mb(),
         "parameters": {"trained": trained, "all": sum(p.numel() for p in model.parameters())},
-        "rows": {name: {s: len(source.ids) for s, source in d.sources.items()}
-                 for name, d in data.items()},
+        "rows": {
+            name: {s: len(source.ids) for s, source in d.sources.items()}
+            for name, d in data.items()
+        },
         "skipped": [str(bad) for d in data.values() for bad in d.skipped],
-        "truncated": {name: {split: len(ids) for split, ids in d.truncated.items()}
-                      for name, d in data.items()},
-        "backbone": {"source": config.origin, "sha256": run.source(),
-                     "dropped": list(backbone.dropped), "fresh": list(backbone.fresh)},
+        "truncated": {
+            name: {split: len(ids) for split, ids in d.truncated.items()}
+            for name, d in data.items()
+        },
+        "backbone": {
+            "source": config.origin,
+            "sha256": run.source(),
+            "dropped": list(backbone.dropped),
+            "fresh": list(backbone.fresh),
+        },
         "config": config.to_dict(),
         **environment(model.device),
-    }  # fmt: skip
+    }
     draw_run(run)
     write_json(run.record_path, record)  # last: a run with a record is a finished one

@@ -139,19 +139,27 @@ class Linguist:
         word = self.rng.choice(_ADJECTIVES)
         right, wrong = self.rng.choice([("is", "are"), ("was", "were"), ("has been", "have been")])
         if self.rng.random() < 0.5:
-            return (f"the {one} {link} the {two}s {right} {word}.",
-                    f"the {one} {link} the {two}s {wrong} {word}.")  # fmt: skip
-        return (f"the {one}s {link} the {two} {wrong} {word}.",
-                f"the {one}s {link} the {two} {right} {word}.")  # fmt: skip
+            return (
+                f"the {one} {link} the {two}s {right} {word}.",
+                f"the {one} {link} the {two}s {wrong} {word}.",
+            )
+        return (
+            f"the {one}s {link} the {two} {wrong} {word}.",
+            f"the {one}s {link} the {two} {right} {word}.",
+        )
 
     def _agreement_relative(self) -> Minimal:
         one, two = self._nouns(2)
         verb, rest = self.rng.choice(_LIKE), self.rng.choice(_REST)
         if self.rng.random() < 0.5:
-            return (f"the {one}s that {verb[0]} the {two} {rest[0]} a lot.",
-                    f"the {one}s that {verb[0]} the {two} {rest[1]} a lot.")  # fmt: skip
-        return (f"the {one} that the {two}s {verb[0]} {rest[1]} a lot.",
-                f"the {one} that the {two}s {verb[0]} {rest[0]} a lot.")  # fmt: skip
+            return (
+                f"the {one}s that {verb[0]} the {two} {rest[0]} a lot.",
+                f"the {one}s that {verb[0]} the {two} {rest[1]} a lot.",
+            )
+        return (
+            f"the {one} that the {two}s {verb[0]} {rest[1]} a lot.",
+            f"the {one} that the {two}s {verb[0]} {rest[0]} a lot.",
+        )
 
     def _there(self) -> Minimal:
         noun, where = self.rng.choice(_PERSONS + _THINGS), self.rng.choice(_WHERE)
@@ -191,8 +199,10 @@ class Linguist:
         woman, man = self._couple()
         verb, says = self.rng.choice(_LIKE)[1], self.rng.choice(_SAYS)
         if self.rng.random() < 0.5:
-            return (f"{woman} {says} that {man} {verb} himself.",
-                    f"{woman} {says} that {man} {verb} herself.")  # fmt: skip
+            return (
+                f"{woman} {says} that {man} {verb} himself.",
+                f"{woman} {says} that {man} {verb} herself.",
+            )
         return (f"{man}'s sister {verb} herself.", f"{man}'s sister {verb} himself.")
 
     def _reflexive_subject(self) -> Minimal:
@@ -208,8 +218,10 @@ class Linguist:
 
     def _reciprocal(self) -> Minimal:
         (one, two), verb = self._nouns(2), self.rng.choice(_LIKE)
-        return (f"the {one} and the {two} {verb[2]} each other.",
-                f"the {one} near the {two} {verb[2]} each other.")  # fmt: skip
+        return (
+            f"the {one} and the {two} {verb[2]} each other.",
+            f"the {one} near the {two} {verb[2]} each other.",
+        )
 
     # Negative polarity
 
@@ -240,13 +252,15 @@ class Linguist:
         who, (verb, what) = self._person(), self._act()
         return self.rng.choice(
             [
-                (f"what has {who} {self.rng.choice(_MAKE)[3]}?",
-                 f"what {who} has {self.rng.choice(_MAKE)[3]}?"),
+                (
+                    f"what has {who} {self.rng.choice(_MAKE)[3]}?",
+                    f"what {who} has {self.rng.choice(_MAKE)[3]}?",
+                ),
                 (f"did {who} {verb[0]} {what}?", f"did {who} {verb[2]} {what}?"),
                 (f"will {who} {verb[0]} {what}?", f"will {verb[0]} {who} {what}?"),
                 (f"why did {who} {verb[0]} {what}?", f"why {who} did {verb[0]} {what}?"),
             ]
-        )  # fmt: skip
+        )
 
     def _embedded_question(self) -> Minimal:
         (one, two), verb = (self._name(), self._person()), self.rng.choice(_MAKE)
@@ -256,25 +270,33 @@ class Linguist:
     def _that_trace(self) -> Minimal:
         who, say = self._name(), self.rng.choice(_SAY)
         verb, what = self._act()
-        return (f"who does {who} {say} {verb[2]} {what}?",
-                f"who does {who} {say} that {verb[2]} {what}?")  # fmt: skip
+        return (
+            f"who does {who} {say} {verb[2]} {what}?",
+            f"who does {who} {say} that {verb[2]} {what}?",
+        )
 
     def _island_relative(self) -> Minimal:
         who, noun, verb = self._name(), self.rng.choice(_PERSONS), self.rng.choice(_MAKE)
         say, meet = self.rng.choice(_SAY), self.rng.choice(["meet", "help", "call", "thank"])
-        return (f"what did {who} {say} that the {noun} {verb[2]}?",
-                f"what did {who} {meet} the {noun} that {verb[2]}?")  # fmt: skip
+        return (
+            f"what did {who} {say} that the {noun} {verb[2]}?",
+            f"what did {who} {meet} the {noun} that {verb[2]}?",
+        )
 
     def _island_adjunct(self) -> Minimal:
         (one, two), verb = (self._name(), self._person()), self.rng.choice(_LIKE)
         say, when = self.rng.choice(_SAY), self.rng.choice(["after", "before", "because", "while"])
-        return (f"who did {one} {say} that {two} {verb[2]}?",
-                f"who did {one} {self.rng.choice(_REST)[0]} {when} {two} {verb[2]}?")  # fmt: skip
+        return (
+            f"who did {one} {say} that {two} {verb[2]}?",
+            f"who did {one} {self.rng.choice(_REST)[0]} {when} {two} {verb[2]}?",
+        )
 
     def _island_conjunct(self) -> Minimal:
         who, verb, noun = self._person(), self.rng.choice(_MAKE), self.rng.choice(_THINGS)
-        return (f"what did {who} {verb[0]} besides the {noun}?",
-                f"what did {who} {verb[0]} the {noun} and?")  # fmt: skip
+        return (
+            f"what did {who} {verb[0]} besides the {noun}?",
+            f"what did {who} {verb[0]} the {noun} and?",
+        )
 
     def _do_support(self) -> Minimal:
         who, (verb, what) = self._person(), self._act()
@@ -390,9 +412,15 @@ class Linguist:
     def _particle(self) -> Minimal:
         who = self._person()
         verb, particle = self.rng.choice(
-            [("picked", "up"), ("threw", "away"), ("turned", "off"), ("wrote", "down"),
-             ("gave", "back"), ("put", "down")]
-        )  # fmt: skip
+            [
+                ("picked", "up"),
+                ("threw", "away"),
+                ("turned", "off"),
+                ("wrote", "down"),
+                ("gave", "back"),
+                ("put", "down"),
+            ]
+        )
         if self.rng.random() < 0.5:
             return f"{who} {verb} it {particle}.", f"{who} {verb} {particle} it."
         thing = self.rng.choice(_THINGS)
@@ -404,11 +432,13 @@ class Linguist:
         return self.rng.choice(
             [
                 (f"{who} {verb[2]} the {word} {noun}.", f"{who} {verb[2]} the {noun} {word}."),
-                (f"{who} {verb[2]} {count} {word} {noun}s.",
-                 f"{who} {verb[2]} {word} {count} {noun}s."),
+                (
+                    f"{who} {verb[2]} {count} {word} {noun}s.",
+                    f"{who} {verb[2]} {word} {count} {noun}s.",
+                ),
                 (f"{who} {verb[2]} the {noun}.", f"{who} the {noun} {verb[2]}."),
             ]
-        )  # fmt: skip
+        )
 
     # Comparison, raising, tags, relatives
 
@@ -453,11 +483,17 @@ class Linguist:
         make, like, rest = (self.rng.choice(verbs) for verbs in (_MAKE, _LIKE, _REST))
         return self.rng.choice(
             [
-                (f"the {thing} which {who} {make[2]} is old.",
-                 f"the {thing} who {who} {make[2]} is old."),
-                (f"the {noun} who {who} {like[2]} {rest[2]}.",
-                 f"the {noun} who {who} {like[2]} him {rest[2]}."),
-                (f"the {noun} whose {thing} {who} {make[2]} {rest[2]}.",
-                 f"the {noun} whose {who} {make[2]} the {thing} {rest[2]}."),
+                (
+                    f"the {thing} which {who} {make[2]} is old.",
+                    f"the {thing} who {who} {make[2]} is old.",
+                ),
+                (
+                    f"the {noun} who {who} {like[2]} {rest[2]}.",
+                    f"the {noun} who {who} {like[2]} him {rest[2]}.",
+                ),
+                (
+                    f"the {noun} whose {thing} {who} {make[2]} {rest[2]}.",
+                    f"the {noun} whose {who} {make[2]} the {thing} {rest[2]}.",
+                ),
             ]
-        )  # fmt: skip
+        )

@@ -141,20 +141,27 @@ def no_root(param, m, v, lr, c1, c2, eps):
     update(param, m, v, lr, c1, c2, eps, root_of=lambda v, c2, eps: v + eps)
 
 
-@mistake("adam_update", "this is the textbook form: in the efficient one eps is not corrected",
-         of="efficient_update")  # fmt: skip
+@mistake(
+    "adam_update",
+    "this is the textbook form: in the efficient one eps is not corrected",
+    of="efficient_update",
+)
 def textbook_for_efficient(param, m, v, lr, c1, c2, eps):
     textbook_update(param, m, v, lr, c1, c2, eps)
 
 
-@mistake("adam_update", "this is the efficient form: in the textbook's, v is corrected before eps "
-         "is added", of="textbook_update")  # fmt: skip
+@mistake(
+    "adam_update",
+    "this is the efficient form: in the textbook's, v is corrected before eps is added",
+    of="textbook_update",
+)
 def efficient_for_textbook(param, m, v, lr, c1, c2, eps):
     efficient_update(param, m, v, lr, c1, c2, eps)
 
 
-@mistake("adam_update", "the sign is wrong: the update goes against the gradient",
-         of="efficient_update")  # fmt: skip
+@mistake(
+    "adam_update", "the sign is wrong: the update goes against the gradient", of="efficient_update"
+)
 def uphill(param, m, v, lr, c1, c2, eps):
     efficient_update(param, -m, v, lr, c1, c2, eps)
 
@@ -222,8 +229,17 @@ def decay_not_in_place(param, lr, weight_decay):
 # The step
 
 
-def steps(self, closure=None, *, gradient=None, order=None, decay_rate=None, counted=0,
-          skip=True, moments=None):  # fmt: skip
+def steps(
+    self,
+    closure=None,
+    *,
+    gradient=None,
+    order=None,
+    decay_rate=None,
+    counted=0,
+    skip=True,
+    moments=None,
+):
     """AdamW.step with its parts open to change."""
     from optim import adamw
 
@@ -261,11 +277,13 @@ def step(self, closure=None):
     return steps(self, closure)
 
 
-@mistake("adamw_step", "weight decay is added to the gradient, as L2; it should never meet the "
-         "moments")  # fmt: skip
+@mistake(
+    "adamw_step", "weight decay is added to the gradient, as L2; it should never meet the moments"
+)
 def l2_in_gradient(self, closure=None):
-    return steps(self, closure, order="never",
-                 gradient=lambda param, decay: param.grad + decay * param)  # fmt: skip
+    return steps(
+        self, closure, order="never", gradient=lambda param, decay: param.grad + decay * param
+    )
 
 
 @mistake("adamw_step", 'the decay always comes before the update; group["decay"] says when')

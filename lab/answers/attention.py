@@ -79,8 +79,7 @@ def scaled_by_length(query, key, value, mask, dropout):
 
 @mistake("attention", "the scale is of all heads together; D is the size of one head")
 def scaled_by_hidden(query, key, value, mask, dropout):
-    return attend(query, key, value, mask, dropout,
-                  scale=(query.size(-1) * query.size(1)) ** -0.5)  # fmt: skip
+    return attend(query, key, value, mask, dropout, scale=(query.size(-1) * query.size(1)) ** -0.5)
 
 
 @mistake("attention", "the scale comes after the softmax: rows of probabilities do not sum to 1")
@@ -175,56 +174,80 @@ def merge_heads(x):
     return torch.cat([x[:, head] for head in range(x.size(1))], dim=-1)
 
 
-@mistake("heads", "the features are cut without a transpose: heads hold other tokens' features",
-         of="split_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "the features are cut without a transpose: heads hold other tokens' features",
+    of="split_heads",
+)
 def split_without_transpose(x, num_heads):
     batch, length, hidden = x.shape
     return x.view(batch, num_heads, length, hidden // num_heads)
 
 
-@mistake("heads", "the features are cut without a transpose: heads hold other tokens' features",
-         of="split_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "the features are cut without a transpose: heads hold other tokens' features",
+    of="split_heads",
+)
 def split_by_reshape(x, num_heads):
     batch, length, hidden = x.shape
     return x.reshape(batch, num_heads, length, hidden // num_heads)
 
 
-@mistake("heads", "head n takes every N-th feature; it owns a slice of D features side by side",
-         of="split_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "head n takes every N-th feature; it owns a slice of D features side by side",
+    of="split_heads",
+)
 def split_interleaved(x, num_heads):
     batch, length, hidden = x.shape
     return x.view(batch, length, hidden // num_heads, num_heads).permute(0, 3, 1, 2)
 
 
-@mistake("heads", "heads and tokens are not transposed: the result must be (B, N, S, D)",
-         of="split_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "heads and tokens are not transposed: the result must be (B, N, S, D)",
+    of="split_heads",
+)
 def split_not_transposed(x, num_heads):
     return x.view(*x.shape[:2], num_heads, -1)
 
 
-@mistake("heads", "heads are merged without the transpose: features of other tokens get mixed in",
-         of="merge_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "heads are merged without the transpose: features of other tokens get mixed in",
+    of="merge_heads",
+)
 def merge_without_transpose(x):
     batch, num_heads, length, size = x.shape
     return x.reshape(batch, length, num_heads * size)
 
 
-@mistake("heads", "heads are merged without the transpose: features of other tokens get mixed in",
-         of="merge_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "heads are merged without the transpose: features of other tokens get mixed in",
+    of="merge_heads",
+)
 def merge_by_view(x):
     batch, num_heads, length, size = x.shape
     return x.view(batch, length, num_heads * size)
 
 
-@mistake("heads", "merged features are interleaved; head n's D features stand side by side",
-         of="merge_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "merged features are interleaved; head n's D features stand side by side",
+    of="merge_heads",
+)
 def merge_interleaved(x):
     batch, num_heads, length, size = x.shape
     return x.permute(0, 2, 3, 1).reshape(batch, length, num_heads * size)
 
 
-@mistake("heads", "`view` cannot merge what a transpose has spread out; see the third hint",
-         of="merge_heads")  # fmt: skip
+@mistake(
+    "heads",
+    "`view` cannot merge what a transpose has spread out; see the third hint",
+    of="merge_heads",
+)
 def merge_with_view(x):
     batch, num_heads, length, size = x.shape
     return x.transpose(1, 2).view(batch, length, num_heads * size)
@@ -233,8 +256,18 @@ def merge_with_view(x):
 # Self-attention
 
 
-def multi_head(self, x, layout, attentions=None, *, names=("query", "key", "value"), last=True,
-               masked=True, dropout=True, merge=merge_heads):  # fmt: skip
+def multi_head(
+    self,
+    x,
+    layout,
+    attentions=None,
+    *,
+    names=("query", "key", "value"),
+    last=True,
+    masked=True,
+    dropout=True,
+    merge=merge_heads,
+):
     """Multi-head attention with its parts open to change, through the library's functions, which
     are supplied when a check runs."""
     from minbert import attention as parts

@@ -14,8 +14,10 @@ from lab.answers.formulas import gelu, linear, normed
 def looked_up(self, ids, types, positions):
     """The three vectors of each token."""
     tables = ((self.word, ids), (self.position, positions), (self.token_type, types))
-    return [torch.stack([table.weight[i] for i in index.reshape(-1)]).view(*index.shape, -1)
-            for table, index in tables]  # fmt: skip
+    return [
+        torch.stack([table.weight[i] for i in index.reshape(-1)]).view(*index.shape, -1)
+        for table, index in tables
+    ]
 
 
 @right("embeddings")
@@ -151,8 +153,10 @@ def layer(self, x, layout, attentions=None):
     return self.feed_forward_norm(middle, self.feed_forward(middle))
 
 
-@mistake("layer", "the feed-forward block reads the layer's input; it should read the attention's "
-         "normalised sum")  # fmt: skip
+@mistake(
+    "layer",
+    "the feed-forward block reads the layer's input; it should read the attention's normalised sum",
+)
 def feed_forward_from_input(self, x, layout, attentions=None):
     middle = self.attention_norm(x, self.attention(x, layout, attentions))
     return self.feed_forward_norm(middle, self.feed_forward(x))
@@ -276,7 +280,11 @@ def pool_the_mean(self, last_hidden_state, layout):
     return self.pooler(layout.mean(last_hidden_state))
 
 
-@mistake("pooler", "the batch's first row is pooled in place of each row's first token; a packed "
-         "batch needs `layout`", of="Bert.pool")  # fmt: skip
+@mistake(
+    "pooler",
+    "the batch's first row is pooled in place of each row's first token; a packed "
+    "batch needs `layout`",
+    of="Bert.pool",
+)
 def pool_first_row(self, last_hidden_state, layout):
     return self.pooler(last_hidden_state[0])

@@ -14,8 +14,15 @@ def freeze(encoder):
         parameter.requires_grad = False
 
 
-def biases_trained(encoder, roles, *, wanted=lambda name: name.endswith("bias"), ignore=False,
-                   frozen=True, check=True):  # fmt: skip
+def biases_trained(
+    encoder,
+    roles,
+    *,
+    wanted=lambda name: name.endswith("bias"),
+    ignore=False,
+    frozen=True,
+    check=True,
+):
     """train_biases with its parts open to change."""
     from minbert.adapters import apply
 
@@ -45,8 +52,9 @@ def prepare(self, model):
     adapters.train_biases(model.encoder, self.roles)
 
 
-@mistake("bitfit", "nothing is frozen: the base's parameters must not require gradients",
-         of="freeze")  # fmt: skip
+@mistake(
+    "bitfit", "nothing is frozen: the base's parameters must not require gradients", of="freeze"
+)
 def base_not_frozen(encoder):
     pass
 
@@ -56,8 +64,11 @@ def adapters_frozen(encoder):
     encoder.requires_grad_(False)
 
 
-@mistake("bitfit", "an encoder of which a part was frozen before is taken; refuse it with a "
-         "ValueError", of="freeze")  # fmt: skip
+@mistake(
+    "bitfit",
+    "an encoder of which a part was frozen before is taken; refuse it with a ValueError",
+    of="freeze",
+)
 def frozen_over(encoder):
     for name, parameter in encoder.named_parameters():
         if ".adapters." not in name:
@@ -78,18 +89,21 @@ def weights_too(encoder, roles=("all",)):
 
 @mistake("bitfit", "LayerNorm's biases are forgotten; `all` means every bias", of="train_biases")
 def norms_forgotten(encoder, roles=("all",)):
-    biases_trained(encoder, roles,
-                   wanted=lambda name: name.endswith("bias") and "norm" not in name)  # fmt: skip
+    biases_trained(encoder, roles, wanted=lambda name: name.endswith("bias") and "norm" not in name)
 
 
-@mistake("bitfit", "LayerNorm's weights train too; they are no biases, vectors though they are",
-         of="train_biases")  # fmt: skip
+@mistake(
+    "bitfit",
+    "LayerNorm's weights train too; they are no biases, vectors though they are",
+    of="train_biases",
+)
 def all_vectors(encoder, roles=("all",)):
     biases_trained(encoder, roles, wanted=lambda n: n.endswith("bias") or "norm.weight" in n)
 
 
-@mistake("bitfit", "`roles` is not looked at: the biases of these modules alone train",
-         of="train_biases")  # fmt: skip
+@mistake(
+    "bitfit", "`roles` is not looked at: the biases of these modules alone train", of="train_biases"
+)
 def roles_ignored(encoder, roles=("all",)):
     biases_trained(encoder, roles, ignore=True)
 
@@ -99,8 +113,11 @@ def rest_not_frozen(encoder, roles=("all",)):
     biases_trained(encoder, roles, frozen=False)
 
 
-@mistake("bitfit", "a role whose modules have no bias is passed over; refuse it with a ValueError",
-         of="train_biases")  # fmt: skip
+@mistake(
+    "bitfit",
+    "a role whose modules have no bias is passed over; refuse it with a ValueError",
+    of="train_biases",
+)
 def bare_passed_over(encoder, roles=("all",)):
     biases_trained(encoder, roles, check=False)
 
@@ -111,8 +128,11 @@ def heads_frozen(self, model):
     model.heads.requires_grad_(False)
 
 
-@mistake("bitfit", "of the heads, biases alone train; they are new and have to train, whole",
-         of="prepare")  # fmt: skip
+@mistake(
+    "bitfit",
+    "of the heads, biases alone train; they are new and have to train, whole",
+    of="prepare",
+)
 def heads_by_bias(self, model):
     prepare(self, model)
     for name, parameter in model.heads.named_parameters():

@@ -9,8 +9,9 @@ from lab.answers import mistake, right
 # Pairs
 
 
-def encoded(self, texts, pairs=None, *, max_length=None, strategy="longest_first", reset=True,
-            rows_cut=None):  # fmt: skip
+def encoded(
+    self, texts, pairs=None, *, max_length=None, strategy="longest_first", reset=True, rows_cut=None
+):
     """Tokenizer.encode with its parts open to change."""
     from minbert.tokenization import Encodings
 

@@ -18,8 +18,9 @@ def normed(norm: nn.LayerNorm, x):
 
 def linear(module: nn.Linear, x):
     """x Wᵀ + b, in float64."""
-    return (torch.einsum("...i,oi->...o", x.double(), module.weight.double())
-            + module.bias.double()).to(x.dtype)  # fmt: skip
+    return (
+        torch.einsum("...i,oi->...o", x.double(), module.weight.double()) + module.bias.double()
+    ).to(x.dtype)
 
 
 def softmax(scores, dim=-1):

@@ -12,8 +12,17 @@ from lab.answers.formulas import linear as linear_map
 # Heads
 
 
-def head(self, features, task, *, before=True, between=True, activation=gelu, last=lambda x: x,
-         shared=None):  # fmt: skip
+def head(
+    self,
+    features,
+    task,
+    *,
+    before=True,
+    between=True,
+    activation=gelu,
+    last=lambda x: x,
+    shared=None,
+):
     """Heads.forward with its parts open to change."""
     output = self.outputs[task]
     if type(output).__name__ == "CosineOutput":
@@ -91,8 +100,11 @@ def compare_cosine(u, v):
     return (dot / length(u) / length(v)).to(u.dtype)
 
 
-@mistake("compare", "the difference keeps its sign; it should be the distance, |u - v|",
-         of="compare_concat")  # fmt: skip
+@mistake(
+    "compare",
+    "the difference keeps its sign; it should be the distance, |u - v|",
+    of="compare_concat",
+)
 def signed_difference(u, v):
     return torch.cat([u, v, u - v], dim=-1)
 
@@ -124,8 +136,11 @@ def flat_cosine(u, v):
     return F.cosine_similarity(u, v, dim=-1)
 
 
-@mistake("compare", "the cosine runs over the batch; it belongs to the features of each row",
-         of="compare_cosine")  # fmt: skip
+@mistake(
+    "compare",
+    "the cosine runs over the batch; it belongs to the features of each row",
+    of="compare_cosine",
+)
 def cosine_over_batch(u, v):
     return F.cosine_similarity(u, v, dim=0).unsqueeze(-1)
 

@@ -24,8 +24,9 @@ def hub_names(model):
                 if isinstance(found, nn.Parameter):
                     names[own] = hub
                 else:
-                    names |= {f"{own}.{leaf}": f"{hub}.{leaf}" for leaf, _ in
-                              found.named_parameters()}  # fmt: skip
+                    names |= {
+                        f"{own}.{leaf}": f"{hub}.{leaf}" for leaf, _ in found.named_parameters()
+                    }
     return names
 
 
@@ -38,28 +39,40 @@ def modern_name(name, prefix):
     return ".".join(words)
 
 
-@mistake("loading", "the prefix is taken out wherever it stands; only a beginning is a prefix",
-         of="_modern_name")  # fmt: skip
+@mistake(
+    "loading",
+    "the prefix is taken out wherever it stands; only a beginning is a prefix",
+    of="_modern_name",
+)
 def prefix_anywhere(name, prefix):
     return modern_name(name.replace(prefix, ""), prefix)
 
 
-@mistake("loading", "gamma and beta are replaced inside words too; only a whole last word counts",
-         of="_modern_name")  # fmt: skip
+@mistake(
+    "loading",
+    "gamma and beta are replaced inside words too; only a whole last word counts",
+    of="_modern_name",
+)
 def gamma_anywhere(name, prefix):
     return name.removeprefix(prefix).replace("gamma", "weight").replace("beta", "bias")
 
 
-@mistake("loading", "gamma and beta have changed places: gamma scales, so it is the weight",
-         of="_modern_name")  # fmt: skip
+@mistake(
+    "loading",
+    "gamma and beta have changed places: gamma scales, so it is the weight",
+    of="_modern_name",
+)
 def gamma_is_bias(name, prefix):
     words = name.removeprefix(prefix).split(".")
     words[-1] = {"gamma": "bias", "beta": "weight"}.get(words[-1], words[-1])
     return ".".join(words)
 
 
-@mistake("loading", "old names stay as they are: gamma is weight and beta is bias today",
-         of="_modern_name")  # fmt: skip
+@mistake(
+    "loading",
+    "old names stay as they are: gamma is weight and beta is bias today",
+    of="_modern_name",
+)
 def gamma_kept(name, prefix):
     return name.removeprefix(prefix)
 
@@ -69,8 +82,9 @@ def prefix_kept(name, prefix):
     return modern_name(name, "\0")
 
 
-@mistake("loading", "layers are counted from 1 in the hub's names; both count from 0",
-         of="hub_names")  # fmt: skip
+@mistake(
+    "loading", "layers are counted from 1 in the hub's names; both count from 0", of="hub_names"
+)
 def layers_from_one(model):
     def one_more(name):
         words = name.split(".")
@@ -79,8 +93,9 @@ def layers_from_one(model):
     return {ours: one_more(theirs) for ours, theirs in hub_names(model).items()}
 
 
-@mistake("loading", "every layer gets the names of layer 0: put the number into {n}",
-         of="hub_names")  # fmt: skip
+@mistake(
+    "loading", "every layer gets the names of layer 0: put the number into {n}", of="hub_names"
+)
 def layer_zero_only(model):
     def zero(name):
         return ".".join("0" if word.isdigit() else word for word in name.split("."))

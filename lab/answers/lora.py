@@ -64,8 +64,20 @@ def generator_ignored(self, generator):
     initialise(self, torch.Generator().manual_seed(torch.seed()))
 
 
-def sum_of(self, base, x, *, scale=None, before=True, after=False, dropped_base=False,
-           product=lambda a, b: b @ a, base_too=True, dora=True, bias=True):  # fmt: skip
+def sum_of(
+    self,
+    base,
+    x,
+    *,
+    scale=None,
+    before=True,
+    after=False,
+    dropped_base=False,
+    product=lambda a, b: b @ a,
+    base_too=True,
+    dora=True,
+    bias=True,
+):
     """LoRALinear.forward with its parts open to change."""
     dropped = self.dropout(x) if before else x
     scale = self.scale if scale is None else scale
@@ -92,56 +104,75 @@ def scale_inverted(self, base, x):
     return sum_of(self, base, x, scale=1 / self.scale)
 
 
-@mistake("lora_forward", "the scale is alpha alone; it is divided by the rank",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward", "the scale is alpha alone; it is divided by the rank", of="LoRALinear.forward"
+)
 def scale_alpha(self, base, x):
     return sum_of(self, base, x, scale=self.alpha)
 
 
-@mistake("lora_forward", "the scale is always alpha / r; rank-stabilised it is alpha / √r",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "the scale is always alpha / r; rank-stabilised it is alpha / √r",
+    of="LoRALinear.forward",
+)
 def scale_by_rank(self, base, x):
     return sum_of(self, base, x, scale=self.alpha / self.rank)
 
 
-@mistake("lora_forward", "the scale is there twice, once for A and once for B",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward", "the scale is there twice, once for A and once for B", of="LoRALinear.forward"
+)
 def scale_twice(self, base, x):
     return sum_of(self, base, x, scale=self.scale**2)
 
 
-@mistake("lora_forward", "the product is transposed: first A, from in to r, then B, from r to out",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "the product is transposed: first A, from in to r, then B, from r to out",
+    of="LoRALinear.forward",
+)
 def product_transposed(self, base, x):
     return sum_of(self, base, x, product=lambda a, b: (b @ a).t())
 
 
-@mistake("lora_forward", "what the base gives is left out; the change is added to it",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "what the base gives is left out; the change is added to it",
+    of="LoRALinear.forward",
+)
 def change_alone(self, base, x):
     return sum_of(self, base, x, base_too=False)
 
 
-@mistake("lora_forward", "the base sees dropout; it is on the input of A alone",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward", "the base sees dropout; it is on the input of A alone", of="LoRALinear.forward"
+)
 def base_dropped(self, base, x):
     return sum_of(self, base, x, dropped_base=True)
 
 
-@mistake("lora_forward", "dropout is on the change; it belongs on the input of A",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "dropout is on the change; it belongs on the input of A",
+    of="LoRALinear.forward",
+)
 def change_dropped(self, base, x):
     return sum_of(self, base, x, before=False, after=True)
 
 
-@mistake("lora_forward", "there is no dropout; in eval mode nobody sees that",
-         of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward", "there is no dropout; in eval mode nobody sees that", of="LoRALinear.forward"
+)
 def lora_without_dropout(self, base, x):
     return sum_of(self, base, x, before=False)
 
 
-@mistake("lora_forward", "DoRA is not looked at: where there is a magnitude, `self.rescaled` gives "
-         "the output", of="LoRALinear.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "DoRA is not looked at: where there is a magnitude, `self.rescaled` gives the output",
+    of="LoRALinear.forward",
+)
 def dora_ignored(self, base, x):
     return sum_of(self, base, x, dora=False)
 
@@ -164,14 +195,20 @@ def embedding_scale_missing(self, base, ids):
     return looked_up(self, base, ids, scale=1.0)
 
 
-@mistake("lora_forward", "the table's own vectors are left out; the change is added to them",
-         of="LoRAEmbedding.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "the table's own vectors are left out; the change is added to them",
+    of="LoRAEmbedding.forward",
+)
 def embedding_change_alone(self, base, ids):
     return looked_up(self, base, ids, base_too=False)
 
 
-@mistake("lora_forward", "DoRA is not looked at in the embedding: a magnitude means times `gain`",
-         of="LoRAEmbedding.forward")  # fmt: skip
+@mistake(
+    "lora_forward",
+    "DoRA is not looked at in the embedding: a magnitude means times `gain`",
+    of="LoRAEmbedding.forward",
+)
 def embedding_dora_ignored(self, base, ids):
     return looked_up(self, base, ids, dora=False)
 
@@ -200,8 +237,9 @@ def merged_scale_inverted(self, matrix):
     return sum_of_matrices(self, matrix, scale=1 / self.scale)
 
 
-@mistake("lora_merge", "the product is transposed: B A has the shape of W, (out, in)",
-         of="LoRA.changed")  # fmt: skip
+@mistake(
+    "lora_merge", "the product is transposed: B A has the shape of W, (out, in)", of="LoRA.changed"
+)
 def merged_transposed(self, matrix):
     return sum_of_matrices(self, matrix, product=lambda a, b: (b @ a).t())
 
@@ -212,8 +250,9 @@ def merged_change_alone(self, matrix):
 
 
 @torch.no_grad()
-def merged(self, *, twice=False, keep=torch.clone, names=("weight", "bias"), in_place=True,
-           unused=False):  # fmt: skip
+def merged(
+    self, *, twice=False, keep=torch.clone, names=("weight", "bias"), in_place=True, unused=False
+):
     """Adapted.merge with its parts open to change."""
     adapter = next(iter(self.adapters.values())) if unused else self.adapter
     if adapter is None or (self._originals and not twice):
@@ -235,34 +274,47 @@ def merge(self):
     merged(self)
 
 
-@mistake("lora_merge", "a second merge adds the change once more; see `is_merged`",
-         of="Adapted.merge")  # fmt: skip
+@mistake(
+    "lora_merge", "a second merge adds the change once more; see `is_merged`", of="Adapted.merge"
+)
 def merged_twice(self):
     merged(self, twice=True)
 
 
-@mistake("lora_merge", "the old values are not kept in `_originals`, so nothing can be undone",
-         of="Adapted.merge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "the old values are not kept in `_originals`, so nothing can be undone",
+    of="Adapted.merge",
+)
 def originals_not_kept(self):
     if not getattr(self, "_done", False):
         merged(self, keep=None)
     self._done = self.adapter is not None
 
 
-@mistake("lora_merge", "what is kept is the parameter itself, which changes; keep a copy",
-         of="Adapted.merge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "what is kept is the parameter itself, which changes; keep a copy",
+    of="Adapted.merge",
+)
 def originals_not_copied(self):
     merged(self, keep=lambda x: x)
 
 
-@mistake("lora_merge", "only the weight is merged; an adapter may change the bias too",
-         of="Adapted.merge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "only the weight is merged; an adapter may change the bias too",
+    of="Adapted.merge",
+)
 def bias_not_merged(self):
     merged(self, names=("weight",))
 
 
-@mistake("lora_merge", "the base gets new parameters; change those that it has in place",
-         of="Adapted.merge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "the base gets new parameters; change those that it has in place",
+    of="Adapted.merge",
+)
 def merged_anew(self):
     merged(self, in_place=False)
 
@@ -280,8 +332,11 @@ def unmerge(self):
             getattr(self.base, name).data.copy_(value)
 
 
-@mistake("lora_merge", "the change is subtracted, which leaves rounding errors; put back what was "
-         "kept", of="Adapted.unmerge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "the change is subtracted, which leaves rounding errors; put back what was kept",
+    of="Adapted.unmerge",
+)
 def subtracted(self):
     with torch.no_grad():
         for name, value in self._originals.items():
@@ -291,8 +346,11 @@ def subtracted(self):
         self._originals = {}
 
 
-@mistake("lora_merge", "`_originals` is not emptied, so the module still counts as merged",
-         of="Adapted.unmerge")  # fmt: skip
+@mistake(
+    "lora_merge",
+    "`_originals` is not emptied, so the module still counts as merged",
+    of="Adapted.unmerge",
+)
 def originals_not_emptied(self):
     kept = dict(self._originals)
     unmerge(self)

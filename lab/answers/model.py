@@ -25,8 +25,11 @@ def mean_of_all(self, x):
     return x.mean(1)
 
 
-@mistake("pooling", "the sum is over real tokens and is divided by S; divide by how many are real",
-         of="mean")  # fmt: skip
+@mistake(
+    "pooling",
+    "the sum is over real tokens and is divided by S; divide by how many are real",
+    of="mean",
+)
 def mean_by_length(self, x):
     return (x * self.mask.unsqueeze(-1)).mean(1)
 
@@ -65,8 +68,9 @@ def max_inverted(self, x):
 # Freezing
 
 
-def built(config, encoder, *, frozen="encoder", dropout=True, seeded=True, forked=True,
-          checkpointing=True):  # fmt: skip
+def built(
+    config, encoder, *, frozen="encoder", dropout=True, seeded=True, forked=True, checkpointing=True
+):
     """MultitaskModel.from_config with its parts open to change."""
     from data.tasks import TASKS
     from multitask.model import MultitaskModel

@@ -10,8 +10,9 @@ from lab.answers import mistake, right
 # Rotary positions
 
 
-def turning(positions, head_size, theta, *, power=lambda i, d: 2 * i / d, start=0, up=False,
-            twice=False):  # fmt: skip
+def turning(
+    positions, head_size, theta, *, power=lambda i, d: 2 * i / d, start=0, up=False, twice=False
+):
     """rope_angles with its parts open to change, in float64."""
     columns = []
     for i in range(head_size // 2):
@@ -56,14 +57,18 @@ def sine_first(positions, head_size, theta):
     return turning(positions, head_size, theta)[::-1]
 
 
-@mistake("rope", "there are D angles; a pair of features shares one, so there are D/2",
-         of="rope_angles")  # fmt: skip
+@mistake(
+    "rope", "there are D angles; a pair of features shares one, so there are D/2", of="rope_angles"
+)
 def angles_twice(positions, head_size, theta):
     return turning(positions, head_size, theta, twice=True)
 
 
-@mistake("rope", "places are counted anew; take those in `positions`, which may begin again",
-         of="rope_angles")  # fmt: skip
+@mistake(
+    "rope",
+    "places are counted anew; take those in `positions`, which may begin again",
+    of="rope_angles",
+)
 def places_counted(positions, head_size, theta):
     if positions.dim() == 0:
         return turning(positions, head_size, theta)
@@ -90,14 +95,18 @@ def apply_rope(x, cos, sin):
     return turned(x, cos, sin)
 
 
-@mistake("rope", "pairs are neighbours, (x_0, x_1); here feature i goes with i + D/2",
-         of="apply_rope")  # fmt: skip
+@mistake(
+    "rope", "pairs are neighbours, (x_0, x_1); here feature i goes with i + D/2", of="apply_rope"
+)
 def interleaved(x, cos, sin):
     return turned(x, cos, sin, pairs="interleaved")
 
 
-@mistake("rope", "pairs are neighbours going in and halves coming out; feature i goes with i + D/2",
-         of="apply_rope")  # fmt: skip
+@mistake(
+    "rope",
+    "pairs are neighbours going in and halves coming out; feature i goes with i + D/2",
+    of="apply_rope",
+)
 def half_interleaved(x, cos, sin):
     return turned(x, cos, sin, pairs="into halves")
 
@@ -120,8 +129,9 @@ def dtype_lost(x, cos, sin):
 # Local attention
 
 
-def window_of(queries, keys, real, window, *, near=lambda d, w: abs(d) <= w, itself=True,
-              padding=True):  # fmt: skip
+def window_of(
+    queries, keys, real, window, *, near=lambda d, w: abs(d) <= w, itself=True, padding=True
+):
     """within_window with its parts open to change."""
     rows = [[near(int(i) - int(j), window) for j in keys] for i in queries]
     same = torch.tensor([[int(i) == int(j) for j in keys] for i in queries])
@@ -135,20 +145,27 @@ def within_window(queries, keys, real, window):
     return window_of(queries, keys, real, window)
 
 
-@mistake("local_attention", "the distance is strictly below w; at w itself a token still sees",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention",
+    "the distance is strictly below w; at w itself a token still sees",
+    of="within_window",
+)
 def strictly_below(queries, keys, real, window):
     return window_of(queries, keys, real, window, near=lambda d, w: abs(d) < w)
 
 
-@mistake("local_attention", "the window has one side: a token sees as far to its right",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention",
+    "the window has one side: a token sees as far to its right",
+    of="within_window",
+)
 def left_only(queries, keys, real, window):
     return window_of(queries, keys, real, window, near=lambda d, w: 0 <= d <= w)
 
 
-@mistake("local_attention", "the window has no right end: a distance has no sign",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention", "the window has no right end: a distance has no sign", of="within_window"
+)
 def no_absolute(queries, keys, real, window):
     return window_of(queries, keys, real, window, near=lambda d, w: d <= w)
 
@@ -158,20 +175,27 @@ def padding_seen(queries, keys, real, window):
     return window_of(queries, keys, real, window, padding=False)
 
 
-@mistake("local_attention", "padding does not see itself; a softmax over nothing is not a number",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention",
+    "padding does not see itself; a softmax over nothing is not a number",
+    of="within_window",
+)
 def itself_unseen(queries, keys, real, window):
     return window_of(queries, keys, real, window, itself=False)
 
 
-@mistake("local_attention", "the mask is inverted: True is where a token may be attended to",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention",
+    "the mask is inverted: True is where a token may be attended to",
+    of="within_window",
+)
 def window_inverted(queries, keys, real, window):
     return ~window_of(queries, keys, real, window)
 
 
-@mistake("local_attention", "a key is seen that is near or real; it has to be both",
-         of="within_window")  # fmt: skip
+@mistake(
+    "local_attention", "a key is seen that is near or real; it has to be both", of="within_window"
+)
 def near_or_real(queries, keys, real, window):
     return window_of(queries, keys, real, window, padding=False) | real
 
@@ -184,8 +208,9 @@ def local_mask(mask, window):
     return attention.within_window(places, places, mask, window)
 
 
-@mistake("local_attention", "`window` is on either side; here it is both sides together",
-         of="local_mask")  # fmt: skip
+@mistake(
+    "local_attention", "`window` is on either side; here it is both sides together", of="local_mask"
+)
 def window_halved(mask, window):
     return local_mask(mask, window // 2)
 
@@ -197,14 +222,18 @@ def padding_forgotten(mask, window):
     return local_mask(torch.ones_like(mask), window)
 
 
-@mistake("local_attention", "the mask asks whether the query is real; it is keys that must be",
-         of="local_mask")  # fmt: skip
+@mistake(
+    "local_attention",
+    "the mask asks whether the query is real; it is keys that must be",
+    of="local_mask",
+)
 def queries_masked(mask, window):
     return local_mask(mask, window).transpose(-1, -2)
 
 
-@mistake("local_attention", "the batch has lost a dimension: the mask is (B, 1, S, S)",
-         of="local_mask")  # fmt: skip
+@mistake(
+    "local_attention", "the batch has lost a dimension: the mask is (B, 1, S, S)", of="local_mask"
+)
 def dimension_lost(mask, window):
     return local_mask(mask, window).squeeze(1)
 
@@ -221,20 +250,27 @@ def local(query, key, value, mask, window, dropout):
     return attend(query, key, value, (mask, window), dropout)
 
 
-@mistake("local_attention", "the window is not used: this is attention to all real tokens",
-         of="local_attention")  # fmt: skip
+@mistake(
+    "local_attention",
+    "the window is not used: this is attention to all real tokens",
+    of="local_attention",
+)
 def window_ignored(query, key, value, mask, window, dropout):
     return attend(query, key, value, mask, dropout)
 
 
-@mistake("local_attention", "there is no dropout; in eval mode nobody sees that",
-         of="local_attention")  # fmt: skip
+@mistake(
+    "local_attention", "there is no dropout; in eval mode nobody sees that", of="local_attention"
+)
 def local_without_dropout(query, key, value, mask, window, dropout):
     return attend(query, key, value, (mask, window), nn.Identity())
 
 
-@mistake("local_attention", "only the context is returned; the probabilities belong to it",
-         of="local_attention")  # fmt: skip
+@mistake(
+    "local_attention",
+    "only the context is returned; the probabilities belong to it",
+    of="local_attention",
+)
 def context_alone(query, key, value, mask, window, dropout):
     return local(query, key, value, mask, window, dropout)[0]
 
@@ -242,8 +278,18 @@ def context_alone(query, key, value, mask, window, dropout):
 # Dynamic convolution
 
 
-def convolved(value, kernel, *, offset=0, flip=False, wrap=False, at_source=False, cut=False,
-              weights=lambda k: k, split=None):  # fmt: skip
+def convolved(
+    value,
+    kernel,
+    *,
+    offset=0,
+    flip=False,
+    wrap=False,
+    at_source=False,
+    cut=False,
+    weights=lambda k: k,
+    split=None,
+):
     """dynamic_convolution as a sum over the K neighbours, with its parts open to change."""
     _, length, heads, width = kernel.shape
     kernel = weights(kernel).double()
@@ -306,8 +352,10 @@ def window_behind(value, kernel):
     return convolved(value, kernel, offset=-(kernel.size(3) // 2))
 
 
-@mistake("convolution", "the weights are those of the place that is read; each place has a kernel "
-         "for its own sum")  # fmt: skip
+@mistake(
+    "convolution",
+    "the weights are those of the place that is read; each place has a kernel for its own sum",
+)
 def kernel_of_source(value, kernel):
     return convolved(value, kernel, at_source=True)
 
@@ -329,6 +377,5 @@ def one_kernel(value, kernel):
 
 @mistake("convolution", "heads take every N-th feature; head n owns the n-th slice")
 def heads_interleaved(value, kernel):
-    found = convolved(value, kernel,
-                      split=lambda v, n: v.unflatten(-1, (-1, n)).transpose(-1, -2))  # fmt: skip
+    found = convolved(value, kernel, split=lambda v, n: v.unflatten(-1, (-1, n)).transpose(-1, -2))
     return found.unflatten(-1, (kernel.size(2), -1)).transpose(-1, -2).flatten(-2)

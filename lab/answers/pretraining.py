@@ -11,8 +11,21 @@ from lab.answers.formulas import linear, softmax
 # Masking
 
 
-def corrupted(self, input_ids, generator, *, rate=None, shares=None, special=False, reused=False,
-              pool=None, one=False, whole=None, answer=None, place=None):  # fmt: skip
+def corrupted(
+    self,
+    input_ids,
+    generator,
+    *,
+    rate=None,
+    shares=None,
+    special=False,
+    reused=False,
+    pool=None,
+    one=False,
+    whole=None,
+    answer=None,
+    place=None,
+):
     """Masker.__call__ with its parts open to change."""
     ids = place(input_ids) if place else input_ids.copy()
     whole = self.whole_words if whole is None else whole
@@ -44,8 +57,11 @@ def special_masked(self, input_ids, generator):
     return corrupted(self, input_ids, generator, special=True)
 
 
-@mistake("mlm_masking", "the draw that chooses a token also decides what becomes of it, so that "
-         "nearly all become [MASK]; draw twice")  # fmt: skip
+@mistake(
+    "mlm_masking",
+    "the draw that chooses a token also decides what becomes of it, so that "
+    "nearly all become [MASK]; draw twice",
+)
 def draw_reused(self, input_ids, generator):
     return corrupted(self, input_ids, generator, reused=True)
 
@@ -70,8 +86,10 @@ def never_kept(self, input_ids, generator):
     return corrupted(self, input_ids, generator, shares=(self.mask_share, 1 - self.mask_share))
 
 
-@mistake("mlm_masking", "`random_share` is taken of those that are not [MASK]; it is a share "
-         "of all that were chosen")  # fmt: skip
+@mistake(
+    "mlm_masking",
+    "`random_share` is taken of those that are not [MASK]; it is a share of all that were chosen",
+)
 def share_of_rest(self, input_ids, generator):
     rest = (1 - self.mask_share) * self.random_share
     return corrupted(self, input_ids, generator, shares=(self.mask_share, rest))
@@ -92,17 +110,21 @@ def one_random_token(self, input_ids, generator):
     return corrupted(self, input_ids, generator, one=True)
 
 
-@mistake("mlm_masking", "only tokens that became [MASK] are said to be chosen; the model has to "
-         "find the others too")  # fmt: skip
+@mistake(
+    "mlm_masking",
+    "only tokens that became [MASK] are said to be chosen; the model has to find the others too",
+)
 def only_masks_chosen(self, input_ids, generator):
     return corrupted(self, input_ids, generator, answer=lambda self, ids, chosen, masked: masked)
 
 
-@mistake("mlm_masking", "all ordinary tokens are said to be chosen, so there is a label at every "
-         "place")  # fmt: skip
+@mistake(
+    "mlm_masking", "all ordinary tokens are said to be chosen, so there is a label at every place"
+)
 def labels_everywhere(self, input_ids, generator):
-    return corrupted(self, input_ids, generator,
-                     answer=lambda self, ids, chosen, masked: ~self.is_special[ids])  # fmt: skip
+    return corrupted(
+        self, input_ids, generator, answer=lambda self, ids, chosen, masked: ~self.is_special[ids]
+    )
 
 
 @mistake("mlm_masking", "labels are returned in place of which tokens were chosen, a bool for each")
@@ -151,16 +173,17 @@ def masked_scores(self, batch, task="mlm"):
     return scores(self, batch, task)
 
 
-@mistake("masked_loss", "every token is scored, so the loss runs over all of them; masked ones "
-         "alone count")  # fmt: skip
+@mistake(
+    "masked_loss",
+    "every token is scored, so the loss runs over all of them; masked ones alone count",
+)
 def all_scored(self, batch, task="mlm"):
     return scores(self, batch, task, pick=lambda states, flat, batch: flat)
 
 
 @mistake("masked_loss", "the first M tokens are scored; `batch.masked` says which")
 def first_scored(self, batch, task="mlm"):
-    return scores(self, batch, task,
-                  pick=lambda states, flat, batch: flat[: len(batch.masked)])  # fmt: skip
+    return scores(self, batch, task, pick=lambda states, flat, batch: flat[: len(batch.masked)])
 
 
 @mistake("masked_loss", "the tokens that were not masked are scored")
@@ -172,8 +195,10 @@ def unmasked_scored(self, batch, task="mlm"):
     return scores(self, batch, task, pick=pick)
 
 
-@mistake("masked_loss", "the batch is flattened the wrong way: tokens of all rows follow one "
-         "another, row by row")  # fmt: skip
+@mistake(
+    "masked_loss",
+    "the batch is flattened the wrong way: tokens of all rows follow one another, row by row",
+)
 def flattened_by_columns(self, batch, task="mlm"):
     def pick(states, flat, batch):
         columns = states.transpose(0, 1).flatten(0, 1) if states.dim() == 3 else flat

@@ -82,8 +82,18 @@ def rates_by_part(self, model):
 # Gradient surgery
 
 
-def projected(products, generator, *, when=lambda along: along < 0, into=None, norm=None, sign=-1,
-              sofar=True, of_others=False, shuffled=True):  # fmt: skip
+def projected(
+    products,
+    generator,
+    *,
+    when=lambda along: along < 0,
+    into=None,
+    norm=None,
+    sign=-1,
+    sofar=True,
+    of_others=False,
+    shuffled=True,
+):
     """pcgrad with its parts open to change: C of g_i' = sum_k C_ik g_k."""
     count = len(products)
     norm = norm or (lambda square: square)
@@ -105,8 +115,10 @@ def pcgrad(products, generator):
     return projected(products, generator)
 
 
-@mistake("surgery", "gradients are projected where they agree too; only a dot product below 0 is a "
-         "conflict")  # fmt: skip
+@mistake(
+    "surgery",
+    "gradients are projected where they agree too; only a dot product below 0 is a conflict",
+)
 def always_projected(products, generator):
     return projected(products, generator, when=lambda along: True)
 
@@ -136,8 +148,10 @@ def part_added(products, generator):
     return projected(products, generator, sign=1)
 
 
-@mistake("surgery", "the others' gradients are those that were projected already; they stay as "
-         "they were at first")  # fmt: skip
+@mistake(
+    "surgery",
+    "the others' gradients are those that were projected already; they stay as they were at first",
+)
 def others_projected(products, generator):
     return projected(products, generator, of_others=True)
 
@@ -154,8 +168,20 @@ def not_shuffled(products, generator):
     return projected(products, generator, shuffled=False)
 
 
-def raised(products, averages, beta, generator, *, lower=lambda c, a: c < a, sofar=True,
-           length=True, update="after", shuffled=True, weight=None, copy=True):  # fmt: skip
+def raised(
+    products,
+    averages,
+    beta,
+    generator,
+    *,
+    lower=lambda c, a: c < a,
+    sofar=True,
+    length=True,
+    update="after",
+    shuffled=True,
+    weight=None,
+    copy=True,
+):
     """gradvac with its parts open to change."""
     count = len(products)
     found, new = np.eye(count), averages.copy() if copy else averages
@@ -202,8 +228,9 @@ def averages_fixed(products, averages, beta, generator):
     return raised(products, averages, beta, generator, update="never")
 
 
-@mistake("vaccine", "the averages move before they are used; they are the aim of this step as "
-         "they were")  # fmt: skip
+@mistake(
+    "vaccine", "the averages move before they are used; they are the aim of this step as they were"
+)
 def averages_first(products, averages, beta, generator):
     return raised(products, averages, beta, generator, update="before")
 

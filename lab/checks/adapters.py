@@ -95,8 +95,10 @@ def lora_forward(draw: Draw) -> Cases:
     from minbert.adapters.layers import LoRAEmbedding, LoRALinear
 
     kinds: dict[str, dict[str, Any]] = {
-        "LoRA": {}, "rank-stabilised": {"rank_stabilised": True}, "DoRA": {"dora": True}
-    }  # fmt: skip
+        "LoRA": {},
+        "rank-stabilised": {"rank_stabilised": True},
+        "DoRA": {"dora": True},
+    }
     for name, options in kinds.items():
         for sizes in ((4, 4), (5, 3)):
             base = draw.fill(nn.Linear(*sizes))

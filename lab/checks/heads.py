@@ -126,9 +126,14 @@ def freezing(draw: Draw) -> Cases:
     ):
         encoder = draw.fill(Bert(tiny_config()))
         config = TrainConfig(
-            tasks=("sst", "para"), pooling="mean", pair="concat", head_size=3, head_dropout=0.25,
-            seed=draw.random.randrange(1000), **settings,
-        )  # fmt: skip
+            tasks=("sst", "para"),
+            pooling="mean",
+            pair="concat",
+            head_size=3,
+            head_dropout=0.25,
+            seed=draw.random.randrange(1000),
+            **settings,
+        )
         torch.manual_seed(1)
         model = MultitaskModel.from_config(config, encoder)
         yield f"{name}: random numbers of others are left alone", torch.rand(())

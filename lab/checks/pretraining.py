@@ -86,9 +86,13 @@ class _Encoder(nn.Module):
         self.word, self.token_type = nn.Embedding(11, 4), nn.Embedding(2, 4)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Any = None, token_type_ids: Any = None,
-        *, layout: Any = None,
-    ) -> Any:  # fmt: skip
+        self,
+        input_ids: Tensor,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        *,
+        layout: Any = None,
+    ) -> Any:
         from minbert.base import EncoderOutput
 
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids

@@ -82,8 +82,10 @@ def vaccine(draw: Draw) -> Cases:
 def _reconciled(draw: Draw, run: Callable[..., Any]) -> Cases:
     """Cases of two and of three tasks."""
     rows = three_gradients(draw)
-    low, high = (np.array([[draw.number(*ends) for _ in range(3)] for _ in range(3)])
-                 for ends in ((-0.2, 0.1), (0.6, 0.9)))  # fmt: skip
+    low, high = (
+        np.array([[draw.number(*ends) for _ in range(3)] for _ in range(3)])
+        for ends in ((-0.2, 0.1), (0.6, 0.9))
+    )
     averages = np.where(np.add.outer(range(3), range(3)) % 2, high, low)
     cases = {
         "two tasks that conflict": rows[:2],

@@ -74,8 +74,10 @@ class Check:
         print(table(["task", *splits], rows))
         for row in bad:
             print(row)
-        print(f"{len(bad)} bad rows" + ("; train with --on-bad-row skip to leave them out"
-                                        if bad else ""))  # fmt: skip
+        print(
+            f"{len(bad)} bad rows"
+            + ("; train with --on-bad-row skip to leave them out" if bad else "")
+        )
         if self.data_dir is not None:
             for verdict, names in sorted(verdicts.items()):
                 print(f"{verdict}: {', '.join(names)}")

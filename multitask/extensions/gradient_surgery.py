@@ -68,8 +68,14 @@ class GradientSurgery(Extension):
             return gradients
         norms = np.sqrt(np.diag(products))
         cosines = products / np.maximum(np.outer(norms, norms), 1e-30)
-        step.log({"kind": "cosines", "step": step.number, "tasks": tasks,
-                  "cosines": cosines.round(6).tolist()})  # fmt: skip
+        step.log(
+            {
+                "kind": "cosines",
+                "step": step.number,
+                "tasks": tasks,
+                "cosines": cosines.round(6).tolist(),
+            }
+        )
         if self.method == "none" or len(tasks) == 1:
             return gradients
 

@@ -190,8 +190,9 @@ def draw_rates(figure: Figure, points: Sequence[Point]) -> None:
     for axes, task in _axes(figure, points):
         for method, colour in zip(RATES, COLOURS):
             own = [p for p in points if (p.task, p.method) == (task, method)]
-            swept = {p.lr: p.score for p in own
-                     if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed}  # fmt: skip
+            swept = {
+                p.lr: p.score for p in own if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed
+            }
             if swept:
                 line = LINES.get(method, "o-")
                 axes.plot(*zip(*sorted(swept.items())), line, color=colour, label=method)

@@ -162,10 +162,17 @@ def minilm_bitfit(task: str) -> TrainConfig:
 RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
-        bert, convbert, modernbert, modernbert_short, lora, bitfit, minilm, minilm_lora,
+        bert,
+        convbert,
+        modernbert,
+        modernbert_short,
+        lora,
+        bitfit,
+        minilm,
+        minilm_lora,
         minilm_bitfit,
     )
-}  # fmt: skip
+}
 
 ADAPTERS: dict[Method, tuple[Extension, ...]] = {
     "full": (),

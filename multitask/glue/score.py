@@ -265,10 +265,15 @@ def as_json(found: System) -> dict[str, Any]:
     return {
         "name": found.name,
         "metrics": [
-            {"set": name, "metric": metric, "median": median(values), "seeds": values,
-             "pass_mark": PASS_MARKS.get((name, metric))}
+            {
+                "set": name,
+                "metric": metric,
+                "median": median(values),
+                "seeds": values,
+                "pass_mark": PASS_MARKS.get((name, metric)),
+            }
             for (name, metric), values in found.seeds.items()
         ],
         "overall": overall_rows(found),
         "seconds": found.seconds,
-    }  # fmt: skip
+    }

@@ -82,7 +82,11 @@ FILES: dict[str, AnswerFile] = {
         AnswerFile(name="STS-B", task=TASKS["stsb"], rows=1379, filler="2.7000"),
         AnswerFile(name="MNLI-m", task=_MNLI, rows=9796, words=True, filler="entailment"),
         AnswerFile(
-            name="MNLI-mm", task=_MNLI, split="test_mismatched", rows=9847, words=True,
+            name="MNLI-mm",
+            task=_MNLI,
+            split="test_mismatched",
+            rows=9847,
+            words=True,
             filler="entailment",
         ),
         AnswerFile(name="QNLI", task=TASKS["qnli"], rows=5463, words=True, filler="entailment"),
@@ -93,7 +97,7 @@ FILES: dict[str, AnswerFile] = {
             name="AX", task=TASKS["ax"], rows=1104, model="mnli", words=True, filler="entailment"
         ),
     )
-}  # fmt: skip
+}
 """What a submission holds. Fillers are the larger class of the training rows, or their mean; the
 two classes of QNLI are of one size, and of WNLI nearly so."""
 

@@ -91,8 +91,10 @@ class RunStudy(PlanStudy):
         _print_plan(study, plan)
         runner = Runner(study, plan, keep_weights=self.keep_weights, device=self.device)
         if runner.run():
-            print(f"\nfinished: {study.folder}; draw tables and figures: "
-                  f"minbert report {study.folder}")  # fmt: skip
+            print(
+                f"\nfinished: {study.folder}; draw tables and figures: "
+                f"minbert report {study.folder}"
+            )
             return
         for name, reason in runner.failed.items():
             print(f"failed: {name}: {reason}\n    {study.failure_of(name)}", file=sys.stderr)
@@ -153,10 +155,14 @@ def _print_plan(study: StudyFolder, plan: Plan) -> None:
     users = plan.users()
     seconds = seconds_of(plan.stages, study) if missing else {}
     rows = [
-        [stage.name, _time(seconds[stage.name]), stage.start.name if stage.start else "-",
-         _few(users[stage.name])]
+        [
+            stage.name,
+            _time(seconds[stage.name]),
+            stage.start.name if stage.start else "-",
+            _few(users[stage.name]),
+        ]
         for stage in missing
-    ]  # fmt: skip
+    ]
     if rows:
         print(table(["stage", "about", "starts from", "for"], rows))
     done = len(plan.stages) - len(missing)

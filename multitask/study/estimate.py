@@ -62,8 +62,9 @@ def _kind(stage: Stage) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 def _work(stage: Stage, rows: dict[str, dict[str, int]]) -> dict[str, float]:
     """Task -> rows that a stage goes through, one that is scored as a part of one."""
     config = stage.config
-    train = {task: min(rows[task]["train"], config.limit or rows[task]["train"])
-             for task in config.tasks}  # fmt: skip
+    train = {
+        task: min(rows[task]["train"], config.limit or rows[task]["train"]) for task in config.tasks
+    }
     if config.steps_per_epoch:
         together = any(extension.combines for extension in config.extensions)
         drawn = config.steps_per_epoch * config.batch_size / (1 if together else len(train))

@@ -39,9 +39,14 @@ PUBLISHED = {row.id: dict(zip(STUDIED, row.published)) for row in MAIN}
 
 def one_part_trained(study: Study, path: Path) -> Path | None:
     """Figure 1: STS with one part of the encoder trained at a time."""
-    rows = list(dict.fromkeys(
-        r["row"] for plan in study.plans for r in plan["results"] if r["row"].startswith("only-")
-    ))  # fmt: skip
+    rows = list(
+        dict.fromkeys(
+            r["row"]
+            for plan in study.plans
+            for r in plan["results"]
+            if r["row"].startswith("only-")
+        )
+    )
     order = {"embeddings": -1, "pooler": 1000}
     parts = {row: row.removeprefix("only-").replace("layer-", "") for row in rows}
     rows.sort(key=lambda row: order.get(parts[row], 0) or int(parts[row]))
@@ -132,14 +137,16 @@ def methods(study: Study, path: Path) -> Path | None:
                 scores = study.scores("corrected", row, task)
                 axes.plot(scores, [place] * len(scores), "o", color=COLOURS[0])
                 if row in PUBLISHED:
-                    axes.plot(PUBLISHED[row][task], place, "D", color=COLOURS[1],
-                              markerfacecolor="none")  # fmt: skip
+                    axes.plot(
+                        PUBLISHED[row][task], place, "D", color=COLOURS[1], markerfacecolor="none"
+                    )
             axes.set(title=f"{LABELS[task]} dev", xlabel=METRICS[task])
             axes.margins(y=0.12)
         panels[0].set_yticks(range(len(rows)), [_with_size(study, row) for row in rows])
         panels[0].plot([], [], "o", color=COLOURS[0], label=f"{study.settings['backbone']}, ours")
-        panels[0].plot([], [], "D", color=COLOURS[1], markerfacecolor="none",
-                       label="bert-base, published")  # fmt: skip
+        panels[0].plot(
+            [], [], "D", color=COLOURS[1], markerfacecolor="none", label="bert-base, published"
+        )
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
 

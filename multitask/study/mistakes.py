@@ -50,8 +50,11 @@ _SENTIMENTS = ("--", "-", "0", "+", "++")
 
 def _confusion_of_sst(axes: Axes, analysis: Record) -> None:
     _confusion(axes, analysis, _SENTIMENTS)
-    axes.set(title="SST: answers by label", xlabel="answer, very negative to very positive",
-             ylabel="label")  # fmt: skip
+    axes.set(
+        title="SST: answers by label",
+        xlabel="answer, very negative to very positive",
+        ylabel="label",
+    )
 
 
 def _distances(axes: Axes, analysis: Record) -> None:
@@ -63,20 +66,29 @@ def _distances(axes: Axes, analysis: Record) -> None:
     shares = [count / wrong for count in counts[1:]]
     bars = axes.bar(range(1, 5), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.plot(1, 0.87, "D", color=COLOURS[1], markerfacecolor="none",
-              label="bert-base, published")  # fmt: skip
-    axes.set(title="SST: wrong answers, how far off", xlabel="classes between answer and label",
-             ylabel="share of wrong answers", ylim=(0, 1), xticks=range(1, 5))  # fmt: skip
+    axes.plot(1, 0.87, "D", color=COLOURS[1], markerfacecolor="none", label="bert-base, published")
+    axes.set(
+        title="SST: wrong answers, how far off",
+        xlabel="classes between answer and label",
+        ylabel="share of wrong answers",
+        ylim=(0, 1),
+        xticks=range(1, 5),
+    )
     axes.legend(loc="upper right")
 
 
 def _wrong_by_class(axes: Axes, analysis: Record) -> None:
-    shares = [1 - line[label] / max(1, sum(line))
-              for label, line in enumerate(analysis["confusion"])]  # fmt: skip
+    shares = [
+        1 - line[label] / max(1, sum(line)) for label, line in enumerate(analysis["confusion"])
+    ]
     bars = axes.bar(range(5), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], color=GREY)
-    axes.set(title="SST: wrong answers by label", xlabel="label, very negative to very positive",
-             ylabel="share of the label's rows", ylim=(0, 1.1))  # fmt: skip
+    axes.set(
+        title="SST: wrong answers by label",
+        xlabel="label, very negative to very positive",
+        ylabel="share of the label's rows",
+        ylim=(0, 1.1),
+    )
     axes.set_xticks(range(5), _SENTIMENTS)
 
 
@@ -84,8 +96,7 @@ def _deviations(axes: Axes, analysis: Record) -> None:
     edges, counts = zip(*analysis["deviations"])
     axes.bar(edges, counts, width=0.25, align="edge", color=COLOURS[0])
     axes.axvline(0, color=GREY, linewidth=1)
-    axes.set(title="STS: answer - label", xlabel="deviation, in points of 0 to 5",
-             ylabel="rows")  # fmt: skip
+    axes.set(title="STS: answer - label", xlabel="deviation, in points of 0 to 5", ylabel="rows")
 
 
 def _confusion_of_cola(axes: Axes, analysis: Record) -> None:

@@ -137,8 +137,11 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     So a setting that is added to the program later does not change the names of finished stages.
     """
     values = config.to_dict()
-    found = {f.name: values[f.name] for f in fields(config)
-             if f.name not in NOT_HASHED and getattr(config, f.name) != f.default}  # fmt: skip
+    found = {
+        f.name: values[f.name]
+        for f in fields(config)
+        if f.name not in NOT_HASHED and getattr(config, f.name) != f.default
+    }
     found["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
     return {"config": type(config).__name__, **found}
 

@@ -307,21 +307,29 @@ METHODS = (
 def figure_1(scale: Scale, parts: Sequence[str]) -> tuple[Row, ...]:
     """Rows with one part of the encoder trained and the others held still, on STS."""
     return tuple(
-        Row(f"only-{part.replace(' ', '-')}", f"only {part} trained",
-            (FineTune((Unfreeze(only=part),)),), tasks=("sts",))
+        Row(
+            f"only-{part.replace(' ', '-')}",
+            f"only {part} trained",
+            (FineTune((Unfreeze(only=part),)),),
+            tasks=("sts",),
+        )
         for part in parts
         if part != "pooler" or scale.pooling == "pooler"
-    )  # fmt: skip
+    )
 
 
 def figure_2(scale: Scale) -> tuple[Row, ...]:
     """Rows of SST after more and more MLM epochs; without any it is the row ft+pll."""
     legs = max(scale.mlm_epochs.values()) // scale.mlm_leg
     return tuple(
-        Row(f"mlm-{leg * scale.mlm_leg}", f"MLM on the task's text, {leg * scale.mlm_leg} epochs",
-            (PretrainLegs("task", leg), FULL), tasks=("sst",))
+        Row(
+            f"mlm-{leg * scale.mlm_leg}",
+            f"MLM on the task's text, {leg * scale.mlm_leg} epochs",
+            (PretrainLegs("task", leg), FULL),
+            tasks=("sst",),
+        )
         for leg in range(1, legs + 1)
-    )  # fmt: skip
+    )
 
 
 def rows(scale: Scale, parts: Sequence[str]) -> dict[str, Row]:

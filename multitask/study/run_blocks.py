@@ -98,12 +98,14 @@ def overall_table(found: RunSet, path: Path) -> str:
     for row in rows:
         count = len(row["columns"])
         scores = [row["score"], *(row["published"].get(name) for name in systems)]
-        lines.append([
-            row["convention"],
-            f"{count} of {count + len(row['missing'])}",
-            ", ".join(row["missing"]) or "-",
-            *("-" if score is None else f"{100 * score:.1f}" for score in scores),
-        ])  # fmt: skip
+        lines.append(
+            [
+                row["convention"],
+                f"{count} of {count + len(row['missing'])}",
+                ", ".join(row["missing"]) or "-",
+                *("-" if score is None else f"{100 * score:.1f}" for score in scores),
+            ]
+        )
     notes = "".join(f"- {row['convention']}: {row['source']}\n" for row in rows)
     note = "Means, times 100, over the columns that were run, of published systems too.\n"
     return f"{markdown(header, lines, left=3)}\n{note}\n{notes}{_sources(found)}"
@@ -214,21 +216,30 @@ def encoders_rows(
         learnt, tuned = runs[point["run"]], runs[point["tuned"]]
         task = _only_task(tuned)
         scores, metric = learnt["dev"]["mlm"], TASKS[task].metrics[0]
-        rows.append([
-            point["encoder"],
-            f"{point['layers']:,}",
-            f"{point['embeddings']:,}",
-            f"{point['tokens'] / point['characters']:.3f}",
-            f"{scores['perplexity']:.1f}",
-            f"{scores['loss'] / math.log(2) * point['tokens'] / point['characters']:.3f}",
-            f"{learnt['seconds']:.0f}",
-            f"{tuned['dev'][task][metric]:.3f}",
-            f"{tuned['seconds']:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                point["encoder"],
+                f"{point['layers']:,}",
+                f"{point['embeddings']:,}",
+                f"{point['tokens'] / point['characters']:.3f}",
+                f"{scores['perplexity']:.1f}",
+                f"{scores['loss'] / math.log(2) * point['tokens'] / point['characters']:.3f}",
+                f"{learnt['seconds']:.0f}",
+                f"{tuned['dev'][task][metric]:.3f}",
+                f"{tuned['seconds']:.0f}",
+            ]
+        )
     header = [
-        "encoder", "parameters of layers", "of embeddings", "tokens a character", "perplexity",
-        "bits a character", "seconds", f"{task} {metric}", "seconds of fine-tuning",
-    ]  # fmt: skip
+        "encoder",
+        "parameters of layers",
+        "of embeddings",
+        "tokens a character",
+        "perplexity",
+        "bits a character",
+        "seconds",
+        f"{task} {metric}",
+        "seconds of fine-tuning",
+    ]
     return header, rows
 
 

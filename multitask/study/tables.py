@@ -20,12 +20,26 @@ LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
 NOTHING = "There is no record of these rows yet: run them with `minbert study run`.\n"
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "table-1": ("frozen", "ft", "ft+pll"),
-    "table-2": ("lora-1", "lora-2", "lora-4", "lora-8", "bitfit", "ia3", "mt+lora-4",
-                "mlm15-task+lora-4"),
+    "table-2": (
+        "lora-1",
+        "lora-2",
+        "lora-4",
+        "lora-8",
+        "bitfit",
+        "ia3",
+        "mt+lora-4",
+        "mlm15-task+lora-4",
+    ),
     "table-3": ("mlm15-task", "mlm15-all", "mlm30-task", "mlm30-all"),
-    "table-4": ("mt", "mt-together", "mt-surgery", "mlm15-task+mt", "mlm15-all+mt",
-                "mlm30-task+mt"),
-}  # fmt: skip
+    "table-4": (
+        "mt",
+        "mt-together",
+        "mt-surgery",
+        "mlm15-task+mt",
+        "mlm15-all+mt",
+        "mlm30-task+mt",
+    ),
+}
 TEST_PUBLISHED = (0.557, 0.892, 0.871, 0.795)
 BY_ID: Mapping[str, Row] = {row.id: row for row in (*MAIN, *METHODS)}
 
@@ -35,16 +49,22 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
     ids = SECTIONS[section]
     if not study.names(variant, ids):
         return NOTHING
-    header = ["row", "stages before the last", *LABELS.values(),
-              *(f"{label}, ours" for label in LABELS.values()), "seeds"]  # fmt: skip
+    header = [
+        "row",
+        "stages before the last",
+        *LABELS.values(),
+        *(f"{label}, ours" for label in LABELS.values()),
+        "seeds",
+    ]
     rows = []
     for row_id in ids:
         row = BY_ID[row_id]
         published = [_number(value) for value in row.published or [None] * len(STUDIED)]
         scores = [study.scores(variant, row_id, task) for task in STUDIED]
         seeds = str(max(map(len, scores), default=0))
-        rows.append([f"`{row_id}`", row.title, *published, *(spread(s) or "-" for s in scores),
-                     seeds])  # fmt: skip
+        rows.append(
+            [f"`{row_id}`", row.title, *published, *(spread(s) or "-" for s in scores), seeds]
+        )
     note = (
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
         f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
@@ -60,8 +80,9 @@ def best_table(study: Study, variant: str = "corrected") -> str:
         ours = {task: study.scores(variant, row.id, task) for task in ("sst", "para", "sts")}
         means = {task: mean(found) for task, found in ours.items() if found}
         total = overall(means).get("mean_normalised")
-        rows.append((row.id, overall({"sst": sst, "para": para, "sts": sts})["mean_normalised"],
-                     total))  # fmt: skip
+        rows.append(
+            (row.id, overall({"sst": sst, "para": para, "sts": sts})["mean_normalised"], total)
+        )
     if all(total is None for *_, total in rows):
         return NOTHING
     rows.sort(key=lambda row: (row[2] is None, -(row[2] or row[1])))
@@ -117,18 +138,26 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
             continue
         ids.append(row.id)
         before = {id(r): r["seconds"] for stages in chains.values() for r in stages[:-1]}
-        rows.append([
-            f"`{row.id}`",
-            f"{lasts[0]['parameters']['trained']:,}",
-            f"{sum(r['seconds'] for r in lasts):.0f}",
-            f"{sum(before.values()):.0f}",
-            f"{1000 * sum(r['seconds'] for r in lasts) / sum(r['steps'] for r in lasts):.0f}",
-            f"{max(r['peak_memory_mb'] for r in lasts):.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{row.id}`",
+                f"{lasts[0]['parameters']['trained']:,}",
+                f"{sum(r['seconds'] for r in lasts):.0f}",
+                f"{sum(before.values()):.0f}",
+                f"{1000 * sum(r['seconds'] for r in lasts) / sum(r['steps'] for r in lasts):.0f}",
+                f"{max(r['peak_memory_mb'] for r in lasts):.0f}",
+            ]
+        )
     if not rows:
         return NOTHING
-    header = ["row", "parameters trained", "seconds, last stages", "seconds, stages before",
-              "ms a step", "peak memory, MB"]  # fmt: skip
+    header = [
+        "row",
+        "parameters trained",
+        "seconds, last stages",
+        "seconds, stages before",
+        "ms a step",
+        "peak memory, MB",
+    ]
     made_on = machines(study.stages[name] for name in study.names(variant, ids))
     note = (
         "Seconds are the sum over the tasks with the first seed, scoring of the development sets "
@@ -170,13 +199,21 @@ def notes(study: Study) -> str:
         for count in sorted({len(found) for found in seeds.values()}):
             rows = [row for row, found in seeds.items() if len(found) >= count]
             every = set(BY_ID) <= set(rows)
-            command = ["minbert study run", *([] if every else rows), f"--scale {scale.name}",
-                       f"--preset {preset}",
-                       *(f"--deviations {' '.join(names)}" for _ in names[:1]),
-                       f"--backbone {study.settings['backbone']}",
-                       f"--data-dir {study.settings['data_dir']}", f"--seeds {count}"]  # fmt: skip
-            wanted = [result for result in plan["results"] if result["row"] in rows
-                      and result["seed"] in sorted(seeds[result["row"]])[:count]]  # fmt: skip
+            command = [
+                "minbert study run",
+                *([] if every else rows),
+                f"--scale {scale.name}",
+                f"--preset {preset}",
+                *(f"--deviations {' '.join(names)}" for _ in names[:1]),
+                f"--backbone {study.settings['backbone']}",
+                f"--data-dir {study.settings['data_dir']}",
+                f"--seeds {count}",
+            ]
+            wanted = [
+                result
+                for result in plan["results"]
+                if result["row"] in rows and result["seed"] in sorted(seeds[result["row"]])[:count]
+            ]
             done = sum(result["stages"][-1] in study.stages for result in wanted)
             lines.append(f"- `{' '.join(command)}`: {done} of {len(wanted)} results\n")
     made = study.stages.values()
