@@ -201,7 +201,8 @@ def _load_modules(
         parts = tuple(part for part in OPTIONAL if any(_in(ours, (part,)) for ours in missing))
         if parts and all(_in(ours, parts) for ours in missing):
             named += f"; what is missing starts anew with fresh={parts}"
-            named += " (minbert train: a --pooling other than pooler)" * (parts == ("pooler",))
+            if parts == ("pooler",):
+                named += " (minbert train: a --pooling other than pooler)"
         raise ValueError(
             f"{folder} does not hold the weights of the {cls.name} in its config.json. {named}"
         )

@@ -55,7 +55,10 @@ def _kind(stage: Stage) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """What stages have in common that take as long for a row."""
     config = stage.config
     names = [e.name for e in config.extensions if e.name != "layer_lr"]
-    names += ["mlm"] * (stage.kind == "mlm") + ["frozen"] * getattr(config, "frozen", False)
+    if stage.kind == "mlm":
+        names.append("mlm")
+    if getattr(config, "frozen", False):
+        names.append("frozen")
     return stage.kind, config.tasks, tuple(names)
 
 

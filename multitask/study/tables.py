@@ -204,7 +204,7 @@ def notes(study: Study) -> str:
                 *([] if every else rows),
                 f"--scale {scale.name}",
                 f"--preset {preset}",
-                *(f"--deviations {' '.join(names)}" for _ in names[:1]),
+                *([f"--deviations {' '.join(names)}"] if names else []),
                 f"--backbone {study.settings['backbone']}",
                 f"--data-dir {study.settings['data_dir']}",
                 f"--seeds {count}",
@@ -294,13 +294,18 @@ def _number(value: float | None) -> str:
 
 def _short(commit: str | None) -> str:
     """A commit in seven digits, with its + where files differed from it."""
-    return commit[:7] + "+" * commit.endswith("+") if commit else "unknown"
+    if not commit:
+        return "unknown"
+    return f"{commit[:7]}+" if commit.endswith("+") else commit[:7]
 
 
 def machines(records: Iterable[Record]) -> str:
     """What records were made on."""
-    found = {f"{r['device']}, {r['threads']} thread" + "s" * (r["threads"] > 1) for r in records}
-    return f"Device: {'; '.join(sorted(found))}."
+    names = set()
+    for record in records:
+        threads = "threads" if record["threads"] > 1 else "thread"
+        names.add(f"{record['device']}, {record['threads']} {threads}")
+    return f"Device: {'; '.join(sorted(names))}."
 
 
 def commits(records: Iterable[Record]) -> str:
