@@ -40,7 +40,7 @@ class Batch:
     features: Tensor | None = None
     """(B, F), in place of tokens."""
     masked: Tensor | None = None
-    """(M,) for the masked language model: places of the masked tokens among all of the batch."""
+    """(M,) for the masked language model: indices of the masked tokens among all of the batch."""
 
     @property
     def weight(self) -> int:
@@ -119,11 +119,11 @@ class EncodedRows:
         )
 
     def _checksum(self) -> int:
-        found = zlib.crc32("\n".join(self.ids).encode())
+        checksum = zlib.crc32("\n".join(self.ids).encode())
         for part in self._parts:
             for array in (part.lengths, part.input_ids, part.token_type_ids):
-                found = zlib.crc32(array, found)
-        return found if self.labels is None else zlib.crc32(self.labels.numpy(), found)
+                checksum = zlib.crc32(array, checksum)
+        return checksum if self.labels is None else zlib.crc32(self.labels.numpy(), checksum)
 
 
 class FeatureRows:
@@ -186,6 +186,6 @@ def lay_out(rows: Sequence[np.ndarray], kind: BatchLayout, *, fill: int) -> Tens
     if kind == "packed":
         return torch.from_numpy(np.concatenate(rows).astype(np.int64))
     padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
-    for place, row in zip(padded, rows, strict=True):
-        place[: len(row)] = row
+    for line, row in zip(padded, rows, strict=True):
+        line[: len(row)] = row
     return torch.from_numpy(padded)

@@ -211,8 +211,8 @@ async def _opened(client: httpx2.AsyncClient, url: str, have: int, tag: str) -> 
         await response.aclose()
         old, request = request.url, response.next_request
         if request.url.scheme not in {"https", old.scheme} & {"http", "https"}:
-            place = response.headers["Location"]
-            raise FetchError(f"{old} redirects to {place[:200]!r}, which is refused")
+            location = response.headers["Location"]
+            raise FetchError(f"{old} redirects to {location[:200]!r}, which is refused")
     raise FetchError(f"{url} redirects more than {REDIRECTS} times, perhaps in a circle")
 
 
@@ -234,8 +234,8 @@ def _extent(response: httpx2.Response) -> tuple[int, int | None]:
     if status == 200:
         raise _Refused("the server does not say its length, and half of it would pass for all")
     where = headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (?:\*|(\d{1,18})-\d{1,18})/(\d{1,18})", where, re.ASCII)
-    return (int(found[1] or -1), int(found[2])) if found else (-1, None)
+    match = re.fullmatch(r"bytes (?:\*|(\d{1,18})-\d{1,18})/(\d{1,18})", where, re.ASCII)
+    return (int(match[1] or -1), int(match[2])) if match else (-1, None)
 
 
 def _tag_of(part: Path) -> Path:

@@ -141,32 +141,32 @@ class _Record:
         path = inside(self.target, file.path)
         if not path.exists():
             return False
-        known, found = file.sha256 or self.sums.get(file.path), sha256_of(path)
-        if known is None:
-            self._remember(file, found)
-        elif known != found:
+        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if expected is None:
+            self._remember(file, actual)
+        elif expected != actual:
             raise FetchError(
-                f"{path} has sha256 {found}, not {known}; it was changed, or is another version. "
-                "Move it away or delete it, then rerun"
+                f"{path} has sha256 {actual}, not {expected}; it was changed, or is another "
+                "version. Move it away or delete it, then rerun"
             )
         return True
 
     def accept(self, path: Path, file: File, origin: str) -> None:
         """Check what was just made for `file` at `path`; a wrong one is removed."""
-        known, found = file.sha256 or self.sums.get(file.path), sha256_of(path)
-        if known is None:
-            self._remember(file, found)
-        elif known != found:
+        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if expected is None:
+            self._remember(file, actual)
+        elif expected != actual:
             discard(path)
             raise FetchError(
-                f"{file.path} from {origin} has sha256 {found}, not {known}; it was removed. "
+                f"{file.path} from {origin} has sha256 {actual}, not {expected}; it was removed. "
                 f"Rerun to download it again; if that does not help, the public file has changed"
                 + ("" if file.sha256 else f": delete its line in {self.path} to accept that")
             )
 
-    def _remember(self, file: File, found: str) -> None:
-        say(f"{file.path}: no checksum is known; remembering {found[:12]}... in {self.path}")
-        self.sums[file.path] = found
+    def _remember(self, file: File, checksum: str) -> None:
+        say(f"{file.path}: no checksum is known; remembering {checksum[:12]}... in {self.path}")
+        self.sums[file.path] = checksum
         write_json(self.path, dict(sorted(self.sums.items())))
 
 
@@ -193,9 +193,9 @@ def _from_archive(source: Source, target: Path, record: _Record, **options: Any)
     hint = f"unpack it so that its {name} becomes {target / file.path}, and so on"
     part = download(source.url, archive, max_bytes=source.max_bytes, hint=hint, **options)
     try:
-        if source.sha256 is not None and (found := sha256_of(part)) != source.sha256:
+        if source.sha256 is not None and (actual := sha256_of(part)) != source.sha256:
             raise FetchError(
-                f"{source.url} has sha256 {found}, not {source.sha256}; it was removed. Rerun to "
+                f"{source.url} has sha256 {actual}, not {source.sha256}; it was removed. Rerun to "
                 "download it again; if that does not help, the public file has changed"
             )
         _unpack(part, source, target, record)

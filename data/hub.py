@@ -86,7 +86,7 @@ def _check_all_there(shards: list[Path]) -> None:
         )
 
 
-def _read(path: Path, wanted: int) -> list[tuple[tuple[str, ...], float]]:
+def _read(path: Path, width: int) -> list[tuple[tuple[str, ...], float]]:
     """The texts, so many, and the label of each row."""
     try:
         import pyarrow
@@ -101,11 +101,11 @@ def _read(path: Path, wanted: int) -> list[tuple[tuple[str, ...], float]]:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} is no parquet file, or damaged: {brief(error)}") from None
     columns = next(
-        (c for c in TEXTS if len(c) == wanted and rows and rows[0].keys() >= {*c, "label"}), None
+        (c for c in TEXTS if len(c) == width and rows and rows[0].keys() >= {*c, "label"}), None
     )
     if columns is None:
-        found = list(rows[0]) if rows else "no rows"
-        raise ValueError(f"{path} has {found}; {wanted} columns of text and a label are due")
+        names = list(rows[0]) if rows else "no rows"
+        raise ValueError(f"{path} has {names}; {width} columns of text and a label are due")
     for number, row in enumerate(rows):
         for column in columns:
             if not isinstance(row[column], str):

@@ -1,4 +1,4 @@
-"""Lines of UTF-8 files of any size, with the place of what is no text."""
+"""Lines of UTF-8 files of any size, with the position of what is no text."""
 
 from __future__ import annotations
 

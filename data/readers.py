@@ -62,7 +62,7 @@ class Rows:
 
 def has_split(task: Task, split: Split, data_dir: str | Path) -> bool:
     """Whether a task's file for this split is there."""
-    return split in task.tables and bool(_places(task.tables[split], data_dir))
+    return split in task.tables and bool(_paths(task.tables[split], data_dir))
 
 
 def read_split(
@@ -80,15 +80,15 @@ def read_split(
             f"task {task.name!r} has no {split} split; it has {', '.join(task.tables)}"
         )
     table = task.tables[split]
-    places = _places(table, data_dir)
-    if len(places) != 1:
+    paths = _paths(table, data_dir)
+    if len(paths) != 1:
         raise ValueError(
             f"task {task.name!r} wants {table.path} for its {split} split under {data_dir} or one "
-            f"of its folders; found {[str(place) for place in places] or 'none'}. "
+            f"of its folders; found {[str(path) for path in paths] or 'none'}. "
             "Point --data-dir at the folder with the files, or fetch them: minbert data fetch"
         )
     examples, skipped, seen = [], [], set()
-    for line, content, fields in _lines(places[0], table):
+    for line, content, fields in _lines(paths[0], table):
         try:
             if isinstance(fields, str):
                 raise ValueError(fields)
@@ -96,7 +96,7 @@ def read_split(
             if example.id in seen:
                 raise ValueError(f"id {brief(example.id, 60)} stands in an earlier row too")
         except ValueError as error:
-            bad = BadRow(places[0], line, str(error), content)
+            bad = BadRow(paths[0], line, str(error), content)
             if on_bad_row == "stop":
                 raise ValueError(
                     f"{bad}\n    mend the row, or leave such rows out with --on-bad-row skip"
@@ -107,8 +107,8 @@ def read_split(
             examples.append(example)
     if not examples:
         first = f"; the first of {len(skipped)} bad ones: {skipped[0]}" if skipped else ""
-        raise ValueError(f"{places[0]} has no usable row for task {task.name!r}{first}")
-    return Rows(places[0], examples, skipped)
+        raise ValueError(f"{paths[0]} has no usable row for task {task.name!r}{first}")
+    return Rows(paths[0], examples, skipped)
 
 
 def texts_by_id(task: Task, split: Split, data_dir: str | Path) -> dict[str, tuple[str, ...]]:
@@ -127,7 +127,7 @@ def spread(rows: Sequence[Example], count: int | None) -> list[Example]:
     return [rows[n * len(rows) // count] for n in range(count)]
 
 
-def _places(table: Table, data_dir: str | Path) -> list[Path]:
+def _paths(table: Table, data_dir: str | Path) -> list[Path]:
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
         raise ValueError(f"data directory {data_dir} does not exist; give one with --data-dir")
@@ -137,7 +137,7 @@ def _places(table: Table, data_dir: str | Path) -> list[Path]:
 
 
 def _lines(path: Path, table: Table) -> Iterator[tuple[int, str, dict[str, str] | str]]:
-    """Line number, content, and the named fields or, in their place, what is wrong with them."""
+    """Line number, content, and the named fields or, instead, what is wrong with them."""
     names = table.header
     for number, line, bad in numbered_lines(path):
         content = line.rstrip("\r\n")
@@ -176,18 +176,18 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
 
 def _checked_header(fields: list[str], path: Path, table: Table) -> tuple[str, ...]:
     shown = brief(fields, 60)
-    wanted = [name for name in (table.id, *table.texts, table.label) if name is not None]
-    twice = [name for name in wanted if fields.count(name) > 1]
+    needed = [name for name in (table.id, *table.texts, table.label) if name is not None]
+    twice = [name for name in needed if fields.count(name) > 1]
     if twice:
         raise ValueError(
             f"{path}:1: the header {shown} names the columns {twice} more than once; rename "
             "those that are not to be read"
         )
-    missing = [name for name in wanted if name not in fields]
+    missing = [name for name in needed if name not in fields]
     if missing:
         raise ValueError(
             f"{path}:1: the header {shown} lacks the columns {missing}; they must be named "
-            f"{wanted} and be separated by tabs"
+            f"{needed} and be separated by tabs"
         )
     return tuple(fields)
 

@@ -44,10 +44,10 @@ class BatchStream:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Row numbers of batch `index`, counted from the first pass on."""
-        number, place = divmod(index, self.batches_per_pass)
+        number, offset = divmod(index, self.batches_per_pass)
         if number != self._pass:
             self._pass, self._batches = number, self._order(number)
-        return self._batches[place]
+        return self._batches[offset]
 
     def _order(self, number: int) -> list[np.ndarray]:
         generator = np.random.default_rng((*self._seed, number))

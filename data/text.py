@@ -62,10 +62,10 @@ def write_tokens(
     texts = iter(texts)
     with ExitStack() as stack:
         # Renamed into place in the reverse order.
-        places = {
+        paths = {
             part: stack.enter_context(replacing(path_of(stem, part))) for part in reversed(PARTS)
         }
-        files = {part: stack.enter_context(place.open("wb")) for part, place in places.items()}
+        files = {part: stack.enter_context(path.open("wb")) for part, path in paths.items()}
         while chunk := list(islice(texts, 1000)):
             rows = list(_rows(chunk, tokenizer, max_length))
             for ids, types in rows:

@@ -55,10 +55,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{brief(header.get('format'))}; a plain model folder is loaded with --backbone"
         )
     state = header.get("state", "")
-    found = _checksum(tensors, state)
-    if found != header.get("sha256"):
+    actual = _checksum(tensors, state)
+    if actual != header.get("sha256"):
         raise ValueError(
-            f"{path} is damaged: its contents have checksum {found}, not "
+            f"{path} is damaged: its contents have checksum {actual}, not "
             f"{brief(header.get('sha256'))}; "
             "take another checkpoint of the run, or train again"
         )
@@ -79,14 +79,16 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
 
 
 def check_tensors(
-    wanted: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+    expected: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
     """Raise ValueError unless tensors have the names and shapes of these parameters."""
-    problems = [f"lacks {name}" for name in wanted.keys() - tensors.keys()]
-    problems += [f"has {name}, which the model does not" for name in tensors.keys() - wanted.keys()]
+    problems = [f"lacks {name}" for name in expected.keys() - tensors.keys()]
+    problems += [
+        f"has {name}, which the model does not" for name in tensors.keys() - expected.keys()
+    ]
     problems += [
         f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
-        for name, parameter in wanted.items()
+        for name, parameter in expected.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
     if problems:
@@ -94,12 +96,12 @@ def check_tensors(
 
 
 def load_tensors(
-    wanted: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+    expected: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
     """Copy tensors into parameters of the same names; both must agree."""
-    check_tensors(wanted, tensors, source)
+    check_tensors(expected, tensors, source)
     with torch.no_grad():
-        for name, parameter in wanted.items():
+        for name, parameter in expected.items():
             parameter.copy_(split_like(tensors[name], parameter))
 
 

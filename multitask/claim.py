@@ -56,7 +56,7 @@ def claimed(folder: str | Path, *, wait: float = 0.5) -> Iterator[None]:
         with lock:
             yield
         return
-    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    new_folders = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
@@ -68,13 +68,13 @@ def claimed(folder: str | Path, *, wait: float = 0.5) -> Iterator[None]:
             "to end, or name another folder"
         ) from None
     except OSError as error:
-        _release(lock, made)
+        _release(lock, new_folders)
         reason = "it is a file" if os.path.isfile(folder) else error.strerror
         raise OSError(f"{folder} cannot be written to: {reason}; name another folder") from None
     try:
         yield
     finally:
-        _release(lock, made)
+        _release(lock, new_folders)
 
 
 def holder(folder: Path) -> str | None:
@@ -93,12 +93,12 @@ def holder(folder: Path) -> str | None:
         return None
 
 
-def _release(lock: BaseFileLock, made: list[Path]) -> None:
+def _release(lock: BaseFileLock, new_folders: list[Path]) -> None:
     """Let go of a lock, and remove its file and the folders that were made for it alone."""
     with suppress(OSError):
         if lock.is_locked:  # while it is: afterwards the file may be another's
             os.unlink(lock.lock_file)
     lock.release(force=True)
     with suppress(OSError):  # not empty, or gone
-        for folder in made:
+        for folder in new_folders:
             folder.rmdir()

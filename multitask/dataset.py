@@ -111,11 +111,11 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
     for task_data, split, source in splits:
         done = []
         for rows in share(list(batches_by_length(source.lengths))):
-            found = model.features(source.batch(rows).to(model.device), task_data.task.name)
-            done.append((rows, found.cpu()))
+            vectors = model.features(source.batch(rows).to(model.device), task_data.task.name)
+            done.append((rows, vectors.cpu()))
             bar.update(len(rows) * count())
-        rows, found = zip(*gather(done), strict=True)
-        features = torch.cat(found)[np.argsort(np.concatenate(rows))]
+        rows, vectors = zip(*gather(done), strict=True)
+        features = torch.cat(vectors)[np.argsort(np.concatenate(rows))]
         # Made in inference mode, a tensor could not take part in training: clone it outside.
         with torch.inference_mode(False):
             task_data.sources[split] = FeatureRows(source, features.clone())

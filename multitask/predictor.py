@@ -94,10 +94,10 @@ class Predictor:
             # A dictionary's or a set's texts have no order.
             ordered = isinstance(row, Iterable) and not isinstance(row, NO_SEQUENCE)
             texts = (row,) if isinstance(row, str) else tuple(row) if ordered else ()
-            wanted = 2 if record.is_pair else 1
-            if len(texts) != wanted or not all(isinstance(t, str) and t.strip() for t in texts):
+            count, noun = (2, "texts") if record.is_pair else (1, "text")
+            if len(texts) != count or not all(isinstance(t, str) and t.strip() for t in texts):
                 raise ValueError(
-                    f"task {task!r} takes {wanted} text{'s' * record.is_pair} a row, none of "
+                    f"task {task!r} takes {count} {noun} a row, none of "
                     f"them empty; row {number + 1} is {brief(row)}"
                 )
             examples.append(Example(str(number), texts, None))

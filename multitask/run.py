@@ -306,17 +306,17 @@ def _new_folders(config: RunConfig) -> Iterator[Path]:
 
 def located(config: RunConfig) -> RunConfig:
     """A config whose data, text and backbone, if that is a folder, have absolute paths."""
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for name in ("data_dir", "adapter"):
         if getattr(config, name) is not None:
-            found[name] = absolute(getattr(config, name))
+            changes[name] = absolute(getattr(config, name))
     if isinstance(config, PretrainConfig):
         for name in ("text", "dev_text"):
-            found[name] = tuple(absolute(path) for path in getattr(config, name))
+            changes[name] = tuple(absolute(path) for path in getattr(config, name))
     folder = Path(config.backbone).expanduser()
     if Run(folder).best.is_file() or (config.backbone not in PACKAGES and folder.is_dir()):
-        found["backbone"] = os.path.abspath(folder)
-    return replace(config, **found)
+        changes["backbone"] = os.path.abspath(folder)
+    return replace(config, **changes)
 
 
 def absolute(path: str | Path) -> Path:

@@ -70,17 +70,17 @@ class Progress:
             kind = line["kind"]
             if kind not in next_of:
                 continue  # what an extension noted
-            place, wanted = line[kind], next_of[kind]
+            actual, expected = line[kind], next_of[kind]
             if kind == "step":
-                if place != step:
-                    step, tasks = place, set()
+                if actual != step:
+                    step, tasks = actual, set()
                 elif line["task"] not in tasks:  # of several tasks together
-                    wanted = place
+                    expected = actual
                 tasks.add(line["task"])
                 draws[line["task"]] += 1
-            if place != wanted:
-                raise ValueError(f"line {number} is of {kind} {place}, not of {kind} {wanted}")
-            next_of[kind] = wanted + 1
+            if actual != expected:
+                raise ValueError(f"line {number} is of {kind} {actual}, not of {kind} {expected}")
+            next_of[kind] = expected + 1
         for kind, end in (("step", self.step), ("epoch", self.evaluated + 1)):
             if next_of[kind] != end:
                 raise ValueError(f"it ends after line {len(lines)}, before {kind} {next_of[kind]}")
@@ -146,23 +146,23 @@ def load_state(
             f"{path} holds weights alone, and nothing says where to go on; it is a "
             "best.safetensors under another name"
         )
-    found = checked(state, SavedState, path)
-    changed = [name for name, rows in _rows(data).items() if found.rows.get(name) != rows]
+    saved = checked(state, SavedState, path)
+    changed = [name for name, rows in _rows(data).items() if saved.rows.get(name) != rows]
     if changed:
         raise ValueError(
             f"the training rows of {', '.join(changed)} are not those that {path.parent} began "
             "with; put the files back, or start a new run"
         )
-    if found.progress.draws.keys() != data.keys():
-        raise ValueError(f"{path} is of other tasks: {brief(list(found.progress.draws))}")
+    if saved.progress.draws.keys() != data.keys():
+        raise ValueError(f"{path} is of other tasks: {brief(list(saved.progress.draws))}")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         parts.setdefault(part, {})[name] = tensor
     load_tensors(parameters, parts["model"], path)
-    load_optimizer(optimizer, parts["optimizer"], found.steps, parameters)
-    scaler.load_state_dict(found.scaler)
-    return found.progress
+    load_optimizer(optimizer, parts["optimizer"], saved.steps, parameters)
+    scaler.load_state_dict(saved.scaler)
+    return saved.progress
 
 
 def _rows(data: Mapping[str, TaskData]) -> dict[str, int]:

@@ -228,13 +228,13 @@ class Info:
 def _run_folder(folder: Path | None) -> Path:
     if folder is not None:
         return folder
-    found = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    records = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
         raise ValueError(
             "there is no finished run under runs/; name one, or make one: minbert demo"
         )
-    print(f"run {found[-1].parent}", file=sys.stderr)
-    return found[-1].parent
+    print(f"run {records[-1].parent}", file=sys.stderr)
+    return records[-1].parent
 
 
 def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:
@@ -254,8 +254,8 @@ def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, .
     with _utf8(name):
         for number, line in enumerate(lines, start=1):
             texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
-            wanted = 2 if pair else 1
-            if len(texts) != wanted or not all(text.strip() for text in texts):
+            count = 2 if pair else 1
+            if len(texts) != count or not all(text.strip() for text in texts):
                 rule = "two texts with a tab between them" if pair else "one text, not empty"
                 line = line.rstrip()
                 raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")

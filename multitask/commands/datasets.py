@@ -94,17 +94,18 @@ class Check:
 EQUAL, DIFFERENT, UNKNOWN = "as published", "differs from what is published", "not compared"
 
 
-def _verdict(read: Rows, known: File) -> str:
+def _verdict(read: Rows, published: File) -> str:
     """How a file compares with the published one."""
     count = len(read.examples) + len(read.skipped)
-    if known.rows not in (None, count):
-        more, than = count - known.rows, f"than the {known.rows:,} published"
+    if published.rows not in (None, count):
+        more, than = count - published.rows, f"than the {published.rows:,} published"
         return f"{DIFFERENT}, {abs(more):,} rows {'more' if more > 0 else 'fewer'} {than}"
-    if known.sha256 is None:
-        what = "nothing of it is" if known.rows is None else "as many rows, but no checksum is"
+    if published.sha256 is None:
+        what = "nothing of it is" if published.rows is None else "as many rows, but no checksum is"
         return f"{UNKNOWN}, {what} known"
-    if sha256_of(read.path) != known.sha256:
-        return f"{DIFFERENT}, in its bytes" + (known.rows is not None) * ", with as many rows"
+    if sha256_of(read.path) != published.sha256:
+        rows = "" if published.rows is None else ", with as many rows"
+        return f"{DIFFERENT}, in its bytes{rows}"
     return f"{EQUAL}, byte for byte"
 
 

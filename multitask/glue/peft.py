@@ -176,10 +176,10 @@ def draw_sizes(figure: Figure, points: Sequence[Point]) -> None:
     """Score against trainable parameters, each method at its best rate."""
     for axes, task in _axes(figure, points):
         for method, colour in zip(RATES, COLOURS):
-            found = [runs for t, m, _, runs in at_best_rate(points) if (t, m) == (task, method)]
-            if found:
-                x = [runs[0].trained for runs in found]
-                y = [median(run.score for run in runs) for runs in found]
+            best = [runs for t, m, _, runs in at_best_rate(points) if (t, m) == (task, method)]
+            if best:
+                x = [runs[0].trained for runs in best]
+                y = [median(run.score for run in runs) for runs in best]
                 axes.plot(x, y, LINES.get(method, "o-"), color=colour, label=method)
         axes.set(xscale="log", xlabel="trainable parameters", title=task)
         axes.set_ylabel(f"development {TASKS[task].metrics[0]}")

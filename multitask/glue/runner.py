@@ -101,9 +101,11 @@ def find_run(config: TrainConfig | PretrainConfig) -> Run:
     run = Run(config.out)
     if not run.config_path.exists():
         return run
-    found, wanted = _settings(run.config()), _settings(config)
+    actual, expected = _settings(run.config()), _settings(config)
     changed = [
-        f"{k} {found.get(k)!r} (not {wanted[k]!r})" for k in wanted if found.get(k) != wanted[k]
+        f"{k} {actual.get(k)!r} (not {expected[k]!r})"
+        for k in expected
+        if actual.get(k) != expected[k]
     ]
     if changed:
         raise ValueError(
@@ -137,12 +139,12 @@ def _answer_other_sets(run: Run, config: TrainConfig, *, progress: bool) -> None
     if has_split(ax, "test", data_dir):
         evaluation = predictor.answer_with("mnli", ax, data_dir, progress=progress)
         write_predictions(run.predictions, ax, "test", evaluation)
-    found = {}
+    metrics = {}
     for split in ("test_mismatched", "dev_mismatched"):
         for evaluation in predictor.evaluate(split).values():
             write_predictions(run.predictions, mnli, split, evaluation)
-            found = evaluation.metrics
-    write_json(scores, found)
+            metrics = evaluation.metrics
+    write_json(scores, metrics)
 
 
 def read_runs(folder: Path) -> list[GlueRun]:

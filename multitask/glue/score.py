@@ -46,10 +46,10 @@ class Convention:
         None where one that is named is not covered, or none is.
         """
         covered = self.covered(scores)
-        wanted = covered if columns is None else list(columns)
-        if not wanted or not set(wanted) <= set(covered):
+        names = covered if columns is None else list(columns)
+        if not names or not set(names) <= set(covered):
             return None
-        return mean(mean(scores[m] for m in self.columns[column]) for column in wanted)
+        return mean(mean(scores[m] for m in self.columns[column]) for column in names)
 
 
 CONVENTIONS = (
@@ -206,13 +206,13 @@ def system_of(name: str, records: Iterable[Mapping[str, Any]]) -> System:
     return System(name, dict(seeds), seconds)
 
 
-def task_rows(found: System) -> dict[Metric, list[str]]:
+def task_rows(system: System) -> dict[Metric, list[str]]:
     """TASKS_HEADER's cells of each metric that some convention takes, in the table's order."""
     rows = {}
     for metric in METRICS:
-        if metric not in found.seeds:
+        if metric not in system.seeds:
             continue
-        values, mark = found.seeds[metric], PASS_MARKS.get(metric)
+        values, mark = system.seeds[metric], PASS_MARKS.get(metric)
         middle = median(values)
         spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
         tick = "" if mark is None else f"{'✓' if middle >= mark else '✗'} {mark:.2f}"
@@ -220,11 +220,11 @@ def task_rows(found: System) -> dict[Metric, list[str]]:
     return rows
 
 
-def overall_rows(found: System) -> list[dict[str, Any]]:
+def overall_rows(system: System) -> list[dict[str, Any]]:
     """The overall score in each convention, with the published scores over the same columns."""
     rows = []
     for convention in CONVENTIONS:
-        covered = convention.covered(found.medians)
+        covered = convention.covered(system.medians)
         missing = [column for column in convention.columns if column not in covered]
         published = {
             name: value
@@ -235,7 +235,7 @@ def overall_rows(found: System) -> list[dict[str, Any]]:
             {
                 "convention": convention.name,
                 "source": convention.source,
-                "score": convention.overall(found.medians),
+                "score": convention.overall(system.medians),
                 "columns": covered,
                 "missing": missing,
                 "published": published,
@@ -244,10 +244,10 @@ def overall_rows(found: System) -> list[dict[str, Any]]:
     return rows
 
 
-def describe(found: System) -> str:
+def describe(system: System) -> str:
     """Scores of a system as text."""
-    lines = [found.name, "", table(TASKS_HEADER, list(task_rows(found).values())), ""]
-    for row in overall_rows(found):
+    lines = [system.name, "", table(TASKS_HEADER, list(task_rows(system).values())), ""]
+    for row in overall_rows(system):
         count = len(row["columns"])
         total = count + len(row["missing"])
         over = f"over all {total} columns"
@@ -260,10 +260,10 @@ def describe(found: System) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: System) -> dict[str, Any]:
+def as_json(system: System) -> dict[str, Any]:
     """Scores of a system as JSON values."""
     return {
-        "name": found.name,
+        "name": system.name,
         "metrics": [
             {
                 "set": name,
@@ -272,8 +272,8 @@ def as_json(found: System) -> dict[str, Any]:
                 "seeds": values,
                 "pass_mark": PASS_MARKS.get((name, metric)),
             }
-            for (name, metric), values in found.seeds.items()
+            for (name, metric), values in system.seeds.items()
         ],
-        "overall": overall_rows(found),
-        "seconds": found.seconds,
+        "overall": overall_rows(system),
+        "seconds": system.seconds,
     }

@@ -209,16 +209,16 @@ def check_submission(path: Path, *, data_dir: Path | None = None) -> list[Proble
         return [Problem(path.name, None, f"no zip file: {error}")]
     with archive:
         names = [info.filename for info in archive.infolist()]
-        wanted = {f"{name}.tsv": file for name, file in FILES.items()}
-        problems = [Problem(name, None, "is missing") for name in wanted if name not in names]
-        others = list(dict.fromkeys(name for name in names if name not in wanted))
+        expected = {f"{name}.tsv": file for name, file in FILES.items()}
+        problems = [Problem(name, None, "is missing") for name in expected if name not in names]
+        others = list(dict.fromkeys(name for name in names if name not in expected))
         problems += _first(Problem(_shown(name), None, _why_not(name)) for name in others)
         problems += [
             Problem(name, None, f"stands in the zip {names.count(name)} times")
-            for name in wanted
+            for name in expected
             if names.count(name) > 1
         ]
-        for name, file in wanted.items():
+        for name, file in expected.items():
             if name in names:
                 problems += _check_file(archive, name, file, lambda f=file: _rows(f, data_dir))
     return problems

@@ -79,7 +79,7 @@ def plot_seeds(
     axes: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], label: str | None = None
 ) -> None:
     """Means over seeds, with bars of one standard deviation where there are several seeds."""
-    errors = [stdev(found) if len(found) > 1 else 0.0 for found in scores]
-    axes.plot(x, [mean(found) for found in scores], **OURS, label=label)
+    errors = [stdev(values) if len(values) > 1 else 0.0 for values in scores]
+    axes.plot(x, [mean(values) for values in scores], **OURS, label=label)
     if any(errors):
-        axes.errorbar(x, [mean(found) for found in scores], errors, fmt="none", color=COLOURS[0])
+        axes.errorbar(x, [mean(values) for values in scores], errors, fmt="none", color=COLOURS[0])

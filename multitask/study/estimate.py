@@ -37,18 +37,18 @@ def seconds_of(stages: Iterable[Stage], study: StudyFolder) -> dict[str, float]:
             seconds = study.run_of(stage.name).record()["seconds"]
             recorded[_kind(stage)].append(seconds / sum(_work(stage, rows).values()))
     measured: dict[str, float] = {}
-    found = {}
+    times = {}
     for stage in stages:
         work = _work(stage, rows)
         if _kind(stage) in recorded:
-            found[stage.name] = STARTING + sum(work.values()) * median(recorded[_kind(stage)])
+            times[stage.name] = STARTING + sum(work.values()) * median(recorded[_kind(stage)])
             continue
         for task in work.keys() - measured.keys():
             measured[task] = _measure(study, task)
         factor = prod(FACTORS.get(name, 1.0) for name in _kind(stage)[2])
         seconds = factor * sum(measured[task] * amount for task, amount in work.items())
-        found[stage.name] = STARTING + seconds
-    return found
+        times[stage.name] = STARTING + seconds
+    return times
 
 
 def _kind(stage: Stage) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -50,20 +50,20 @@ def one_part_trained(study: Study, path: Path) -> Path | None:
     order = {"embeddings": -1, "pooler": 1000}
     parts = {row: row.removeprefix("only-").replace("layer-", "") for row in rows}
     rows.sort(key=lambda row: order.get(parts[row], 0) or int(parts[row]))
-    found = {parts[row]: study.scores("corrected", row, "sts") for row in rows}
-    found = {part: scores for part, scores in found.items() if scores}
-    if not found:
+    by_part = {parts[row]: study.scores("corrected", row, "sts") for row in rows}
+    by_part = {part: scores for part, scores in by_part.items() if scores}
+    if not by_part:
         return None
 
     def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, width_ratios=(14, max(6, len(found))))
+        left, right = figure.subplots(1, 2, width_ratios=(14, max(6, len(by_part))))
         names = ["emb.", *map(str, range(1, 13)), "pool."]
         left.plot(range(len(names)), FIGURE_1, **THEIRS)
         left.set(title="bert-base, published", ylabel="STS dev, Pearson's r")
-        plot_seeds(right, range(len(found)), list(found.values()))
+        plot_seeds(right, range(len(by_part)), list(by_part.values()))
         right.set(title=f"{study.settings['backbone']}, ours")
         short = {"embeddings": "emb.", "pooler": "pool."}
-        for axes, labels in ((left, names), (right, [short.get(part, part) for part in found])):
+        for axes, labels in ((left, names), (right, [short.get(part, part) for part in by_part])):
             axes.set_xticks(range(len(labels)), labels)
             axes.set_xlabel("layer (or part) trained")
 
@@ -179,30 +179,30 @@ def learning_curves(study: Study, path: Path) -> Path | None:
 
 def cosines(study: Study, path: Path) -> Path | None:
     """Mean cosine between the gradients of two tasks, with and without gradient surgery."""
-    found = {}
+    tables = {}
     for row, title in (("mt-together", "added up"), ("mt-surgery", "gradient surgery (PCGrad)")):
         for stages in study.results("corrected", row, "sst")[:1]:
-            found[title] = next((s["cosines"] for s in stages if "cosines" in s), None)
-    found = {title: table for title, table in found.items() if table}
-    if not found:
+            tables[title] = next((s["cosines"] for s in stages if "cosines" in s), None)
+    tables = {title: table for title, table in tables.items() if table}
+    if not tables:
         return None
     largest = max(
         abs(value)
-        for table in found.values()
+        for table in tables.values()
         for i, line in enumerate(table["mean"])
         for j, value in enumerate(line)
         if i != j
     )
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(found), squeeze=False)[0]
-        for axes, (title, table) in zip(panels, found.items()):
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        for axes, (title, table) in zip(panels, tables.items()):
             names = [LABELS[task] for task in table["tasks"]]
             image = heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)
             axes.set(title=f"{title}, {table['steps']} steps")
         figure.colorbar(image, ax=panels, label="mean cosine of gradients", shrink=0.8)
 
-    return save(path, (4.2 * len(found) + 0.8, 3.6), draw)
+    return save(path, (4.2 * len(tables) + 0.8, 3.6), draw)
 
 
 def _with_size(study: Study, row: str) -> str:

@@ -43,8 +43,8 @@ class StudyFolder:
                 f"{folder} holds no study (no study.json); name the folder of a study, or put the "
                 "records of other runs into Report.md with minbert report --keep"
             )
-        found = read_json(folder / "study.json", StudySettings)
-        return cls(folder, found.scale, found.backbone, Path(found.data_dir))
+        settings = read_json(folder / "study.json", StudySettings)
+        return cls(folder, settings.scale, settings.backbone, Path(settings.data_dir))
 
     def create(self) -> None:
         """Make the folder; one that holds a study of another scale, backbone or data is refused."""
@@ -53,11 +53,11 @@ class StudyFolder:
         with claimed(self.folder, wait=10):
             if not path.exists():
                 write_json(path, mine)
-            found = read_checked(path, StudySettings)
-        changed = [name for name, value in mine.items() if found[name] != value]
+            theirs = read_checked(path, StudySettings)
+        changed = [name for name, value in mine.items() if theirs[name] != value]
         if changed:
             raise ValueError(
-                f"{self.folder} holds a study with another {' and '.join(changed)}: {found}; "
+                f"{self.folder} holds a study with another {' and '.join(changed)}: {theirs}; "
                 "choose another --out"
             )
 
@@ -97,17 +97,17 @@ class StudyFolder:
     def missing(self, plan: Plan) -> list[Stage]:
         """What is still to run, in order: unfinished results, and the stages that they start from
         where these are unfinished or their weights were removed."""
-        wanted = set()
+        names = set()
         for result in plan.results:
             final = result.stages[-1]
             if self.is_done(final):
                 continue
-            wanted.add(final.name)
+            names.add(final.name)
             for stage in reversed(result.stages[:-1]):
                 if self.can_start_others(stage):
                     break
-                wanted.add(stage.name)
-        return [stage for stage in plan.stages if stage.name in wanted]
+                names.add(stage.name)
+        return [stage for stage in plan.stages if stage.name in names]
 
     def config_of(self, stage: Stage, **places: Any) -> RunConfig:
         """A stage's config with all that says where it runs."""

@@ -17,20 +17,20 @@ def keep(folder: Path, records: Path = RECORDS) -> Path:
     Raises:
         ValueError: the folder holds none of these.
     """
-    place = records / folder.resolve().name
+    path = records / folder.resolve().name
     if (folder / "study.json").exists():
-        _keep_study(Study.of_runs(StudyFolder.open(folder)), place)
+        _keep_study(Study.of_runs(StudyFolder.open(folder)), path)
     elif (folder / "config.json").exists():
-        place = place.with_name(f"{place.name}.json")
-        write_json(place, record_of(Run(folder)))
+        path = path.with_name(f"{path.name}.json")
+        write_json(path, record_of(Run(folder)))
     else:
-        RunSet.of_runs(folder).write(place)
-    return place
+        RunSet.of_runs(folder).write(path)
+    return path
 
 
-def _keep_study(study: Study, place: Path) -> None:
-    write_json(place / "study.json", study.settings)
+def _keep_study(study: Study, folder: Path) -> None:
+    write_json(folder / "study.json", study.settings)
     for plan in study.plans:
-        write_json(place / "plans" / f"{plan['variant']}.json", plan)
+        write_json(folder / "plans" / f"{plan['variant']}.json", plan)
     for name, record in study.stages.items():
-        write_json(place / "stages" / f"{name}.json", record)
+        write_json(folder / "stages" / f"{name}.json", record)

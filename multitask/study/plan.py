@@ -72,17 +72,17 @@ class Plan:
     @cached_property
     def stages(self) -> list[Stage]:
         """Each stage once, those that others start from before them."""
-        found = {stage.name: stage for result in self.results for stage in result.stages}
-        return list(found.values())
+        by_name = {stage.name: stage for result in self.results for stage in result.stages}
+        return list(by_name.values())
 
     def users(self) -> dict[str, list[str]]:
         """Stage -> rows that need it."""
-        found: dict[str, list[str]] = {stage.name: [] for stage in self.stages}
+        rows: dict[str, list[str]] = {stage.name: [] for stage in self.stages}
         for result in self.results:
             for stage in result.stages:
-                if result.row not in found[stage.name]:
-                    found[stage.name].append(result.row)
-        return found
+                if result.row not in rows[stage.name]:
+                    rows[stage.name].append(result.row)
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Which stages make which score, as JSON values: what a report needs of a plan."""
@@ -105,14 +105,12 @@ def make_plan(
     seeds: int = 1,
 ) -> Plan:
     """The stages of these rows, for seeds 11711, 11712, ...; a stage is there once."""
-    made: dict[str, Stage] = {}
     results = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for row in rows:
             for task in row.tasks:
                 stages = _stages(row, task, scale, deviations, seed)
                 results.append(Result(row.id, task, seed, tuple(stages)))
-                made |= {stage.name: stage for stage in stages}
     return Plan(scale, variant, tuple(results))
 
 
@@ -137,31 +135,31 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     So a setting that is added to the program later does not change the names of finished stages.
     """
     values = config.to_dict()
-    found = {
+    settings = {
         f.name: values[f.name]
         for f in fields(config)
         if f.name not in NOT_HASHED and getattr(config, f.name) != f.default
     }
-    found["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
-    return {"config": type(config).__name__, **found}
+    settings["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
+    return {"config": type(config).__name__, **settings}
 
 
 def _settings_of_extension(extension: Extension) -> dict[str, Any]:
-    found = {}
+    settings = {}
     for f in fields(extension):
         default = f.default if f.default_factory is MISSING else f.default_factory()
         value = getattr(extension, f.name)
         if value != default:
-            found[f.name] = value
-    return {"name": extension.name, **found}
+            settings[f.name] = value
+    return {"name": extension.name, **settings}
 
 
-def select_rows(known: dict[str, Row], wanted: Sequence[str]) -> list[Row]:
+def select_rows(known: dict[str, Row], ids: Sequence[str]) -> list[Row]:
     """The rows of these ids; all of them where none is named."""
-    unknown = [name for name in wanted if name not in known]
+    unknown = [name for name in ids if name not in known]
     if unknown:
         raise ValueError(f"no row is called {unknown[0]!r}; known are {', '.join(known)}")
-    return [known[name] for name in dict.fromkeys(wanted)] if wanted else list(known.values())
+    return [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
 
 
 def parts_of(backbone: str) -> list[str]:

@@ -167,13 +167,13 @@ class Study:
 
     def results(self, variant: str, row: str, task: str) -> list[list[Record]]:
         """The records of the stages of a row, for each seed of which the last stage is there."""
-        found = []
+        chains = []
         for plan in self.plans:
             for result in plan["results"]:
-                wanted = (result["row"], result["task"]) == (row, task)
-                if plan["variant"] == variant and wanted and result["stages"][-1] in self.stages:
-                    found.append([self.stages[n] for n in result["stages"] if n in self.stages])
-        return found
+                matches = (result["row"], result["task"]) == (row, task)
+                if plan["variant"] == variant and matches and result["stages"][-1] in self.stages:
+                    chains.append([self.stages[n] for n in result["stages"] if n in self.stages])
+        return chains
 
     def scores(self, variant: str, row: str, task: str) -> list[float]:
         """A row's scores on a task, one a seed, in the published metric."""
@@ -197,12 +197,15 @@ class Study:
 def merged(plans: Sequence[Record]) -> list[Record]:
     """One plan for each variant, corrected first, with the results of all of its plans; of a
     result that two have, the later plan's."""
-    found: dict[str, dict[tuple, Record]] = defaultdict(dict)
+    by_variant: dict[str, dict[tuple, Record]] = defaultdict(dict)
     for plan in plans:
         for result in plan["results"]:
-            found[plan["variant"]][result["row"], result["task"], result["seed"]] = result
-    order = sorted(found, key=lambda variant: (variant != "corrected", variant))
-    return [{"variant": v, "results": [found[v][key] for key in sorted(found[v])]} for v in order]
+            by_variant[plan["variant"]][result["row"], result["task"], result["seed"]] = result
+    order = sorted(by_variant, key=lambda variant: (variant != "corrected", variant))
+    return [
+        {"variant": v, "results": [by_variant[v][key] for key in sorted(by_variant[v])]}
+        for v in order
+    ]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -94,13 +94,13 @@ def block_text(study: Study, block: str, report: Path) -> str:
     return f"![{title}]({link})\n" + tables.sources(study, used)
 
 
-def _rows_like(study: Study, wanted: tuple[str, ...]) -> list[str]:
+def _rows_like(study: Study, names: tuple[str, ...]) -> list[str]:
     """The rows that there are records of, of these names; a name that ends in - stands for all
     that begin with it."""
     every = {result["row"] for plan in study.plans for result in plan["results"]}
-    beginnings = tuple(name for name in wanted if name.endswith("-"))
-    found = (row for row in sorted(every) if row in wanted or row.startswith(beginnings))
-    return [row for row in found if study.names("corrected", [row])]
+    beginnings = tuple(name for name in names if name.endswith("-"))
+    rows = (row for row in sorted(every) if row in names or row.startswith(beginnings))
+    return [row for row in rows if study.names("corrected", [row])]
 
 
 def redraw(report: Path, find: Callable[[str], Study], records: Path = RECORDS) -> list[str]:

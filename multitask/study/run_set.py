@@ -62,9 +62,9 @@ class RunSet:
     def of_records(cls, folder: Path) -> RunSet:
         """Those that `write` wrote; of a folder that is not there, a set without runs."""
         _refuse_study(folder)
-        found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*.json"))}
-        points = {name: _read_points(found.pop(name)) for name in POINTS if name in found}
-        runs = {name.removesuffix(".json"): read_checked(p, Kept) for name, p in found.items()}
+        paths = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*.json"))}
+        points = {name: _read_points(paths.pop(name)) for name in POINTS if name in paths}
+        runs = {name.removesuffix(".json"): read_checked(p, Kept) for name, p in paths.items()}
         return cls(folder.name, runs, points)
 
     def write(self, folder: Path) -> None:

@@ -98,8 +98,8 @@ def best_table(study: Study, variant: str = "corrected") -> str:
 
 def deviations_table() -> str:
     """The eight differences between the published code and text, and what they touch."""
-    found = sorted(DEVIATIONS, key=lambda deviation: deviation.number)
-    rows = [[f"{d.number}. `{d.name}`", d.title, d.touches] for d in found]
+    ordered = sorted(DEVIATIONS, key=lambda deviation: deviation.number)
+    rows = [[f"{d.number}. `{d.name}`", d.title, d.touches] for d in ordered]
     return markdown(["deviation", "what the code did", "touches"], rows, left=3)
 
 
@@ -108,12 +108,12 @@ def presets_table(study: Study) -> str:
     others = [variant for variant in study.variants if variant != "corrected"]
     rows = []
     for row in BY_ID.values():
-        found = {v: [study.scores(v, row.id, task) for task in STUDIED] for v in others}
-        found = {variant: scores for variant, scores in found.items() if any(scores)}
-        if not found:
+        by_variant = {v: [study.scores(v, row.id, task) for task in STUDIED] for v in others}
+        by_variant = {variant: scores for variant, scores in by_variant.items() if any(scores)}
+        if not by_variant:
             continue
         corrected = [study.scores("corrected", row.id, task) for task in STUDIED]
-        for variant, scores in {"corrected": corrected, **found}.items():
+        for variant, scores in {"corrected": corrected, **by_variant}.items():
             rows.append([f"`{row.id}`", variant, *(spread(s) or "-" for s in scores)])
         if row.published:
             rows.append(["", "published, bert-base", *map(_number, row.published)])
