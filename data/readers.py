@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from data.lines import numbered_lines
 from data.tasks import Split, Table, Task
-from minbert.files import brief
+from minbert.files import brief, converted
 
 SAMPLES = Path(__file__).parent / "samples"
 """Small data written for this project; the default data directory."""
@@ -73,8 +73,7 @@ def read_split(
     Raises:
         ValueError: no such split, no file, two files, or a bad row and on_bad_row is "stop".
     """
-    if on_bad_row not in get_args(OnBadRow):
-        raise ValueError(f"on_bad_row is {on_bad_row!r}; choose one of stop, skip")
+    converted(on_bad_row, OnBadRow, "on_bad_row")
     if split not in task.tables:
         raise ValueError(
             f"task {task.name!r} has no {split} split; it has {', '.join(task.tables)}"

@@ -96,13 +96,8 @@ class EncoderConfig:
         handled = NO_EFFECT | only.keys() | cls.HUB_READ | cls.HUB_NO_EFFECT | {*known.values()}
         if unknown := [name for name in config if name not in handled]:
             warn(f"config.json: nothing is known of {', '.join(unknown)}; without effect")
-        return cls(
-            **{
-                ours: convert(config[theirs], kinds[ours], theirs)
-                for ours, theirs in known.items()
-                if theirs in config
-            }
-        )
+        given = {ours: theirs for ours, theirs in known.items() if theirs in config}
+        return cls(**{o: convert(config[theirs], kinds[o], theirs) for o, theirs in given.items()})
 
     @classmethod
     def of_size(cls, size: str) -> EncoderConfig:

@@ -43,15 +43,9 @@ GENERIC = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 """Classes that do what the tokenizer.json says, and take nothing of NORMALIZER."""
 
 READ = {
-    *NORMALIZER,
-    *ROLES,
-    "tokenizer_class",
-    "truncation_side",
-    "model_max_length",
-    "added_tokens_decoder",
-    "additional_special_tokens",
-    "extra_special_tokens",
-}
+    *NORMALIZER, *ROLES, "tokenizer_class", "truncation_side", "model_max_length",
+    "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens",
+}  # fmt: skip
 ONLY: dict[str, tuple[Any, ...]] = {
     "tokenizer_class": (*sorted(BERTS | GENERIC), None),
     "truncation_side": ("right", "left"),

@@ -20,17 +20,9 @@ from minbert.files import brief, checked
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
 
 PLACES = {
-    "out",
-    "overwrite",
-    "device",
-    "route",
-    "optimizer",
-    "layout",
-    "log_every",
-    "save_every",
-    "tensorboard",
-    "offline",
-}
+    "out", "overwrite", "device", "route", "optimizer", "layout", "log_every", "save_every",
+    "tensorboard", "offline",
+}  # fmt: skip
 """Settings that say where and how a run computes, and not what."""
 
 

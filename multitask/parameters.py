@@ -59,13 +59,7 @@ def methods_table(backbone: str) -> str:
         counts = trainable_parameters(model.encoder)
         total = sum(counts.values())
         cells = [*(counts[part] for part in parts), total]
-        rows.append(
-            [
-                flags or "(no flag)",
-                *(f"{count:,}" for count in cells),
-                f"{100 * total / whole:.2f} %",
-                f"{4 * total / 1e6:.2f}",
-            ]
-        )
+        shares = [f"{100 * total / whole:.2f} %", f"{4 * total / 1e6:.2f}"]
+        rows.append([flags or "(no flag)", *(f"{count:,}" for count in cells), *shares])
     header = ["flags of minbert train", *parts, "in all", "of the encoder", "MB"]
     return "\n".join([table(header, rows), "and the heads", *notes])

@@ -59,11 +59,20 @@ def main(
     for precision in precisions:
         for size in batch_sizes:
             settings = {
-                "data_dir": data_dir, "backbone": backbone, "pooling": "mean", "max_length": 128,
-                "epochs": epochs, "lr": lr, "batch_size": size, "accumulate": rows // size,
-                "precision": precision, "limit": limit, "on_bad_row": on_bad_row,
-                "device": device, "out": out / f"{task}-{size}-{precision}",
-            }  # fmt: skip
+                "data_dir": data_dir,
+                "backbone": backbone,
+                "pooling": "mean",
+                "max_length": 128,
+                "epochs": epochs,
+                "lr": lr,
+                "batch_size": size,
+                "accumulate": rows // size,
+                "precision": precision,
+                "limit": limit,
+                "on_bad_row": on_bad_row,
+                "device": device,
+                "out": out / f"{task}-{size}-{precision}",
+            }
             run = find_run(TrainConfig(tasks=(task,), **settings))
             if not run.record_path.exists():
                 train(task, settings)

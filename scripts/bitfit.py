@@ -33,9 +33,13 @@ def main(
         out: folder of the runs.
     """
     full = TrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, pooling="mean",
+        tasks=(task,),
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        pooling="mean",
         on_bad_row="skip",
-    )  # fmt: skip
+    )
     two_roles = BitFit(roles=("query", "feed_forward_inner"))
     configs = {
         "full fine-tuning": full,

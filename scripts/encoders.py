@@ -70,28 +70,47 @@ def main(
     if scorings < 1 or steps % scorings:
         raise SystemExit(f"{steps} steps are not {scorings} equal parts; choose a divisor")
     common: dict[str, Any] = {
-        "data_dir": data_dir, "batch_size": batch_size, "batches": "bucketed", "max_length": 128,
-        "limit": limit, "seed": seed, "device": device, "on_bad_row": on_bad_row,
-    }  # fmt: skip
+        "data_dir": data_dir,
+        "batch_size": batch_size,
+        "batches": "bucketed",
+        "max_length": 128,
+        "limit": limit,
+        "seed": seed,
+        "device": device,
+        "on_bad_row": on_bad_row,
+    }
     points, records = [], {}
     for encoder in ENCODERS:
         learnt = PretrainConfig(
-            from_scratch=encoder, size=size, tasks=text, vocab_size=vocab_size, lr=lr,
-            epochs=scorings, steps_per_epoch=steps // scorings, out=out / f"{encoder}-mlm",
+            from_scratch=encoder,
+            size=size,
+            tasks=text,
+            vocab_size=vocab_size,
+            lr=lr,
+            epochs=scorings,
+            steps_per_epoch=steps // scorings,
+            out=out / f"{encoder}-mlm",
             **common,
-        )  # fmt: skip
+        )
         run = finish_run(learnt)
         tuned = TrainConfig(
-            tasks=(task,), backbone=str(run.backbone), pooling="mean", lr=task_lr, epochs=epochs,
-            out=out / f"{encoder}-{task}", **common,
-        )  # fmt: skip
-        points.append({
-            "encoder": encoder,
-            "run": run.folder.name,
-            "tuned": tuned.out.name,
-            **sizes(run, learnt),
-            "curve": curve(run),
-        })  # fmt: skip
+            tasks=(task,),
+            backbone=str(run.backbone),
+            pooling="mean",
+            lr=task_lr,
+            epochs=epochs,
+            out=out / f"{encoder}-{task}",
+            **common,
+        )
+        points.append(
+            {
+                "encoder": encoder,
+                "run": run.folder.name,
+                "tuned": tuned.out.name,
+                **sizes(run, learnt),
+                "curve": curve(run),
+            }
+        )
         records[run.folder.name] = run.record()
         records[tuned.out.name] = finish_run(tuned).record()
     write_json(out / "encoders.json", points)

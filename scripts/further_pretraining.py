@@ -34,14 +34,23 @@ def main(
         out: folder of the three runs.
     """
     pretraining = PretrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=mlm_epochs, lr=1e-4,
-        on_bad_row="skip", evaluate_first=True, out=out / "mlm", overwrite=True,
-    )  # fmt: skip
+        tasks=(task,),
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=mlm_epochs,
+        lr=1e-4,
+        on_bad_row="skip",
+        evaluate_first=True,
+        out=out / "mlm",
+        overwrite=True,
+    )
     learnt = train(pretraining)
     record = learnt.record()
     before, after = (record[when]["mlm"]["perplexity"] for when in ("before", "dev"))
-    print(f"\nperplexity of held-out text: {before:.1f} before, {after:.1f} after "
-          f"{record['seconds']:.0f} s of pre-training\n")  # fmt: skip
+    print(
+        f"\nperplexity of held-out text: {before:.1f} before, {after:.1f} after "
+        f"{record['seconds']:.0f} s of pre-training\n"
+    )
     plain = TrainConfig(
         tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, on_bad_row="skip"
     )

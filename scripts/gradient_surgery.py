@@ -40,9 +40,15 @@ def main(
         out: folder of the runs.
     """
     plain = TrainConfig(
-        tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs,
-        steps_per_epoch=steps_per_epoch, lr=1e-4, pooling="mean", on_bad_row="skip",
-    )  # fmt: skip
+        tasks=tasks,
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        lr=1e-4,
+        pooling="mean",
+        on_bad_row="skip",
+    )
     configs = {
         name: replace(plain, extensions=(GradientSurgery(method=name),))
         for name in ("none", "pcgrad", "gradvac")

@@ -33,9 +33,14 @@ def main(
         out: folder of the runs.
     """
     plain = TrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, lr=1e-4,
-        pooling="mean", on_bad_row="skip",
-    )  # fmt: skip
+        tasks=(task,),
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        lr=1e-4,
+        pooling="mean",
+        on_bad_row="skip",
+    )
     configs = {
         "one rate": plain,
         "decay 0.95": replace(plain, extensions=(LayerLR(decay=0.95),)),

@@ -38,9 +38,13 @@ def main(
         out: folder of the runs.
     """
     full = TrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, pooling="mean",
+        tasks=(task,),
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        pooling="mean",
         on_bad_row="skip",
-    )  # fmt: skip
+    )
     lora = LoRA(rank=rank, alpha=rank, targets=targets)
     configs = {
         "full fine-tuning": full,

@@ -35,9 +35,15 @@ def main(
         out: folder of the runs.
     """
     plain = TrainConfig(
-        tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs,
-        steps_per_epoch=steps_per_epoch, lr=1e-4, pooling="mean", on_bad_row="skip",
-    )  # fmt: skip
+        tasks=tasks,
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        lr=1e-4,
+        pooling="mean",
+        on_bad_row="skip",
+    )
     strategies = ("uniform", "proportional", "square_root", "annealed", "round_robin")
     configs = {name: replace(plain, extensions=(Sampling(strategy=name),)) for name in strategies}
 

@@ -31,9 +31,15 @@ def main(
         out: folder of the runs.
     """
     together = TrainConfig(
-        tasks=tasks, data_dir=data_dir, backbone=backbone, epochs=epochs, lr=1e-4, pooling="mean",
-        on_bad_row="skip", out=out / "multitask",
-    )  # fmt: skip
+        tasks=tasks,
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        lr=1e-4,
+        pooling="mean",
+        on_bad_row="skip",
+        out=out / "multitask",
+    )
     configs = {"multitask": together}
     for task in tasks:
         alone = replace(together, tasks=(task,), out=None)

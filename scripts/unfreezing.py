@@ -33,9 +33,13 @@ def main(
         out: folder of the runs.
     """
     plain = TrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, lr=1e-4,
+        tasks=(task,),
+        data_dir=data_dir,
+        backbone=backbone,
+        epochs=epochs,
+        lr=1e-4,
         on_bad_row="skip",
-    )  # fmt: skip
+    )
     parts = [part for part, _ in load_backbone(backbone).encoder.depths()]
     pace = epochs / (len(parts) + 1)  # so that the embeddings learn in the end
     configs = {

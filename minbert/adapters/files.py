@@ -62,19 +62,10 @@ class Computed(msgspec.Struct):
 
 
 NO_MATTER = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "revision",
-    "inference_mode",
-    "peft_version",
-    "init_ia3_weights",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "megatron_core",
-    "qalora_group_size",
-    "ensure_weight_tying",
-]
+    "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+    "init_ia3_weights", "exclude_modules", "layers_to_transform", "layers_pattern",
+    "megatron_core", "qalora_group_size", "ensure_weight_tying",
+]  # fmt: skip
 """Settings that say where an adapter came from, or which modules it is on, as its tensors do."""
 ORDINARY = {"bias": ["none"], "init_lora_weights": [True, "gaussian"]}
 """Settings that have other values for what is not computed here."""

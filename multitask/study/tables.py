@@ -20,26 +20,12 @@ LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
 NOTHING = "There is no record of these rows yet: run them with `minbert study run`.\n"
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "table-1": ("frozen", "ft", "ft+pll"),
-    "table-2": (
-        "lora-1",
-        "lora-2",
-        "lora-4",
-        "lora-8",
-        "bitfit",
-        "ia3",
-        "mt+lora-4",
-        "mlm15-task+lora-4",
-    ),
+    "table-2": ("lora-1", "lora-2", "lora-4", "lora-8", "bitfit", "ia3", "mt+lora-4",
+                "mlm15-task+lora-4"),
     "table-3": ("mlm15-task", "mlm15-all", "mlm30-task", "mlm30-all"),
-    "table-4": (
-        "mt",
-        "mt-together",
-        "mt-surgery",
-        "mlm15-task+mt",
-        "mlm15-all+mt",
-        "mlm30-task+mt",
-    ),
-}
+    "table-4": ("mt", "mt-together", "mt-surgery", "mlm15-task+mt", "mlm15-all+mt",
+                "mlm30-task+mt"),
+}  # fmt: skip
 TEST_PUBLISHED = (0.557, 0.892, 0.871, 0.795)
 BY_ID: Mapping[str, Row] = {row.id: row for row in (*MAIN, *METHODS)}
 
@@ -138,16 +124,11 @@ def costs_table(study: Study, variant: str = "corrected") -> str:
             continue
         ids.append(row.id)
         before = {id(r): r["seconds"] for stages in chains.values() for r in stages[:-1]}
-        rows.append(
-            [
-                f"`{row.id}`",
-                f"{lasts[0]['parameters']['trained']:,}",
-                f"{sum(r['seconds'] for r in lasts):.0f}",
-                f"{sum(before.values()):.0f}",
-                f"{1000 * sum(r['seconds'] for r in lasts) / sum(r['steps'] for r in lasts):.0f}",
-                f"{max(r['peak_memory_mb'] for r in lasts):.0f}",
-            ]
-        )
+        seconds, steps = (sum(record[key] for record in lasts) for key in ("seconds", "steps"))
+        memory = max(record["peak_memory_mb"] for record in lasts)
+        numbers = [seconds, sum(before.values()), 1000 * seconds / steps, memory]
+        trained = lasts[0]["parameters"]["trained"]
+        rows.append([f"`{row.id}`", f"{trained:,}", *(f"{number:.0f}" for number in numbers)])
     if not rows:
         return NOTHING
     header = [
