@@ -95,7 +95,7 @@ EQUAL, DIFFERENT, UNKNOWN = "as published", "differs from what is published", "n
 def _verdict(read: Rows, known: File) -> str:
     """How a file compares with the published one."""
     count = len(read.examples) + len(read.skipped)
-    if known.rows not in (None, count):
+    if known.rows is not None and known.rows != count:
         more, than = count - known.rows, f"than the {known.rows:,} published"
         return f"{DIFFERENT}, {abs(more):,} rows {'more' if more > 0 else 'fewer'} {than}"
     if known.sha256 is None:
