@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from multitask.distributed import count, gather, rounds
 from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
 from multitask.metrics import METRICS, OF_LOSS, overall
-from multitask.model import MultitaskModel
+from multitask.model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """A task's answers on a split."""
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     answers: np.ndarray
     """(rows,) class or number; for the masked language model, ids of (masked tokens,)."""
     probabilities: np.ndarray | None
@@ -39,7 +39,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: MultitaskModel,
+    model: TrainedModel,
     task: Task,
     source: BatchSource,
     *,
@@ -110,6 +110,7 @@ def summary(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]
 
 def prediction_path(folder: Path, task: Task, split: str) -> Path:
     """Where the course looks for a task's predictions."""
+    assert task.predictions is not None
     return folder / f"{task.predictions.stem}-{split}-output.csv"
 
 
@@ -118,6 +119,7 @@ def write_predictions(folder: Path, task: Task, split: str, evaluation: Evaluati
 
     The header is `id \\t Predicted_Sentiment `, a row `{id} , {prediction} `, spaces included.
     """
+    assert task.predictions is not None
     values = evaluation.answers
     if task.predictions.number is int:
         written = [str(int(value)) for value in values]

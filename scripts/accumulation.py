@@ -58,7 +58,7 @@ def main(
     runs = []
     for precision in precisions:
         for size in batch_sizes:
-            settings = {
+            settings: dict[str, Any] = {
                 "data_dir": data_dir, "backbone": backbone, "pooling": "mean", "max_length": 128,
                 "epochs": epochs, "lr": lr, "batch_size": size, "accumulate": rows // size,
                 "precision": precision, "limit": limit, "on_bad_row": on_bad_row,
