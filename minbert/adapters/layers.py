@@ -127,7 +127,7 @@ class LoRA(Adapter[W]):
             raise ValueError(f"rank must be at least 1, it is {rank}")
         self.rank, self.alpha, self.rank_stabilised = rank, alpha, rank_stabilised
         self.scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
-        self.dropout = Dropout(dropout)
+        self.dropout: nn.Dropout = Dropout(dropout)
         matrix = self.matrix(base)
         self.A = nn.Parameter(matrix.new_zeros(rank, matrix.size(1)))
         self.B = nn.Parameter(matrix.new_zeros(matrix.size(0), rank))

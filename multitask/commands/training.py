@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,7 +79,7 @@ class Training:
 
     def config(self) -> AnyConfig:
         """The config, with extensions."""
-        return self.config_class(**{**self.settings(), "extensions": self.chosen()})
+        return replace(self.config_class(**self.settings()), extensions=self.chosen())
 
     def run(self) -> None:
         if self.resume:
