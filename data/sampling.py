@@ -18,7 +18,13 @@ class BatchStream:
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, *, seed: int, name: str, bucketed: bool
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        name: str,
+        bucketed: bool,
     ) -> None:
         """Describe the stream.
 
@@ -30,7 +36,7 @@ class BatchStream:
         """
         if batch_size < 1:
             raise ValueError(f"batch size must be at least 1, it is {batch_size}")
-        self._lengths = lengths
+        self._lengths = np.asarray(lengths)
         self._batch_size = batch_size
         self._seed = (seed, zlib.crc32(name.encode()))
         self._bucketed = bucketed

@@ -21,7 +21,6 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def file_name(task: Task, split: Split) -> str:
-    assert task.predictions is not None
     return f"{task.predictions.stem}-{split}-output.csv"
 
 
@@ -82,7 +81,6 @@ def lint(
     text: str, task: Task, labels: Mapping[str, float | None] | None = None
 ) -> tuple[list[str], dict[str, float]]:
     """What is wrong with a file, at most ten lines, and the answers of the rows that are right."""
-    assert task.predictions is not None
     problems: list[str] = []
     more = 0
     answers: dict[str, float] = {}
@@ -131,7 +129,6 @@ def wrong_answer(written: str, task: Task) -> str | None:
     value = float(written)
     if not math.isfinite(value):
         return f"{written} is not finite"
-    assert task.predictions is not None
     if task.predictions.number is int and not re.fullmatch(r"\d+", written):
         return f"{written!r} must be a whole number, such as 3"
     if task.kind != "regression" and value not in range(len(task.classes)):

@@ -110,7 +110,6 @@ def summary(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]
 
 def prediction_path(folder: Path, task: Task, split: str) -> Path:
     """Where the course looks for a task's predictions."""
-    assert task.predictions is not None
     return folder / f"{task.predictions.stem}-{split}-output.csv"
 
 
@@ -119,7 +118,6 @@ def write_predictions(folder: Path, task: Task, split: str, evaluation: Evaluati
 
     The header is `id \\t Predicted_Sentiment `, a row `{id} , {prediction} `, spaces included.
     """
-    assert task.predictions is not None
     values = evaluation.answers
     if task.predictions.number is int:
         written = [str(int(value)) for value in values]
