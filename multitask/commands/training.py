@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,12 +74,12 @@ class Training:
             )
 
     def settings(self) -> dict[str, Any]:
-        """The config's settings, without extensions."""
+        """The config's settings but for the extensions."""
         return {f.name: getattr(self, f.name) for f in fields(self.config_class)}
 
-    def config(self) -> AnyConfig:
-        """The config, with extensions."""
-        return replace(self.config_class(**self.settings()), extensions=self.chosen())
+    def values(self) -> dict[str, Any]:
+        """The config's settings."""
+        return {**self.settings(), "extensions": self.chosen()}
 
     def run(self) -> None:
         if self.resume:
@@ -87,7 +87,7 @@ class Training:
             device = settings["device"] if "--device" in self.flags else None
             _resume(self.resume, settings["data_dir"], device)
         else:
-            _train(self.config())
+            _train(self.config_class(**self.values()))
 
     def chosen(self) -> tuple[Extension, ...]:
         """The extensions that the command line uses: see `with_extensions`."""
@@ -110,7 +110,7 @@ class Train(Training, TrainConfig):
         from multitask.run import Run
         from multitask.training import describe_groups
 
-        config = Run.open(self.resume).config() if self.resume else self.config()
+        config = Run.open(self.resume).config() if self.resume else TrainConfig(**self.values())
         print(describe_groups(config))
 
 
