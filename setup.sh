@@ -11,7 +11,7 @@ model for the demo; then runs COMMAND, if there is one, in that environment:
 
   bash setup.sh                   set up only
   bash setup.sh minbert demo      set up, then run the demo
-  bash setup.sh pytest -k adamw   set up with what the tests need (ruff: the same), then test
+  bash setup.sh pytest -k adamw   set up with what tests need (ruff, pyrefly: the same), then test
   bash setup.sh --cpu ...         the same with PyTorch for CPUs alone, from its own index
 
 The first call takes minutes, and 5.5 GB of disk on Linux, where PyPI's PyTorch brings libraries
@@ -167,7 +167,7 @@ if [ "${1-}" = --cpu ]; then cpu=cpu && shift; fi
 case ${1-} in
   -h | --help) usage && exit ;;
   -*) die "unknown option $1; bash setup.sh --help lists the uses" ;;
-  pytest | ruff) wanted="test" ;;
+  pytest | ruff | pyrefly) wanted="test" ;;
   tensorboard) wanted="tensorboard" ;;
   *) wanted='' ;;
 esac

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class RandomRows:
 
     def __init__(self, lengths: list[int], vocab_size: int) -> None:
         draw = np.random.default_rng(0)
-        self.ids = tuple(str(number) for number in range(len(lengths)))
+        self.ids: Sequence[str] = tuple(str(number) for number in range(len(lengths)))
         self.lengths = np.array(lengths)
         self.checksum = 0
         self.tokens = [draw.integers(1, vocab_size, n) for n in lengths]
@@ -111,10 +111,11 @@ def ours(plan: Plan, rows: RandomRows, *, compiled: bool = False) -> float:
         backbone = load_backbone(
             save_pretrained(Path(folder) / "bert", Bert(plan.config), tokenizer)
         )
+        run = Run(Path(folder) / "run")
         config = TrainConfig(
             tasks=("sst",),
             backbone=str(backbone.folder),
-            out=Path(folder) / "run",
+            out=run.folder,
             epochs=1,
             batch_size=plan.batch_size,
             precision="bf16",
@@ -124,7 +125,6 @@ def ours(plan: Plan, rows: RandomRows, *, compiled: bool = False) -> float:
         model = MultitaskModel.from_config(config, backbone.encoder).to(plan.device)
         few = RandomRows([8] * 8, plan.config.vocab_size)
         data = {"sst": TaskData(get_task("sst"), {"train": rows, "dev": few}, [], {})}
-        run = Run(config.out)
         run.create(config, backbone)
         Timed(config, model, data, run, progress_bar=False).fit()
     return clock.seconds
@@ -158,7 +158,8 @@ def theirs(
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     clock = Clock(plan)
-    sizes = transformers.BertConfig(**plan.config.to_hub(), num_labels=5)
+    sizes = transformers.BertConfig(**plan.config.to_hub())
+    sizes.num_labels = 5
     sizes._attn_implementation = attention
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import string
+from typing import Any
 
 import torch
 
 from benchmarks.curves import Curves, Point
-from benchmarks.rows import Work, chunks
+from benchmarks.rows import Work, chunks, their_tokenizer
 
 START = {"length": 64, "batch": 8, "layers": 6}
 GROWTH = {
@@ -22,7 +23,7 @@ GROWTH = {
 }
 EPOCH = {"batch": 32, "layers": 2}
 ROWS = (125, 250, 500, 1000, 2000)
-SIZES = {"vocab_size": 30522, "hidden_size": 384, "intermediate_size": 1536}
+SIZES: dict[str, Any] = {"vocab_size": 30522, "hidden_size": 384, "intermediate_size": 1536}
 
 
 def ours(point: Point) -> Work:
@@ -68,6 +69,7 @@ def _our_epoch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, point: 
         for number in range(stream.batches_per_pass):
             batch = rows.batch(stream[number])
             outputs = model(batch.input_ids, layout=batch.layout)
+            assert batch.layout is not None
             _learn(optimizer, batch.layout.first(outputs.last_hidden_state))
 
     return epoch
@@ -88,11 +90,9 @@ def theirs(point: Point) -> Work:
 
 def _their_epoch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, point: Point) -> Work:
     """Batches in the texts' order, each padded to its longest."""
-    from transformers import AutoTokenizer
+    from minbert.backbones import find_backbone
 
-    from minbert import load_backbone
-
-    tokenizer = AutoTokenizer.from_pretrained(load_backbone("minilm").folder)
+    tokenizer = their_tokenizer(find_backbone("minilm"))
     texts = _texts(point["rows"])
 
     def epoch() -> None:

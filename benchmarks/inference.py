@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.rows import Data, Work, chunks
+from benchmarks.rows import Data, Work, chunks, their_tokenizer
 
 # All rows through the encoder, tokenized beforehand
 
@@ -40,9 +40,7 @@ def ours_encode(data: Data, *, ordered: bool = False, precision: str = "fp32") -
 
 
 def _transformers_batches(data: Data, *, ordered: bool) -> list[dict[str, torch.Tensor]]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(data.folder)
+    tokenizer = their_tokenizer(data.folder)
     texts = sorted(data.texts, key=lambda t: len(" ".join(t))) if ordered else data.texts
     return [
         dict(tokenizer(*map(list, zip(*part)), padding=True, return_tensors="pt"))
@@ -72,9 +70,10 @@ def transformers_encode(
 
 def torch_encode(data: Data) -> Work:
     """torch.nn.TransformerEncoder of the same sizes; its fast path skips padding."""
-    from minbert import load_backbone
+    from minbert import BertConfig, load_backbone
 
     config = load_backbone(data.folder).encoder.config
+    assert isinstance(config, BertConfig)
     layer = torch.nn.TransformerEncoderLayer(
         config.hidden_size,
         config.num_heads,

@@ -7,6 +7,7 @@ attends globally, as in the whole model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,7 +16,12 @@ from benchmarks.curves import Curves, Point
 WORK = ("inference", "training")
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 LAYERS = 6
-SIZES = {"hidden_size": 768, "intermediate_size": 1152, "vocab_size": 1000, "pad_token_id": 0}
+SIZES: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 1152,
+    "vocab_size": 1000,
+    "pad_token_id": 0,
+}
 """ModernBERT-base's, but for the vocabulary: a table of 50,368 takes memory and no time."""
 
 
@@ -39,7 +45,9 @@ def theirs(point: Point) -> Callable[[], None]:
     """transformers' ModernBertModel with sdpa, its default."""
     from transformers import ModernBertConfig, ModernBertModel
 
-    unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+    unused: dict[str, Any] = dict.fromkeys(
+        ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+    )
     config = ModernBertConfig(num_hidden_layers=point["layers"], **SIZES, **unused)
     model = ModernBertModel(config)
     ids = torch.randint(1, SIZES["vocab_size"], (1, point["length"]))

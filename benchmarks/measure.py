@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
@@ -74,7 +74,7 @@ def _serve(pipe: Connection, prepare: Callable[[], Callable[[], None]], threads:
 
 
 def compare(
-    candidates: dict[str, Callable[[], Callable[[], None]]], *, threads: int, repeats: int
+    candidates: Mapping[str, Callable[[], Callable[[], None]]], *, threads: int, repeats: int
 ) -> dict[str, dict[str, Any]]:
     """Seconds of each candidate in each turn, its peak memory, and its speed by the second's.
 

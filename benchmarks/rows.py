@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
+T = TypeVar("T")
 Work = Callable[[], None]
 """What is timed."""
 
@@ -37,26 +39,33 @@ def load_rows(
     from data.tasks import get_task
 
     rows = read_split(get_task(task), "train", data_dir, on_bad_row="skip").examples
+    labels = [e.label for e in rows[:count] if e.label is not None]
     if length is None:
-        rows = rows[:count]
-        return Data([e.texts for e in rows], [float(e.label) for e in rows], folder)
+        return Data([e.texts for e in rows[:count]], labels, folder)
     texts = [text for example in rows for text in example.texts]
-    long = [(" ".join(part),) for part in chunks(texts, length // 4)[:count]]
-    return Data(long, [float(e.label) for e in rows[:count]], folder, length)
+    long: list[tuple[str, ...]] = [(" ".join(part),) for part in chunks(texts, length // 4)[:count]]
+    return Data(long, labels, folder, length)
 
 
 def backbone_folder(size: str) -> Path:
     """MiniLM's folder, or a folder with a random BERT of bert-base's sizes."""
     from minbert import Bert, BertConfig, load_backbone, save_pretrained
+    from minbert.backbones import find_backbone
 
-    minilm = load_backbone("minilm")
     if size == "minilm":
-        return minilm.folder
+        return find_backbone("minilm")
     torch.manual_seed(0)
     folder = Path(tempfile.mkdtemp(prefix="bert-base-"))
-    return save_pretrained(folder, Bert(BertConfig()), minilm.tokenizer)
+    return save_pretrained(folder, Bert(BertConfig()), load_backbone("minilm").tokenizer)
 
 
-def chunks(items: Sequence, size: int = 32) -> list[Sequence]:
+def their_tokenizer(folder: Path) -> Any:
+    """transformers' tokenizer of a backbone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def chunks(items: Sequence[T], size: int = 32) -> list[Sequence[T]]:
     """The items in parts of `size`, the last one shorter."""
     return [items[i : i + size] for i in range(0, len(items), size)]

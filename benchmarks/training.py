@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.rows import Data, Work, chunks
+from benchmarks.rows import Data, Work, chunks, their_tokenizer
 
 if TYPE_CHECKING:
     from minbert.tokenization import Tokenizer
@@ -87,6 +87,7 @@ def _our_steps(
             optimizer.zero_grad(set_to_none=True)
             with autocast(model.device, precision):
                 outputs = model(batch, "sst")
+            assert batch.labels is not None
             (loss_sum(task, outputs, batch.labels) / len(rows)).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -128,10 +129,8 @@ def _their_steps(
     fused: bool,
     precision: str,
 ) -> Work:
-    from transformers import AutoTokenizer
-
     model.train()
-    tokenizer = AutoTokenizer.from_pretrained(data.folder)
+    tokenizer = their_tokenizer(data.folder)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=5e-5, weight_decay=0.01, fused=fused)
     batches = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ PairMode = Literal["cross", "concat", "cosine"]
 concat, cosine: each text in a sequence of its own, and their two embeddings are compared."""
 
 BatchLayout = Literal["packed", "padded"]
+
+Rows = Sequence[int] | np.ndarray
+"""Numbers of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,9 @@ class Batch:
             name: getattr(self, name)
             for name in ("labels", "input_ids", "token_type_ids", "features", "masked")
         }
-        moved = {name: to_device(x, device) for name, x in values.items() if x is not None}
+        moved: dict[str, Any] = {
+            name: to_device(x, device) for name, x in values.items() if x is not None
+        }
         if self.layout is not None:
             moved["layout"] = self.layout.to(device)
         return replace(self, **moved)
@@ -63,13 +68,13 @@ class Batch:
 class BatchSource(Protocol):
     """A split whose rows can be had as batches."""
 
-    ids: tuple[str, ...]
-    lengths: Sequence[int]
+    ids: Sequence[str]
+    lengths: np.ndarray
     """Cost of each row, in tokens."""
     checksum: int
     """Of the rows: a run goes on with those it began with."""
 
-    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
+    def batch(self, rows: Rows, draw: int = 0) -> Batch:
         """The batch of these rows.
 
         Where a row is drawn anew each time it comes (masking), it is a function of the row and of
@@ -90,7 +95,7 @@ class EncodedRows:
         layout: BatchLayout = "packed",
     ) -> None:
         """Tokenize examples; rows longer than `max_length` tokens are cut and counted."""
-        self.ids = tuple(example.id for example in examples)
+        self.ids: Sequence[str] = tuple(example.id for example in examples)
         labels = [example.label for example in examples]
         self.labels = None if None in labels else torch.tensor(labels, dtype=torch.float32)
         firsts, *seconds = (list(texts) for texts in zip(*(e.texts for e in examples), strict=True))
@@ -101,12 +106,12 @@ class EncodedRows:
         self.truncated = sum(part.truncated for part in parts)
         self.cut = sorted({row for part in parts for row in part.cut})
         self._parts = [Ragged.of(part) for part in parts]
-        self.lengths = sum(part.lengths for part in self._parts)
+        self.lengths = np.sum([part.lengths for part in self._parts], axis=0)
         self.checksum = self._checksum()
         self._layout = layout
         self._pad_id = tokenizer.pad_id
 
-    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
+    def batch(self, rows: Rows, draw: int = 0) -> Batch:
         lengths = np.concatenate([part.lengths[rows] for part in self._parts])
         input_ids = [ids for part in self._parts for ids in part.rows(part.input_ids, rows)]
         types = [ids for part in self._parts for ids in part.rows(part.token_type_ids, rows)]
@@ -122,8 +127,8 @@ class EncodedRows:
         checksum = zlib.crc32("\n".join(self.ids).encode())
         for part in self._parts:
             for array in (part.lengths, part.input_ids, part.token_type_ids):
-                checksum = zlib.crc32(array, checksum)
-        return checksum if self.labels is None else zlib.crc32(self.labels.numpy(), checksum)
+                checksum = zlib.crc32(array.data, checksum)
+        return checksum if self.labels is None else zlib.crc32(self.labels.numpy().data, checksum)
 
 
 class FeatureRows:
@@ -134,7 +139,7 @@ class FeatureRows:
         self.features = features  # (rows, F)
         self.lengths = np.ones(len(rows.ids), dtype=np.int64)
 
-    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
+    def batch(self, rows: Rows, draw: int = 0) -> Batch:
         index = torch.as_tensor(rows)
         return Batch(
             ids=tuple(self.ids[row] for row in rows),
@@ -169,7 +174,7 @@ class Ragged:
             np.concatenate(encodings.token_type_ids).astype(np.int64),
         )
 
-    def rows(self, flat: np.ndarray, rows: Sequence[int]) -> list[np.ndarray]:
+    def rows(self, flat: np.ndarray, rows: Rows) -> list[np.ndarray]:
         """Some rows of one of the flat arrays."""
         return [flat[self.ends[row] - self.lengths[row] : self.ends[row]] for row in rows]
 

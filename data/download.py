@@ -85,6 +85,7 @@ def download(
     by_hand = f"or download it by hand and {hint}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        reason, wait = "", 0.0
         for attempt in range(TRIES):
             try:
                 with start_blocking_portal() as portal:  # a thread: notebooks have a loop of theirs

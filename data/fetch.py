@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -257,7 +257,7 @@ def _blocks(opened: zipfile.ZipFile, member: zipfile.ZipInfo, url: str) -> Itera
 
 
 @contextmanager
-def _sound(url: str) -> Iterator[None]:
+def _sound(url: str) -> Generator[None]:
     """Reading an archive: zipfile and the codecs under it have errors of many kinds."""
     try:
         yield

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from tokenizers.models import WordPiece
 
-from data.batching import Batch, BatchLayout, Ragged, lay_out, layout_of
+from data.batching import Batch, BatchLayout, Ragged, Rows, lay_out, layout_of
 from minbert.tokenization import Tokenizer
 
 
@@ -85,17 +86,17 @@ class MaskedRows:
         layout: BatchLayout = "packed",
     ) -> None:
         """Describe the rows; `seed` are numbers that fix all masks."""
-        self.ids = _Numbers(len(tokens.lengths))
+        self.ids: Sequence[str] = _Numbers(len(tokens.lengths))
         self.lengths = tokens.lengths
-        self.checksum = zlib.crc32(tokens.input_ids, zlib.crc32(tokens.lengths))
+        self.checksum = zlib.crc32(tokens.input_ids.data, zlib.crc32(tokens.lengths.data))
         self._tokens, self._masker, self._seed = tokens, masker, tuple(seed)
         self._pad_id, self._layout = pad_id, layout
 
-    def batch(self, rows: Sequence[int], draw: int = 0) -> Batch:
+    def batch(self, rows: Rows, draw: int = 0) -> Batch:
         originals = self._tokens.rows(self._tokens.input_ids, rows)
         types = self._tokens.rows(self._tokens.token_type_ids, rows)
         pairs = [
-            self._masker(ids, np.random.default_rng((*self._seed, draw, int(row))))
+            self._masker(ids, np.random.default_rng((*self._seed, draw, row)))
             for ids, row in zip(originals, rows, strict=True)
         ]
         seen, chosen = zip(*pairs, strict=True)
@@ -120,8 +121,13 @@ class _Numbers(Sequence[str]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> str:
-        return str(range(self._count)[index])
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        found = range(self._count)[index]
+        return str(found) if isinstance(found, int) else [str(number) for number in found]
 
 
 def _special_ids(tokenizer: Tokenizer) -> list[int]:

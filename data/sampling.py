@@ -18,7 +18,13 @@ class BatchStream:
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch_size: int, *, seed: int, name: str, bucketed: bool
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        name: str,
+        bucketed: bool,
     ) -> None:
         """Describe the stream.
 
@@ -72,7 +78,7 @@ def uniform_task(tasks: Sequence[str], *, seed: int, step: int) -> str:
     """The task of a step: each of them with probability 1 / len(tasks), drawn anew every step."""
     if len(tasks) == 1:
         return tasks[0]
-    return tasks[np.random.default_rng((seed, 1, step)).integers(len(tasks))]
+    return tasks[int(np.random.default_rng((seed, 1, step)).integers(len(tasks)))]
 
 
 def weighted_task(weights: Mapping[str, float], *, seed: int, step: int) -> str:

@@ -62,7 +62,7 @@ class Task:
     """Whether the two texts of a pair may change places."""
     metrics: tuple[str, ...]
     """Names in multitask.metrics; the first one is the task's score."""
-    predictions: PredictionFile | None
+    predictions: PredictionFile
     licence: str
     """Where the data comes from, and under which terms."""
 

@@ -96,7 +96,7 @@ MLM = Task(
     kind="tokens",
     tables={},
     metrics=("loss", "perplexity", "accuracy"),
-    predictions=None,
+    predictions=PredictionFile(stem="mlm", column="Predicted_Token", number=int),
     licence="that of the text",
 )
 """What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""

@@ -69,10 +69,10 @@ def write_tokens(
         while chunk := list(islice(texts, 1000)):
             rows = list(_rows(chunk, tokenizer, max_length))
             for ids, types in rows:
-                files["tokens"].write(np.asarray(ids, dtype=PARTS["tokens"]))
-                files["types"].write(np.asarray(types, dtype=PARTS["types"]))
+                files["tokens"].write(np.asarray(ids, dtype=PARTS["tokens"]).data)
+                files["types"].write(np.asarray(types, dtype=PARTS["types"]).data)
             lengths = [len(ids) for ids, _ in rows]
-            files["lengths"].write(np.asarray(lengths, dtype=PARTS["lengths"]))
+            files["lengths"].write(np.asarray(lengths, dtype=PARTS["lengths"]).data)
         if not files["lengths"].tell():
             raise ValueError(
                 f"there is no {stem.name} text: give more text, or for development text hold out "

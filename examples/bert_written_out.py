@@ -15,6 +15,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -26,7 +27,7 @@ from minbert.backbones import find_backbone
 
 def bert(
     w: Mapping[str, Tensor],
-    config: Mapping[str, float],
+    config: Mapping[str, Any],
     ids: Tensor,
     mask: Tensor,
     types: Tensor,

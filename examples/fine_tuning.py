@@ -50,7 +50,8 @@ def collate(rows: Sequence[Example], tokenizer: Tokenizer) -> tuple[Tensor, Tens
     ids = [torch.tensor(x) for x in encoded.input_ids]
     types = [torch.tensor(x) for x in encoded.token_type_ids]
     mask = [torch.ones_like(x) for x in ids]
-    return tuple(pad_sequence(x, batch_first=True) for x in (ids, mask, types))
+    ids, mask, types = (pad_sequence(x, batch_first=True) for x in (ids, mask, types))
+    return ids, mask, types
 
 
 def mean_loss(outputs: Tensor, labels: Tensor, task: Task) -> Tensor:

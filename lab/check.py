@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -241,7 +241,7 @@ def expected_path(root: Path, exercise: Exercise) -> Path:
 
 def verdicts(
     root: Path, exercises: Sequence[Exercise], output: Output
-) -> Iterator[tuple[Exercise, Verdict]]:
+) -> Generator[tuple[Exercise, Verdict]]:
     """What there is to say of exercises of a student's copy, one after the other."""
     launch = Launch(root, root / "lab" / "golden" / "supplied")
     for exercise, found in outcomes(launch, exercises, output):

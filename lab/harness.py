@@ -24,9 +24,9 @@ import inspect
 import pkgutil
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.exercises import BY_NAME, Exercise
 from lab.source import Target
@@ -35,6 +35,7 @@ from lab.values import decode, encode, is_tensor, same
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+M = TypeVar("M", bound="nn.Module")
 Check = Callable[["Draw"], Iterator[tuple[str, Any]]]
 CHECKS: dict[str, Check] = {}
 PACKAGES = ("minbert", "optim", "data", "multitask")
@@ -88,7 +89,7 @@ class Draw:
     def number(self, low: float, high: float) -> float:
         return self.random.uniform(low, high)
 
-    def fill(self, module: nn.Module) -> nn.Module:
+    def fill(self, module: M) -> M:
         """The module with a value of its own for every parameter, none of them special."""
         for name, parameter in module.named_parameters():
             values = 0.5 * self.normal(*parameter.shape)
@@ -96,7 +97,7 @@ class Draw:
         return module
 
 
-def marked_dropout() -> nn.Module:
+def marked_dropout() -> nn.Dropout:
     """A dropout without chance: in train mode every third number goes, the others times 1.5.
 
     Where it stands shows in the numbers, and nothing has to be drawn.
@@ -105,16 +106,16 @@ def marked_dropout() -> nn.Module:
     from torch import nn
 
     class MarkedDropout(nn.Dropout):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, input: Tensor) -> Tensor:
             if not self.training:
-                return x
-            kept = torch.arange(x.numel()).view(x.shape) % 3 != 0
-            return x * kept * 1.5
+                return input
+            kept = torch.arange(input.numel()).view(input.shape) % 3 != 0
+            return input * kept * 1.5
 
     return MarkedDropout(0.33)
 
 
-def mark_dropouts(module: nn.Module) -> nn.Module:
+def mark_dropouts(module: M) -> M:
     """The module with a marked dropout for each of its own."""
     from torch import nn
 
@@ -157,19 +158,19 @@ def project_modules(count: int) -> list[Any]:
 
 
 @contextmanager
-def planted(target: Target, function: Callable[..., Any]) -> Iterator[None]:
+def planted(target: Target, function: Callable[..., Any]) -> Generator[None]:
     """Put a function in a target's place, wherever it has been imported to."""
     owner, name, original = resolve(target)
-    owners = [owner]
+    owners, placed = [owner], function
     if "." in target.name:
         original = vars(owner)[name]  # as it stands in the class: a method is not bound there
         if isinstance(original, classmethod):
-            function = classmethod(function)
+            placed = classmethod(function)
     else:
         modules = project_modules(len(sys.modules))
         owners += [m for m in modules if m is not owner and vars(m).get(name) is original]
     for each in owners:
-        setattr(each, name, function)
+        setattr(each, name, placed)
     try:
         yield
     finally:
@@ -187,7 +188,7 @@ def upstream(exercise: Exercise) -> list[Target]:
 
 
 @contextmanager
-def recorded(exercise: Exercise, calls: list[Call]) -> Iterator[None]:
+def recorded(exercise: Exercise, calls: list[Call]) -> Generator[None]:
     """Write down every call of the functions upstream."""
 
     def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,7 +213,7 @@ def recorded(exercise: Exercise, calls: list[Call]) -> Iterator[None]:
 
 
 @contextmanager
-def supplied(exercise: Exercise, calls: Sequence[Call]) -> Iterator[None]:
+def supplied(exercise: Exercise, calls: Sequence[Call]) -> Generator[None]:
     """Answer known calls of the functions upstream from the record; others run as they are."""
 
     def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:

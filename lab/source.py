@@ -53,7 +53,9 @@ def body_lines(source: str, name: str) -> tuple[int, int]:
     statements = function.body[skipped:]
     if not statements:
         raise ValueError(f"{name} has a docstring and no body")
-    return statements[0].lineno - 1, statements[-1].end_lineno
+    end = statements[-1].end_lineno
+    assert end is not None  # of what was parsed from text
+    return statements[0].lineno - 1, end
 
 
 def replace_body(source: str, name: str, lines: list[str]) -> str:

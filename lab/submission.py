@@ -71,8 +71,8 @@ def _why(error: Exception) -> str:
 class _Zip(io.FileIO):
     """A zip file of which no large piece is read at once."""
 
-    def read(self, size: int = -1) -> bytes:
-        if size > LARGEST_DIRECTORY:
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGEST_DIRECTORY:
             raise ValueError(f"its table of contents is larger than {LARGEST_DIRECTORY:,} bytes")
         return super().read(size)
 

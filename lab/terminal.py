@@ -11,12 +11,12 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 
 @contextlib.contextmanager
-def errors_as_messages() -> Iterator[None]:
+def errors_as_messages() -> Generator[None]:
     """End the program with a message where the block raises what a user can mend.
 
     The exit status is 2 after an error, 130 after Ctrl-C, and 141 where the reader of standard

@@ -245,4 +245,4 @@ def save_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for name in order:
-            file.write(tensors[name].reshape(-1).view(torch.uint8).numpy())
+            file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)

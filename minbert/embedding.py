@@ -87,7 +87,9 @@ def embed(
     return F.normalize(vectors, dim=-1) if normalize else vectors
 
 
-def batches_by_length(lengths: Sequence[int], *, tokens: int = 4096) -> Iterator[np.ndarray]:
+def batches_by_length(
+    lengths: Sequence[int] | np.ndarray, *, tokens: int = 4096
+) -> Iterator[np.ndarray]:
     """Row numbers for inference, longest rows first, about `tokens` tokens a batch."""
     batch: list[int] = []
     total = 0

@@ -11,7 +11,7 @@ left out on purpose is listed in `Backbone.dropped`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def empty_encoder(folder: Path) -> Encoder:
 
 
 @contextmanager
-def outlines() -> Iterator[None]:
+def outlines() -> Generator[None]:
     """Modules that are made in the block have shapes and no values, and so take no memory: what a
     config asks for is compared with a file's tensors first."""
     with torch.device("meta"), _ZerosForRandomNumbers():
@@ -176,7 +176,7 @@ def _load_modules(
     cls, _ = read_config(folder / "config.json")
     tensors = {_modern_name(k, cls.PREFIX): v for k, v in read_tensors(folder).items()}
     with outlines():
-        model = _modules(folder, mlm_head)
+        model = _as_one(*_empty(folder, mlm_head))
     names = hub_names(model)
     made = [ours for ours, theirs in names.items() if theirs not in tensors and _in(ours, fresh)]
     wanted = {theirs: model.get_parameter(ours) for ours, theirs in names.items()}
@@ -207,23 +207,27 @@ def _load_modules(
             f"{folder} does not hold the weights of the {cls.name} in its config.json. {named}"
         )
 
-    model = _modules(folder, mlm_head)
+    encoder, head = _empty(folder, mlm_head)
+    model = _as_one(encoder, head)
     for name in dict.fromkeys(ours.rpartition(".")[0] for ours in made):  # not a set: in order
-        model["encoder"].initialise(model.get_submodule(name))
+        encoder.initialise(model.get_submodule(name))
     with torch.no_grad():
         for ours, theirs in names.items():
             if theirs in tensors:
                 model.get_parameter(ours).copy_(tensors[theirs])
     dropped = tuple(f"{name}: {why}" for name, why in left.items())
-    return model["encoder"], model["mlm_head"] if mlm_head else None, dropped, tuple(made)
+    return encoder, head, dropped, tuple(made)
 
 
-def _modules(folder: Path, mlm_head: bool) -> nn.ModuleDict:
-    """An empty encoder, and its head, as `hub_names` takes them."""
-    model = nn.ModuleDict({"encoder": empty_encoder(folder)})
-    if mlm_head:
-        model["mlm_head"] = model["encoder"].make_mlm_head()
-    return model
+def _empty(folder: Path, mlm_head: bool) -> tuple[Encoder, nn.Module | None]:
+    """An empty encoder, and its head."""
+    encoder = empty_encoder(folder)
+    return encoder, encoder.make_mlm_head() if mlm_head else None
+
+
+def _as_one(encoder: Encoder, mlm_head: nn.Module | None) -> nn.ModuleDict:
+    """An encoder and its head as `hub_names` takes them."""
+    return nn.ModuleDict({"encoder": encoder} | ({"mlm_head": mlm_head} if mlm_head else {}))
 
 
 def hub_names(model: nn.ModuleDict) -> dict[str, str]:
@@ -233,6 +237,7 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
         model: "encoder", and "mlm_head" if there is one.
     """
     encoder = model["encoder"]
+    assert isinstance(encoder, Encoder)
     table = {f"encoder.{ours}": theirs for ours, theirs in encoder.KEYS.items()}
     table |= {f"mlm_head.{ours}": theirs for ours, theirs in encoder.MLM_KEYS.items()}
     names = {}
@@ -283,7 +288,7 @@ def save_pretrained(
 ) -> Path:
     """Write a folder that `load_backbone`, and transformers' AutoModel and AutoTokenizer, load."""
     folder = Path(folder).expanduser()
-    model = nn.ModuleDict({"encoder": encoder} | ({"mlm_head": mlm_head} if mlm_head else {}))
+    model = _as_one(encoder, mlm_head)
     tensors = {}
     for ours, theirs in hub_names(model).items():
         inside = ours.startswith("encoder.") and not theirs.startswith(encoder.OUTSIDE)

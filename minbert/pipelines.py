@@ -122,7 +122,7 @@ def complete(fast: FastTokenizer, settings: Mapping[str, Any]) -> None:
 
 def _complete_bert(fast: FastTokenizer, settings: Mapping[str, Any]) -> None:
     model = fast.model
-    found = {
+    found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "model.type": (type(model).__name__, ("WordPiece",)),
         "normalizer.type": (type(fast.normalizer).__name__, ("BertNormalizer", "NoneType")),
         "pre_tokenizer.type": (type(fast.pre_tokenizer).__name__, ("BertPreTokenizer", "NoneType")),

@@ -73,8 +73,9 @@ class Tokenizer:
         self.settings = dict(settings or {})
         check_settings(self.settings)
         complete(fast, self.settings)
+        ids = [fast.token_to_id(token) for token in SPECIAL_TOKENS]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            fast.token_to_id(token) for token in SPECIAL_TOKENS
+            found for found in ids if found is not None
         )
 
     @classmethod
@@ -171,8 +172,8 @@ class Tokenizer:
         return self.fast.decode(list(ids))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The token of each id."""
-        return [self.fast.id_to_token(i) for i in ids]
+        """The token of each id; nothing, "", for an id that has none."""
+        return [self.fast.id_to_token(i) or "" for i in ids]
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, and for WordPiece vocab.txt, as
@@ -252,7 +253,9 @@ def _special_tokens(settings: dict[str, Any]) -> tuple[list[AddedToken], list[Ad
 def _as_special(tokens: list[Any]) -> list[AddedToken]:
     """Tokens that are given as texts, or as dictionaries of flags; other settings are left out."""
     given = [{"content": token} if isinstance(token, str) else token for token in tokens]
-    flagged = [{**flags, "special": True} for flags in given if isinstance(flags, dict)]
+    flagged: list[dict[str, Any]] = [
+        {**flags, "special": True} for flags in given if isinstance(flags, dict)
+    ]
     return [AddedToken(**{k: v for k, v in f.items() if k != "__type"}) for f in flagged]
 
 

@@ -78,7 +78,7 @@ def _wordpiece(texts: Texts, vocab_size: int) -> Tokenizer:
         )
         read = (" ".join(w for w in words_of(text) if w not in unknown) for text in texts())
     learner.train_from_iterator(
-        read,
+        iter(read),
         vocab_size=vocab_size,
         limit_alphabet=len(letters),  # by default some are left out, and ties go by the hash table
         special_tokens=[*SPECIAL_TOKENS, *letters],

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ class Busy(ValueError):
 
 
 @contextmanager
-def claimed(folder: str | Path, *, wait: float = 0.5) -> Iterator[None]:
+def claimed(folder: str | Path, *, wait: float = 0.5) -> Generator[None]:
     """Be the only writer of a folder while the block runs; the thread that is may claim it again.
 
     The folder is made where there is none, and goes again if nothing was written to it.
@@ -85,10 +85,11 @@ def holder(folder: Path) -> str | None:
     try:
         pid, host = path.read_text(encoding="utf-8").split("\n")[:2]
         since = datetime.fromtimestamp(path.stat().st_mtime)
-        with FileLock(str(path), timeout=0):
-            return None
-    except Timeout:
-        return f"process {pid} on {host}, since {since:%Y-%m-%d %H:%M:%S}"
+        try:
+            with FileLock(str(path), timeout=0):
+                return None
+        except Timeout:
+            return f"process {pid} on {host}, since {since:%Y-%m-%d %H:%M:%S}"
     except (OSError, ValueError):  # nobody, or somebody who came this moment
         return None
 

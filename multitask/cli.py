@@ -64,7 +64,7 @@ def parse(
     if name not in commands:  # help, or a mistake
         with FLAGS:
             return subcommand_cli_from_dict(
-                commands, prog=prog, description=description, args=words, config=config
+                {**commands}, prog=prog, description=description, args=words, config=config
             )
     command = commands[name]
     if issubclass(command, Group):

@@ -80,6 +80,7 @@ def estimated_seconds(config: TrainConfig) -> float:
         source = task_data.train
         rows = range(min(config.batch_size, len(source.ids)))
         batch = source.batch(rows).to(device)
+        assert batch.labels is not None
         started = 0.0
         for _ in range(2):  # the first time warms up
             started = time.monotonic()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
@@ -26,16 +26,15 @@ PLACES = {
 """Settings that say where and how a run computes, and not what."""
 
 
+C_ = TypeVar("C_", bound="RunConfig")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every run of the training loop has."""
 
     command: ClassVar[str]
     """The command that makes such a run."""
-    frozen: ClassVar[bool] = False
-    """Whether the encoder is not trained at all."""
-    adapter: ClassVar[Path | None] = None
-    """An adapter to start from."""
 
     tasks: tuple[str, ...] = ()
     """Tasks whose rows are read."""
@@ -171,11 +170,10 @@ class RunConfig:
                 "shard does not go with an extension that combines gradients, which takes whole "
                 "gradients; leave one of the two out"
             )
-        freezing = [extension.name for extension in self.extensions if extension.freezes]
-        freezing += ["frozen"] * self.frozen + ["adapter"] * (self.adapter is not None)
-        if len(freezing) > 1:
+        if len(self.freezing) > 1:
             raise ValueError(
-                f"{' and '.join(freezing)} each say what is left of the encoder to train; use one"
+                f"{' and '.join(self.freezing)} each say what is left of the encoder to train; "
+                "use one"
             )
         for extension in self.extensions:
             extension.check(self)
@@ -184,6 +182,16 @@ class RunConfig:
     def origin(self) -> str:
         """What the encoder's weights come from."""
         return self.backbone
+
+    @property
+    def freezing(self) -> list[str]:
+        """The settings that say what is left of the encoder to train."""
+        return [extension.name for extension in self.extensions if extension.freezes]
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether the encoder is not trained at all, so that its features are computed once."""
+        return False
 
     @property
     def uses_pooler(self) -> bool:
@@ -197,7 +205,7 @@ class RunConfig:
         return {"command": self.command, **{name: _to_json(v) for name, v in values.items()}}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+    def from_dict(cls: type[C_], values: Mapping[str, Any]) -> C_:
         """The config that `to_dict` gave; unknown settings, and values of another kind, are an
         error."""
         settings = dict(checked(values, dict[str, Any]))
@@ -212,7 +220,7 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Fine-tune one shared encoder with a head for each task."""
 
-    command = "train"
+    command: ClassVar[str] = "train"
 
     tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
     """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
@@ -256,6 +264,15 @@ class TrainConfig(RunConfig):
             raise ValueError(f"{' and '.join(choosing)} both choose the tasks of a step; use one")
 
     @property
+    def freezing(self) -> list[str]:
+        settings = {"frozen": self.frozen, "adapter": self.adapter is not None}
+        return super().freezing + [name for name, freezes in settings.items() if freezes]
+
+    @property
+    def caches_features(self) -> bool:
+        return self.frozen
+
+    @property
     def uses_pooler(self) -> bool:
         return self.pooling == "pooler"
 
@@ -264,7 +281,7 @@ class TrainConfig(RunConfig):
 class PretrainConfig(RunConfig):
     """Train an encoder as a masked language model on text without labels."""
 
-    command = "pretrain"
+    command: ClassVar[str] = "pretrain"
 
     tasks: tuple[str, ...] = ()
     """Tasks whose training rows are the text, and whose development rows are held out."""
@@ -345,10 +362,14 @@ class PretrainConfig(RunConfig):
         return f"{self.encoder_config}, from scratch" if self.encoder_config else self.backbone
 
 
-def config_from_dict(values: Mapping[str, Any]) -> TrainConfig | PretrainConfig:
+AnyConfig = TrainConfig | PretrainConfig
+"""The config of a run, of either kind."""
+
+
+def config_from_dict(values: Mapping[str, Any]) -> AnyConfig:
     """The config that `to_dict` gave, of the class that it was."""
     pretrains = isinstance(values, dict) and values.get("command") == PretrainConfig.command
-    return (PretrainConfig if pretrains else TrainConfig).from_dict(values)
+    return PretrainConfig.from_dict(values) if pretrains else TrainConfig.from_dict(values)
 
 
 def _to_json(value: Any) -> Any:

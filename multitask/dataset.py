@@ -116,6 +116,7 @@ def cache_features(model: MultitaskModel, data: dict[str, TaskData], *, progress
             bar.update(len(rows) * count())
         rows, vectors = zip(*gather(done), strict=True)
         features = torch.cat(vectors)[np.argsort(np.concatenate(rows))]
+        assert isinstance(source, EncodedRows)
         # Made in inference mode, a tensor could not take part in training: clone it outside.
         with torch.inference_mode(False):
             task_data.sources[split] = FeatureRows(source, features.clone())

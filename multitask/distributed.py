@@ -14,11 +14,12 @@ Without torchrun there is one process, and nothing here does anything. See docs/
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -42,7 +43,7 @@ def is_writer() -> bool:
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[None]:
+def processes(device: torch.device) -> Generator[None]:
     """Join the processes that torchrun started, for the time of a `with` block."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
@@ -68,13 +69,13 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[rank() :: count()]
 
 
-def share_of_batch(rows: Sequence[int]) -> tuple[Sequence[int], bool]:
+def share_of_batch(rows: np.ndarray) -> tuple[np.ndarray, bool]:
     """This process's rows of a batch, and whether they count.
 
     A batch may have fewer rows than there are processes. DDP waits for all of them, so those that
     would have none take the first row, and multiply its loss by zero.
     """
-    own = share(rows)
+    own = rows[rank() :: count()]
     return (own, True) if len(own) else (rows[:1], False)
 
 
@@ -156,6 +157,7 @@ def split_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     tensor = tensor.to(parameter.device)
     if not hasattr(parameter, "full_tensor"):
         return tensor
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(parameter, DTensor)
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

@@ -170,7 +170,7 @@ def stream_of(config: RunConfig, task_data: TaskData) -> BatchStream:
     lengths = task_data.train.lengths
     return BatchStream(
         # Features come in the place of tokens where the encoder is frozen, and have one length.
-        np.ones_like(lengths) if config.frozen else lengths,
+        np.ones_like(lengths) if config.caches_features else lengths,
         config.batch_size * config.accumulate,
         seed=config.seed,
         name=task_data.task.name,

@@ -8,7 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     low = kinds.get(precision)
@@ -101,7 +101,7 @@ def _cpu_name() -> str:
 
 
 @contextmanager
-def random_numbers_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
+def random_numbers_of(seed: int, step: int, device: torch.device) -> Generator[None]:
     """Dropout draws what (seed, step, process) gives; the caller's random state stays as it was."""
     entropy = (seed, 2, step, distributed.rank())
     number = int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from multitask.distributed import count, gather, rounds
 from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
 from multitask.metrics import METRICS, OF_LOSS, overall
-from multitask.model import MultitaskModel
+from multitask.model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """A task's answers on a split."""
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     answers: np.ndarray
     """(rows,) class or number; for the masked language model, ids of (masked tokens,)."""
     probabilities: np.ndarray | None
@@ -39,7 +39,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: MultitaskModel,
+    model: TrainedModel,
     task: Task,
     source: BatchSource,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,7 +29,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """A signal in this block takes effect at its end; a second one at once.
 
         Where several processes share the run, it takes effect once they have agreed.
@@ -47,7 +47,7 @@ class Interrupts:
         self.asked = self.agreed = True
 
     @contextmanager
-    def handled(self) -> Iterator[None]:
+    def handled(self) -> Generator[None]:
         """Handle signals this way inside the block (in the main thread; others get no signals)."""
         if threading.current_thread() is not threading.main_thread():
             yield

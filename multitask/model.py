@@ -39,6 +39,10 @@ class TrainedModel(nn.Module):
         """The parts from input to output: embeddings, layer 1, ..., pooler, heads."""
         return [*self.encoder.depths(), ("heads", self.heads)]
 
+    def parts(self) -> list[nn.Module]:
+        """What each process puts together for itself where weights are split over processes."""
+        return [part for _, part in self.encoder.depths()]
+
     def part_of(self) -> dict[str, str]:
         """Parameter name -> the part of `depths` that it is in, the encoder's where a head is tied.
 
@@ -114,10 +118,6 @@ class MultitaskModel(TrainedModel):
             )
         return model
 
-    def parts(self) -> list[nn.Module]:
-        """What each process puts together for itself where weights are split over processes."""
-        return [part for _, part in self.encoder.depths()]
-
     def features(self, batch: Batch, task: str) -> Tensor:
         """Pooled vectors of a batch of rows, (B, H); for two embeddings compared, (B, 3 H | 1)."""
         if batch.features is not None:
@@ -152,6 +152,7 @@ class MaskedLanguageModel(TrainedModel):
         Raises:
             ValueError: an extension adds parameters, which an ordinary backbone cannot hold.
         """
+        assert backbone.mlm_head is not None
         model = cls(backbone.encoder, backbone.mlm_head)
         set_up(model.encoder, config)
         names = [name for name, _ in model.named_parameters()]
@@ -165,10 +166,9 @@ class MaskedLanguageModel(TrainedModel):
         return model
 
     def parts(self) -> list[nn.Module]:
-        """As in MultitaskModel; what the head is tied to stays whole during a step."""
+        """As above, but for what the head is tied to, which stays whole during a step."""
         tied = set(self.heads.parameters())
-        parts = [part for _, part in self.encoder.depths()]
-        return [part for part in parts if tied.isdisjoint(part.parameters())]
+        return [part for part in super().parts() if tied.isdisjoint(part.parameters())]
 
     def forward(self, batch: Batch, task: str = MLM.name) -> Tensor:
         """Scores (M, V) over the vocabulary for the batch's masked tokens, and for no other."""
@@ -176,7 +176,7 @@ class MaskedLanguageModel(TrainedModel):
             batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
         )
         tokens = output.last_hidden_state.flatten(0, -2)  # (B * S or T, H)
-        return self.heads[task](tokens.index_select(0, batch.masked))  # (M, V)
+        return self.heads.get_submodule(task)(tokens.index_select(0, batch.masked))  # (M, V)
 
 
 def set_up(encoder: Encoder, config: RunConfig) -> None:

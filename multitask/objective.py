@@ -35,6 +35,7 @@ class Objective(nn.Module):
         Returns:
             Two numbers (): the loss as extensions weigh it, and the plain loss, detached.
         """
+        assert batch.labels is not None
         outputs = self.model(batch, task)
         mean = factor * loss_sum(self.model.tasks[task], outputs, batch.labels) / weight
         share = factor * batch.weight / weight

@@ -55,10 +55,11 @@ class Replicated(Single):
             all_used: whether every step uses all parameters; else DDP looks for those that have no
                 part in a step, as heads of other tasks.
         """
-        self.module = DistributedDataParallel(objective, find_unused_parameters=not all_used)
+        self._ddp = DistributedDataParallel(objective, find_unused_parameters=not all_used)
+        self.module = self._ddp
 
     def reducing(self, wanted: bool) -> AbstractContextManager[None]:
-        return nullcontext() if wanted else self.module.no_sync()
+        return nullcontext() if wanted else self._ddp.no_sync()
 
 
 class Sharded(Single):
@@ -73,17 +74,17 @@ class Sharded(Single):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        self._model = objective.model
-        mesh = init_device_mesh(self._model.device.type, (count(),))
-        for part in (*parts, self._model):
+        mesh = init_device_mesh(objective.model.device.type, (count(),))
+        for part in parts:
             fully_shard(part, mesh=mesh)
+        self._sharded = fully_shard(objective.model, mesh=mesh)
 
     def reducing(self, wanted: bool) -> AbstractContextManager[None]:
-        self._model.set_requires_gradient_sync(wanted)
+        self._sharded.set_requires_gradient_sync(wanted)
         return nullcontext()
 
     def close(self) -> None:
-        self._model.reshard()  # whole after its last forward pass, it would hide what is loaded
+        self._sharded.reshard()  # whole after its last forward pass, it would hide what is loaded
 
 
 def spread(objective: Objective, *, shard: bool, all_used: bool) -> Single:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
-from data.tasks import Task
+from data.tasks import Split, Task
 from minbert.adapters import load_adapter
 from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
 from minbert.files import brief
@@ -62,12 +62,13 @@ class Predictor:
         """
         self.precision = precision
         self.run = Run.open(Path(folder))
-        self.config = self.run.config()
-        if not isinstance(self.config, TrainConfig):
+        config = self.run.config()
+        if not isinstance(config, TrainConfig):
             raise ValueError(
                 f"{folder} is a pre-training run and answers no task; its backbone is "
                 f"{self.run.backbone}: minbert train --backbone {self.run.backbone}"
             )
+        self.config = config
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
         self.model, self.state = self.run.load_model()
         if adapter is not None:
@@ -124,7 +125,7 @@ class Predictor:
 
     def evaluate(
         self,
-        split: str,
+        split: Split,
         *,
         data_dir: str | Path | None = None,
         on_bad_row: OnBadRow | None = None,
@@ -136,13 +137,13 @@ class Predictor:
             data_dir: folder with the tasks' files; by default the one that the run was trained on.
             on_bad_row: stop or skip; by default as in training.
         """
-        data_dir = data_dir or self.config.data_dir or SAMPLES
-        tasks = [n for n, task in self.model.tasks.items() if has_split(task, split, data_dir)]
+        folder = Path(data_dir or self.config.data_dir or SAMPLES)
+        tasks = [n for n, task in self.model.tasks.items() if has_split(task, split, folder)]
         if not tasks:
             return {}
         config = replace(
             self.config,
-            data_dir=data_dir,
+            data_dir=folder,
             tasks=tuple(tasks),
             on_bad_row=on_bad_row or self.config.on_bad_row,
             limit=None,  # this and what follows is for training

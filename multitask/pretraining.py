@@ -53,7 +53,10 @@ def load_text(
         random_share=config.random_share,
         whole_words=config.whole_words,
     )
-    seeds = {"train": (config.seed, TRAIN_MASKS), "dev": (0, DEV_MASKS)}
+    seeds: dict[Split, tuple[int, int]] = {
+        "train": (config.seed, TRAIN_MASKS),
+        "dev": (0, DEV_MASKS),
+    }
     for split, seed in seeds.items():
         stem = (run.text if resumed else run.new_text) / split
 
@@ -69,7 +72,7 @@ def load_text(
             read_tokens(stem), masker, seed=seed, pad_id=tokenizer.pad_id, layout=config.layout
         )
     held_out_rows = data.sources["dev"]
-    if not any(len(held_out_rows.batch([row]).labels) for row in range(len(held_out_rows.ids))):
+    if not any(held_out_rows.batch([row]).weight for row in range(len(held_out_rows.ids))):
         raise ValueError(
             f"no token of the held-out text is masked, in {len(held_out_rows.ids)} rows, so there "
             "is nothing to score; hold out more (a smaller hold_out, or longer dev_text), or raise "
@@ -107,6 +110,7 @@ def make_backbone(config: PretrainConfig) -> Backbone:
         if config.encoder_config:
             cls, described = read_config(config.encoder_config)
         else:
+            assert config.from_scratch is not None
             cls = encoder_class(config.from_scratch)
             described = cls.Config.of_size(config.size)
         tokenizer = learn_tokenizer(cls.TOKENIZER, texts, vocab_size=config.vocab_size)

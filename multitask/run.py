@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -51,7 +51,7 @@ from minbert.loading import (
 from minbert.tokenization import Tokenizer
 from multitask.checkpoint import check_tensors, load_checkpoint, load_trained, trainable
 from multitask.claim import Busy, claimed
-from multitask.config import PretrainConfig, RunConfig, TrainConfig, config_from_dict
+from multitask.config import AnyConfig, PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.model import MultitaskModel
 from multitask.schema import Record, Source, read_checked, read_line
 
@@ -67,7 +67,7 @@ class Run:
 
     @classmethod
     @contextmanager
-    def begin(cls, config: RunConfig) -> Iterator[Run]:
+    def begin(cls, config: RunConfig) -> Generator[Run]:
         """The folder of a new run, which this process alone writes to while the block runs; nothing
         is written yet.
 
@@ -95,7 +95,7 @@ class Run:
                 yield run
                 return
 
-    def create(self, config: RunConfig, backbone: Backbone) -> None:
+    def create(self, config: AnyConfig, backbone: Backbone) -> None:
         """Begin a run, in the place of an earlier one, of which nothing has changed until now.
 
         It keeps the encoder's config and tokenizer, which weights the run starts from, and the
@@ -121,7 +121,7 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         if isinstance(config, PretrainConfig) and self.new_text.exists():
             self.new_text.rename(self.text)
-        if config.adapter is not None:
+        if isinstance(config, TrainConfig) and config.adapter is not None:
             for name in ADAPTER_FILES:
                 copy_file(absolute(config.adapter) / name, self.adapter / name)
         encoder = backbone.encoder
@@ -187,7 +187,7 @@ class Run:
     def figure_path(self) -> Path:
         return self.folder / "figure.png"
 
-    def config(self) -> TrainConfig | PretrainConfig:
+    def config(self) -> AnyConfig:
         """The run's settings."""
         values = read_json(self.config_path)
         try:
@@ -210,9 +210,11 @@ class Run:
             )
         return backbone
 
-    def at_home(self, config: RunConfig) -> RunConfig:
+    def at_home(self, config: AnyConfig) -> AnyConfig:
         """The run's config with its own copy of the adapter that it started from."""
-        return config if config.adapter is None else replace(config, adapter=self.adapter)
+        if isinstance(config, PretrainConfig) or config.adapter is None:
+            return config
+        return replace(config, adapter=self.adapter)
 
     def source(self) -> str:
         """sha256 of the weights that the run started from."""
@@ -221,6 +223,7 @@ class Run:
     def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
         """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
         config = self.at_home(self.config())
+        assert isinstance(config, TrainConfig)
         tensors, state = load_checkpoint(self.best)
         with outlines():
             outline = empty_encoder(self.backbone)
@@ -304,11 +307,11 @@ def _new_folders(config: RunConfig) -> Iterator[Path]:
     yield from (Path("runs") / f"{name}-{number}" for number in count(2))
 
 
-def located(config: RunConfig) -> RunConfig:
+def located(config: AnyConfig) -> AnyConfig:
     """A config whose data, text and backbone, if that is a folder, have absolute paths."""
     changes: dict[str, Any] = {}
     for name in ("data_dir", "adapter"):
-        if getattr(config, name) is not None:
+        if getattr(config, name, None) is not None:
             changes[name] = absolute(getattr(config, name))
     if isinstance(config, PretrainConfig):
         for name in ("text", "dev_text"):

@@ -115,7 +115,7 @@ def save_state(
     data: Mapping[str, TaskData],
 ) -> None:
     """Write all that a run needs to go on."""
-    names = {parameter: name for name, parameter in parameters.items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
     moments, steps = optimizer_state(optimizer, names)
     tensors = {f"model/{name}": parameter for name, parameter in parameters.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from multitask import distributed
 from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.claim import claimed
-from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.config import AnyConfig, PretrainConfig, RunConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, summary, write_predictions
@@ -35,7 +35,7 @@ from multitask.run import Run, absolute, backbone_of
 from multitask.trainer import Progress, Trainer
 
 
-def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run:
+def train(config: AnyConfig, *, progress: bool = True) -> Run:
     """Fine-tune or pre-train as a config says, and write a run folder.
 
     Raises:
@@ -45,8 +45,10 @@ def train(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run
             continues.
     """
     with _computing(config) as device, _writing(Run.begin(config)) as run:
-        makes_one = isinstance(config, PretrainConfig) and config.starts_from_scratch
-        backbone = make_backbone(config) if makes_one else backbone_of(config)
+        if isinstance(config, PretrainConfig) and config.starts_from_scratch:
+            backbone = make_backbone(config)
+        else:
+            backbone = backbone_of(config)
         data = _load_data(config, backbone, run)
         trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
         distributed.wait()  # until all have opened their text, which `create` moves
@@ -77,8 +79,8 @@ def resume(
     device = device or run.config().device
     with _computing(replace(run.config(), device=device)) as found, _writing(_held(run)) as run:
         former = run.config()
-        places = {"data_dir": absolute(data_dir)} if data_dir else {}
-        config = replace(former, device=device, **places)
+        place = absolute(data_dir) if data_dir else former.data_dir
+        config = replace(former, device=device, data_dir=place)
         backbone = run.load_backbone(config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
@@ -90,14 +92,14 @@ def resume(
             return _fit(trainer, backbone, progress=progress)
 
 
-def describe_groups(config: TrainConfig) -> str:
+def describe_groups(config: AnyConfig) -> str:
     """The parameter groups that a run would train, as a table."""
     model = make_model(config, backbone_of(config))
     return groups_table(make_groups(config, model), model)
 
 
 @contextmanager
-def _computing(config: RunConfig) -> Iterator[torch.device]:
+def _computing(config: RunConfig) -> Generator[torch.device]:
     """The device and the process settings of a run."""
     device = choose_device(config.device, config.precision)
     gc.collect()  # of a run before in this process, which frames of handled errors keep alive
@@ -107,14 +109,14 @@ def _computing(config: RunConfig) -> Iterator[torch.device]:
 
 
 @contextmanager
-def _writing(claim: AbstractContextManager[Run]) -> Iterator[Run]:
+def _writing(claim: AbstractContextManager[Run]) -> Generator[Run]:
     """The run of a claim that the first process, the only one that writes, makes for all."""
     with ExitStack() as stack:
         yield distributed.by_writer(lambda: stack.enter_context(claim))
 
 
 @contextmanager
-def _held(run: Run) -> Iterator[Run]:
+def _held(run: Run) -> Generator[Run]:
     """A run to go on with, claimed.
 
     Raises:
@@ -130,7 +132,7 @@ def _held(run: Run) -> Iterator[Run]:
 
 
 @contextmanager
-def _resumable(run: Run) -> Iterator[None]:
+def _resumable(run: Run) -> Generator[None]:
     """Say how a run that was cut short can be continued."""
     try:
         yield
@@ -152,7 +154,7 @@ def _resumable(run: Run) -> Iterator[None]:
 
 
 def _load_data(
-    config: RunConfig, backbone: Backbone, run: Run, *, resumed: bool = False
+    config: AnyConfig, backbone: Backbone, run: Run, *, resumed: bool = False
 ) -> dict[str, TaskData]:
     """Read the data, and say what was left out or cut, of the backbone too."""
     notes = [f"backbone: left out {note}" for note in backbone.dropped]
@@ -170,15 +172,14 @@ def _load_data(
     return data
 
 
-def make_model(
-    config: TrainConfig | PretrainConfig, backbone: Backbone
-) -> MultitaskModel | MaskedLanguageModel:
+def make_model(config: AnyConfig, backbone: Backbone) -> MultitaskModel | MaskedLanguageModel:
     """The model before its first step."""
     if isinstance(config, PretrainConfig):
         return MaskedLanguageModel.from_config(config, backbone)
     model = MultitaskModel.from_config(config, backbone.encoder)
     if not config.keep_heads:
         return model
+    assert backbone.folder is not None  # what is made from scratch is pre-trained
     best = Run(backbone.folder).best
     if not best.is_file():
         raise ValueError(
@@ -197,7 +198,7 @@ def make_model(
 
 
 def _make_trainer(
-    config: RunConfig,
+    config: AnyConfig,
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
@@ -215,7 +216,7 @@ def _make_trainer(
 def _fit(trainer: Trainer, backbone: Backbone, *, progress: bool) -> Run:
     """Train to the end, and write what came of it."""
     run, model = trainer.run, trainer.model
-    if trainer.config.frozen:
+    if isinstance(model, MultitaskModel) and trainer.config.caches_features:
         cache_features(model, trainer.data, progress=progress and distributed.is_writer())
     result = trainer.fit()
     distributed.wait()  # until the best weights are written

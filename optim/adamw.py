@@ -255,13 +255,13 @@ def check_options(options: dict[str, Any]) -> None:
         value = options[name]
         if not isinstance(value, Real):
             raise TypeError(f"{name} must be a number; got {value!r}; pass a float")
-        if not 0 <= value < math.inf:
+        if not 0 <= float(value) < math.inf:
             raise ValueError(f"{name} must be finite and at least 0; got {value}; choose 0 or more")
     betas = options["betas"]
     if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
         raise TypeError(f"betas must be two numbers; got {betas!r}; pass (0.9, 0.999) or the like")
     for beta in betas:
-        if not (isinstance(beta, Real) and 0 <= beta < 1):
+        if not (isinstance(beta, Real) and 0 <= float(beta) < 1):
             raise ValueError(
                 f"betas must be in [0, 1); got {betas!r}; choose below 1, such as (0.9, 0.999)"
             )
@@ -284,10 +284,12 @@ def check_flag(name: str, value: object) -> None:
 
 def check_gradient(param: Tensor) -> None:
     """Raise RuntimeError if the gradient is sparse or complex."""
-    if param.grad.layout != torch.strided or param.grad.is_complex():
+    grad = param.grad
+    assert grad is not None
+    if grad.layout != torch.strided or grad.is_complex():
         raise RuntimeError(
             "AdamW needs dense real gradients; "
-            f"got layout {param.grad.layout}, dtype {param.grad.dtype}, "
+            f"got layout {grad.layout}, dtype {grad.dtype}, "
             f"for a parameter of shape {tuple(param.shape)}; "
             "build embeddings with sparse=False, and complex numbers from two real parameters"
         )

@@ -58,7 +58,7 @@ def main(
     runs = []
     for precision in precisions:
         for size in batch_sizes:
-            settings = {
+            settings: dict[str, Any] = {
                 "data_dir": data_dir,
                 "backbone": backbone,
                 "pooling": "mean",

@@ -102,17 +102,18 @@ def main(
             out=out / f"{encoder}-{task}",
             **common,
         )
+        tuned_run = finish_run(tuned)
         points.append(
             {
                 "encoder": encoder,
                 "run": run.folder.name,
-                "tuned": tuned.out.name,
+                "tuned": tuned_run.folder.name,
                 **sizes(run, learnt),
                 "curve": curve(run),
             }
         )
         records[run.folder.name] = run.record()
-        records[tuned.out.name] = finish_run(tuned).record()
+        records[tuned_run.folder.name] = tuned_run.record()
     write_json(out / "encoders.json", points)
     print(table(*encoders_rows(points, records)))
 

@@ -15,7 +15,9 @@ def hub_names(model):
         ("encoder", encoder, encoder.KEYS),
         ("mlm_head", getattr(model, "mlm_head", None), encoder.MLM_KEYS),
     ):
-        for ours, theirs in table.items() if module is not None else ():
+        if module is None:
+            continue
+        for ours, theirs in table.items():
             for n in range(len(encoder.layers)) if "{n}" in ours else (None,):
                 found = module
                 for word in ours.format(n=n).split("."):

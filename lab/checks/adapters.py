@@ -41,8 +41,11 @@ def bitfit(draw: Draw) -> Cases:
 
     small = replace(tiny_config(), num_layers=1)
     encoder = Bert(small)
-    base = encoder.layers[0].attention.query
-    adapted = encoder.layers[0].attention.query = Adapted(base)
+    place = "layers.0.attention.query"
+    base = encoder.get_submodule(place)
+    assert isinstance(base, nn.Linear)
+    adapted = Adapted(base)
+    encoder.set_submodule(place, adapted)
     adapted.adapters["first"] = LoRALinear(base, 2, alpha=4)
     freeze(encoder)
     yield "freeze: which parameters train", trained(encoder)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.harness import Draw, check, gradients, mark_dropouts, marked_dropout
+from lab.harness import Draw, M, check, gradients, mark_dropouts, marked_dropout
 
 B, S, N, D, H = 2, 5, 3, 4, 12
 Cases = Iterator[tuple[str, Any]]
@@ -30,7 +30,7 @@ def tiny_config() -> Any:
     )
 
 
-def prepared(draw: Draw, module: nn.Module) -> nn.Module:
+def prepared(draw: Draw, module: M) -> M:
     """A module with seeded values and marked dropouts."""
     return mark_dropouts(draw.fill(module))
 
@@ -84,7 +84,8 @@ def attention(draw: Draw) -> Cases:
         context, probabilities = scaled_dot_product_attention(query, key, value, mask, dropout)
         yield mode + "the context", context
         yield mode + "the probabilities", probabilities
-    yield "gradients of query, key and value", gradients(context, query, key, value)
+        if mode == TRAIN:
+            yield "gradients of query, key and value", gradients(context, query, key, value)
     dropout.eval()
     yield "without a mask", scaled_dot_product_attention(query, key, value, None, dropout)
     triangle = torch.ones(S, S, dtype=torch.bool).tril()
@@ -130,7 +131,8 @@ def add_norm(draw: Draw) -> Cases:
     for mode in modes(module):
         found = module(residual, output)
         yield mode + "the sum, normalised", found
-    yield TRAIN + "gradients of residual and output", gradients(found, residual, output)
+        if mode == TRAIN:
+            yield TRAIN + "gradients of residual and output", gradients(found, residual, output)
 
 
 @check("feed_forward")
@@ -157,7 +159,8 @@ def layer(draw: Draw) -> Cases:
         for mode in modes(module):
             yield mode + "the output", module(x, layout)
         module.eval()
-        module.attention = _Attention()
+        stand_in: Any = _Attention()
+        module.attention = stand_in
         maps: list[Tensor] = []
         module(x, layout, maps)
         yield "attention maps that arrived in the list", len(maps)
@@ -193,7 +196,8 @@ def pooler(draw: Draw) -> Cases:
 
     module = prepared(draw, Bert(tiny_config())).eval()
     yield "Pooler.forward", module.pooler(draw.normal(B, H))
-    module.pooler = nn.Identity()
+    stand_in: Any = nn.Identity()
+    module.pooler = stand_in
     yield "what Bert.pool hands to the pooler", module.pool(draw.normal(B, S, H), Padded(padding()))
     yield "the same of a packed batch", module.pool(draw.normal(8, H), Packed([5, 3]))
 

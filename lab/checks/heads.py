@@ -41,13 +41,13 @@ def pair(draw: Draw) -> Cases:
         return " ".join(draw.random.choices(WORDS[5:], k=length))
 
     firsts, seconds = [text(2), text(5)], [text(3), text(1)]
-    for name, options in (
-        ("texts", {}),
-        ("pairs", {"pairs": seconds}),
-        ("pairs, cut to 7 tokens", {"pairs": seconds, "max_length": 7}),
-        ("pairs, after a cut", {"pairs": seconds}),
+    for name, pairs, max_length in (
+        ("texts", None, None),
+        ("pairs", seconds, None),
+        ("pairs, cut to 7 tokens", seconds, 7),
+        ("pairs, after a cut", seconds, None),
     ):
-        found = tokenizer.encode(firsts, **options)
+        found = tokenizer.encode(firsts, pairs, max_length=max_length)
         yield f"{name}: input_ids", found.input_ids
         yield f"{name}: token_type_ids", found.token_type_ids
         yield f"{name}: truncated", found.truncated
@@ -120,10 +120,7 @@ def freezing(draw: Draw) -> Cases:
     from multitask.config import TrainConfig
     from multitask.model import MultitaskModel
 
-    for name, settings in (
-        ("frozen", {"frozen": True}),
-        ("trained, dropout 0", {"encoder_dropout": 0.0, "gradient_checkpointing": True}),
-    ):
+    for name, frozen in (("frozen", True), ("trained, dropout 0", False)):
         encoder = draw.fill(Bert(tiny_config()))
         config = TrainConfig(
             tasks=("sst", "para"),
@@ -132,7 +129,9 @@ def freezing(draw: Draw) -> Cases:
             head_size=3,
             head_dropout=0.25,
             seed=draw.random.randrange(1000),
-            **settings,
+            frozen=frozen,
+            encoder_dropout=None if frozen else 0.0,
+            gradient_checkpointing=not frozen,
         )
         torch.manual_seed(1)
         model = MultitaskModel.from_config(config, encoder)

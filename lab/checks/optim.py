@@ -66,11 +66,12 @@ def weight_decay(draw: Draw) -> Cases:
 def adamw_step(draw: Draw) -> Cases:
     from optim.adamw import AdamW
 
-    variants = (
+    variants: tuple[tuple[str, dict[str, Any]], ...] = (
         ("decay after, efficient", {}),
         ("decay before, textbook", {"decay": "before", "efficient": False}),
         ("without bias correction", {"correct_bias": False}),
     )
+    made = []
     for name, options in variants:
         params = [nn.Parameter(draw.normal(3, 2)), nn.Parameter(draw.normal(2))]
         groups = [
@@ -78,6 +79,7 @@ def adamw_step(draw: Draw) -> Cases:
             {"params": params[1:], "lr": 0.05, "weight_decay": 0.0},
         ]
         optimizer = AdamW(groups, lr=0.1, betas=BETAS, eps=0.05, **options)
+        made.append((params, optimizer))
         for step in (1, 2, 3):
             for param in params:
                 param.grad = draw.normal(*param.shape)
@@ -85,7 +87,7 @@ def adamw_step(draw: Draw) -> Cases:
                 params[0].grad = None
             optimizer.step()
             yield f"{name}: parameters after step {step}", [p.detach() for p in params]
-    target = draw.normal(2)
+    target, (params, optimizer) = draw.normal(2), made[-1]
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def near(share: float, wanted: float) -> bool | str:
     """Whether a share of very many draws is the one that is wanted; if not, about what it is."""
-    return bool(abs(share - wanted) < 0.03) or f"about {round(share, 1):.0%}"
+    return abs(share - wanted) < 0.03 or f"about {round(share, 1):.0%}"
 
 
 @check("mlm_masking")
@@ -41,7 +41,7 @@ def mlm_masking(draw: Draw) -> Cases:
         assert (row == ids).all(), "the row that is passed in is changed; make a new one"
         return np.asarray(seen), np.asarray(chosen)
 
-    settings = {"rate": 0.6, "mask_share": 0.5, "random_share": 0.3}
+    settings: dict[str, Any] = {"rate": 0.6, "mask_share": 0.5, "random_share": 0.3}
     for name, options in (("rates of BERT: ", {}), ("other rates: ", settings)):
         masker = Masker(tokenizer, **options)
         seen, chosen = apply(masker)
@@ -106,7 +106,8 @@ def masked_loss(draw: Draw) -> Cases:
     from minbert.layouts import Packed, Padded
     from multitask.model import MaskedLanguageModel
 
-    model = draw.fill(MaskedLanguageModel(_Encoder(), nn.Linear(4, 11)))
+    encoder: Any = _Encoder()
+    model = draw.fill(MaskedLanguageModel(encoder, nn.Linear(4, 11)))
     layouts: dict[str, Any] = {
         "padded": Padded(torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])),
         "packed": Packed([5, 3]),
@@ -125,5 +126,5 @@ def masked_loss(draw: Draw) -> Cases:
         scores = model(batch)
         yield f"scores of a {name} batch", scores
         loss = F.cross_entropy(scores, labels, reduction="sum")
-        word = model.encoder.word.weight
+        word = encoder.word.weight
         yield f"gradient of the words of a {name} batch", torch.autograd.grad(loss, word)[0]

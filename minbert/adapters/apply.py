@@ -8,8 +8,9 @@ all linear maps, "embeddings" for all embedding tables, "all" for both. A groupe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -96,15 +97,14 @@ def add_lora(
         ranks |= dict.fromkeys(places, rank)
     adapters: dict[str, nn.Module] = {place: Whole(base_of(encoder, place)) for place in whole}
     for place, rank in ranks.items():
-        adapters[place] = lora_kind(encoder, place)(
-            base_of(encoder, place),
+        adapters[place] = lora = lora_kind(encoder, place)(
             rank,
             alpha=settings.alpha,
             dropout=settings.dropout,
             rank_stabilised=settings.rank_stabilised,
             dora=settings.dora,
         )
-        adapters[place].initialise(generator)
+        lora.initialise(generator)
     attach(encoder, adapters, name)
 
 
@@ -290,12 +290,12 @@ def linear_of(encoder: Encoder, place: str) -> nn.Linear:
     return base
 
 
-def lora_kind(encoder: Encoder, place: str) -> type[LoRALinear] | type[LoRAEmbedding]:
-    """What LoRA is for the module of this name."""
-    if _is_embedding(encoder, place):
-        return LoRAEmbedding
-    linear_of(encoder, place)
-    return LoRALinear
+def lora_kind(encoder: Encoder, place: str) -> Callable[..., LoRALinear | LoRAEmbedding]:
+    """What makes LoRA for the module of this name, from all arguments but the first."""
+    base = base_of(encoder, place)
+    if isinstance(base, nn.Embedding):
+        return partial(LoRAEmbedding, base)
+    return partial(LoRALinear, linear_of(encoder, place))
 
 
 def _groups_of(base: nn.Module) -> tuple[str, ...]:

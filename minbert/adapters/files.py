@@ -281,7 +281,6 @@ def _adapter(
         adapter = IA3(linear_of(encoder, place), on_input=parts["ia3_l"].size(0) == 1)
     elif config["peft_type"] == "LORA" and any("lora_" in part for part in parts):
         adapter = lora_kind(encoder, place)(
-            base_of(encoder, place),
             _of_pattern(config.get("rank_pattern"), theirs, config["r"]),
             alpha=_of_pattern(config.get("alpha_pattern"), theirs, config["lora_alpha"]),
             dropout=config.get("lora_dropout") or 0.0,

@@ -17,12 +17,28 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.quick import Dropout
+
+M = TypeVar("M", bound=nn.Module)
+W = TypeVar("W", nn.Linear, nn.Embedding)
+
+
+class Adapter(nn.Module, Generic[M]):
+    """What stands beside a module of a kind, `base`, which comes as an argument of each call."""
+
+    def forward(self, base: M, x: Tensor, /) -> Tensor:
+        """What the base would give for x, with the changes."""
+        raise NotImplementedError
+
+    def merged(self, base: M) -> dict[str, Tensor]:
+        """The base's parameters that do the same alone."""
+        raise NotImplementedError
 
 
 class Adapted(nn.Module):
@@ -36,11 +52,13 @@ class Adapted(nn.Module):
         self._originals: dict[str, Tensor] = {}
 
     @property
-    def adapter(self) -> nn.Module | None:
+    def adapter(self) -> Adapter[Any] | None:
         """The adapter that takes part."""
-        if self.active not in self.adapters:
+        if self.active is None or self.active not in self.adapters:
             return None
-        return self.adapters[self.active]
+        adapter = self.adapters[self.active]
+        assert isinstance(adapter, Adapter)
+        return adapter
 
     @property
     def is_merged(self) -> bool:
@@ -51,7 +69,7 @@ class Adapted(nn.Module):
     def weight(self) -> Tensor:
         """The weight with the adapter's changes, for a module that is tied to this one."""
         if self.adapter is None or self.is_merged:
-            return self.base.weight
+            return self.base.get_parameter("weight")
         return self.adapter.merged(self.base)["weight"]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,7 +100,7 @@ class Adapted(nn.Module):
         self._originals = {}
 
 
-class LoRA(nn.Module):
+class LoRA(Adapter[W]):
     """A change s B A of rank r to a matrix, which at first is zero; see the head of this file.
 
     Args:
@@ -96,7 +114,7 @@ class LoRA(nn.Module):
 
     def __init__(
         self,
-        base: nn.Linear | nn.Embedding,
+        base: W,
         rank: int,
         *,
         alpha: float,
@@ -109,14 +127,13 @@ class LoRA(nn.Module):
             raise ValueError(f"rank must be at least 1, it is {rank}")
         self.rank, self.alpha, self.rank_stabilised = rank, alpha, rank_stabilised
         self.scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
-        self.dropout = Dropout(dropout)
+        self.dropout: nn.Dropout = Dropout(dropout)
         matrix = self.matrix(base)
         self.A = nn.Parameter(matrix.new_zeros(rank, matrix.size(1)))
         self.B = nn.Parameter(matrix.new_zeros(matrix.size(0), rank))
         self.magnitude = nn.Parameter(matrix.detach().norm(dim=1)) if dora else None
 
-    @staticmethod
-    def matrix(base: nn.Module) -> Tensor:
+    def matrix(self, base: W) -> Tensor:
         """W of the base, (out, in)."""
         return base.weight
 
@@ -126,6 +143,7 @@ class LoRA(nn.Module):
 
     def gain(self, matrix: Tensor) -> Tensor:
         """g = m / ‖W + s B A‖, (out,), of DoRA; the norm counts as a constant in the gradient."""
+        assert self.magnitude is not None
         with torch.no_grad():
             norm = self.changed(matrix).norm(dim=1)
         return self.magnitude / norm
@@ -136,7 +154,7 @@ class LoRA(nn.Module):
         return changed if self.magnitude is None else self.gain(matrix).unsqueeze(-1) * changed
 
 
-class LoRALinear(LoRA):
+class LoRALinear(LoRA[nn.Linear]):
     """LoRA or DoRA of a linear map."""
 
     def initialise(self, generator: torch.Generator | None) -> None:
@@ -165,16 +183,14 @@ class LoRALinear(LoRA):
         return y + (gain - 1) * mapped + gain * change
 
     def merged(self, base: nn.Linear) -> dict[str, Tensor]:
-        """The base's parameters that do the same alone."""
         return {"weight": self.merged_matrix(base.weight)}
 
 
-class LoRAEmbedding(LoRA):
+class LoRAEmbedding(LoRA[nn.Embedding]):
     """LoRA or DoRA of an embedding table, the linear map of one-hot vectors: W is the table's
     transpose, (H, V). Dropout has no place on token ids."""
 
-    @staticmethod
-    def matrix(base: nn.Module) -> Tensor:
+    def matrix(self, base: nn.Embedding) -> Tensor:
         return base.weight.t()
 
     def initialise(self, generator: torch.Generator | None) -> None:
@@ -189,11 +205,10 @@ class LoRAEmbedding(LoRA):
         return changed if self.magnitude is None else self.gain(self.matrix(base)) * changed
 
     def merged(self, base: nn.Embedding) -> dict[str, Tensor]:
-        """The base's parameters that do the same alone."""
         return {"weight": self.merged_matrix(self.matrix(base)).t()}
 
 
-class IA3(nn.Module):
+class IA3(Adapter[nn.Linear]):
     """A factor for each output of a linear map, or with `on_input` for each of its inputs."""
 
     def __init__(self, base: nn.Linear, *, on_input: bool = False) -> None:
@@ -205,14 +220,13 @@ class IA3(nn.Module):
         return base(x * self.scale) if self.on_input else base(x) * self.scale
 
     def merged(self, base: nn.Linear) -> dict[str, Tensor]:
-        """The base's parameters that do the same alone."""
         if self.on_input:
             return {"weight": base.weight * self.scale}
         merged = {"weight": base.weight * self.scale.unsqueeze(-1)}
         return merged if base.bias is None else {**merged, "bias": base.bias * self.scale}
 
 
-class Whole(nn.Module):
+class Whole(Adapter[nn.Module]):
     """A copy of the module, trained and saved whole in its place."""
 
     def __init__(self, base: nn.Module) -> None:
@@ -223,5 +237,4 @@ class Whole(nn.Module):
         return self.module(x)
 
     def merged(self, base: nn.Module) -> dict[str, Tensor]:
-        """The base's parameters that do the same alone."""
         return dict(self.module.named_parameters())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -81,10 +82,11 @@ class Evaluate:
             print(scores_table(scores))
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
-        for name, evaluation in evaluations.items() if self.mistakes else ():
-            task = predictor.model.tasks[name]
-            texts = texts_by_id(task, self.split, data_dir)
-            print(mistakes(task, evaluation, texts, self.mistakes))
+        if self.mistakes:
+            for name, evaluation in evaluations.items():
+                task = predictor.model.tasks[name]
+                texts = texts_by_id(task, self.split, data_dir)
+                print(mistakes(task, evaluation, texts, self.mistakes))
         if not self._writes():
             flag = "--adapter" if self.data_dir is None else "--data-dir"
             print(f"no predictions are written with {flag}; to have them, name a folder: --out")
@@ -162,6 +164,7 @@ class Predict:
         elif sys.stdin.isatty():
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")
         else:
+            assert isinstance(sys.stdin, TextIOWrapper)
             sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
             yield from _split(sys.stdin, pair, "<stdin>")
 
@@ -243,7 +246,7 @@ def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:
 
 
 @contextmanager
-def _utf8(name: str) -> Iterator[None]:
+def _utf8(name: str) -> Generator[None]:
     try:
         yield
     except UnicodeDecodeError as error:

@@ -97,7 +97,7 @@ EQUAL, DIFFERENT, UNKNOWN = "as published", "differs from what is published", "n
 def _verdict(read: Rows, published: File) -> str:
     """How a file compares with the published one."""
     count = len(read.examples) + len(read.skipped)
-    if published.rows not in (None, count):
+    if published.rows is not None and published.rows != count:
         more, than = count - published.rows, f"than the {published.rows:,} published"
         return f"{DIFFERENT}, {abs(more):,} rows {'more' if more > 0 else 'fewer'} {than}"
     if published.sha256 is None:

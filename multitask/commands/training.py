@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tyro.conf import Suppress
 
 from multitask.commands import dashed, flags_of
-from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.config import AnyConfig, PretrainConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Training:
     """Continue the run in this folder, with the settings it was started with; --data-dir and
     --device may say where its data is now, and where to compute."""
 
-    config_class: ClassVar[type[RunConfig]]
+    config_class: ClassVar[type[TrainConfig] | type[PretrainConfig]]
     flags: ClassVar[tuple[str, ...]] = ()
     """The flags that the command line gives, as they were typed."""
 
     def __post_init__(self) -> None:
         if self.resume is None:
-            super().__post_init__()
+            self.config_class(**self.settings())  # which checks them
             return
         others = [flag for flag in self.flags if dashed(flag) not in BESIDE_RESUME]
         if others:
@@ -73,15 +73,19 @@ class Training:
                 f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
             )
 
+    def settings(self) -> dict[str, Any]:
+        """The config's settings but for the extensions."""
+        return {f.name: getattr(self, f.name) for f in fields(self.config_class)}
+
     def values(self) -> dict[str, Any]:
         """The config's settings."""
-        values = {f.name: getattr(self, f.name) for f in fields(self.config_class)}
-        return {**values, "extensions": self.chosen()}
+        return {**self.settings(), "extensions": self.chosen()}
 
     def run(self) -> None:
         if self.resume:
-            device = self.device if "--device" in self.flags else None
-            _resume(self.resume, self.data_dir, device)
+            settings = self.settings()
+            device = settings["device"] if "--device" in self.flags else None
+            _resume(self.resume, settings["data_dir"], device)
         else:
             _train(self.config_class(**self.values()))
 
@@ -145,7 +149,7 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
     )
 
 
-def _train(config: RunConfig) -> None:
+def _train(config: AnyConfig) -> None:
     from multitask.training import train
 
     _finish(lambda: train(config))

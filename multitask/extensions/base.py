@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from multitask.config import RunConfig
+    from multitask.model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ TaskGradients = dict[str, list["Tensor | None"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Extension:
-    """Changes to the training, each hook on its own. `model` is a TrainedModel."""
+    """Changes to the training, each hook on its own."""
 
     name: ClassVar[str]
     freezes: ClassVar[bool] = False
@@ -69,10 +70,10 @@ class Extension:
     def check(self, config: RunConfig) -> None:
         """Raise ValueError where the extension does not go with the rest of the config."""
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         """Change the model before the optimizer is made: add adapters, freeze parameters."""
 
-    def lr_scale(self, model: nn.Module) -> Mapping[str, float]:
+    def lr_scale(self, model: TrainedModel) -> Mapping[str, float]:
         """Parameter name -> factor of its learning rate; names left out keep theirs."""
         return {}
 
@@ -80,10 +81,10 @@ class Extension:
         """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
 
-    def begin_step(self, model: nn.Module, step: Step) -> None:
+    def begin_step(self, model: TrainedModel, step: Step) -> None:
         """Change the model before a step: freeze parameters, or let them learn again."""
 
-    def weigh(self, loss: Tensor, share: Tensor, task: str, model: nn.Module) -> Tensor:
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: TrainedModel) -> Tensor:
         """The loss to minimise, from a batch's part of the mean loss over the step's rows.
 
         Parts add up to the mean over all batches (and processes) of a task's step, and their
@@ -105,7 +106,7 @@ class Extension:
         """Whether `combine` is overridden: only then are gradients kept apart by task."""
         return type(self).combine is not Extension.combine
 
-    def export(self, model: nn.Module) -> None:
+    def export(self, model: TrainedModel) -> None:
         """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
 
 
@@ -117,7 +118,7 @@ class Together(tuple[Extension, ...]):
         """Whether one of them combines gradients."""
         return any(extension.combines for extension in self)
 
-    def lr_scale(self, model: nn.Module) -> Mapping[str, float]:
+    def lr_scale(self, model: TrainedModel) -> Mapping[str, float]:
         """As of an extension; factors of a parameter multiply."""
         scales: dict[str, float] = {}
         for extension in self:
@@ -130,12 +131,12 @@ class Together(tuple[Extension, ...]):
         choices = (extension.choose_tasks(step) for extension in self)
         return next((chosen for chosen in choices if chosen is not None), None)
 
-    def begin_step(self, model: nn.Module, step: Step) -> None:
+    def begin_step(self, model: TrainedModel, step: Step) -> None:
         """As of an extension."""
         for extension in self:
             extension.begin_step(model, step)
 
-    def weigh(self, loss: Tensor, share: Tensor, task: str, model: nn.Module) -> Tensor:
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: TrainedModel) -> Tensor:
         """As of an extension."""
         for extension in self:
             loss = extension.weigh(loss, share, task, model)

@@ -6,11 +6,13 @@ TrainConfig(lr=1e-3, extensions=(BitFit(roles=("query", "feed_forward_inner")),)
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from minbert.adapters import train_biases
 from multitask.extensions.base import Extension, register
+
+if TYPE_CHECKING:
+    from multitask.model import TrainedModel
 
 
 @register("bitfit")
@@ -24,5 +26,5 @@ class BitFit(Extension):
     """Roles whose biases train, such as query feed_forward_inner, about as good in the paper; all
     for every bias, those of LayerNorms too."""
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         train_biases(model.encoder, self.roles)

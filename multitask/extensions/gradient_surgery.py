@@ -100,7 +100,7 @@ def gram(columns: Sequence[Sequence[Tensor]]) -> np.ndarray:
     Args:
         columns: for each parameter, its n gradients.
     """
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for parts in columns:
         rows = torch.stack([part.flatten() for part in parts])  # (n, size)
         total = total + (rows @ rows.T).double()  # (n, n)

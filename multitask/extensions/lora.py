@@ -8,11 +8,13 @@ The formulas are in minbert/adapters/layers.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from minbert.adapters import LoRASettings, add_lora, merge_and_remove
 from multitask.extensions.base import Extension, register
+
+if TYPE_CHECKING:
+    from multitask.model import TrainedModel
 
 
 @register("lora")
@@ -22,8 +24,8 @@ class LoRA(LoRASettings, Extension):
 
     freezes = True
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         add_lora(model.encoder, self)
 
-    def export(self, model: nn.Module) -> None:
+    def export(self, model: TrainedModel) -> None:
         merge_and_remove(model.encoder)

@@ -28,7 +28,7 @@ from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
     from multitask.config import RunConfig
-    from multitask.model import MultitaskModel
+    from multitask.model import TrainedModel
 
 
 @register("loss_weights")
@@ -62,26 +62,34 @@ class LossWeights(Extension):
                 f"weights name {', '.join(unknown)}; choose among the tasks {list(config.tasks)}"
             )
 
-    def prepare(self, model: MultitaskModel) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         if self.learned:
             model.heads.log_variances = nn.ParameterDict(
                 {task: nn.Parameter(torch.zeros(1)) for task in model.tasks}
             )
 
-    def lr_scale(self, model: MultitaskModel) -> Mapping[str, float]:
+    def lr_scale(self, model: TrainedModel) -> Mapping[str, float]:
         names = [name for name, _ in model.named_parameters() if ".log_variances." in name]
         return dict.fromkeys(names, self.learned_lr)
 
-    def begin_step(self, model: MultitaskModel, step: Step) -> None:
+    def begin_step(self, model: TrainedModel, step: Step) -> None:
         if self.learned:
-            values = model.heads.log_variances.items()
-            values = {task: distributed.full(s.detach()).clone()[0] for task, s in values}
+            values = {
+                task: distributed.full(s.detach()).clone()[0]
+                for task, s in _log_variances(model).items()
+            }
             step.log({"kind": "log_variances", "step": step.number, **values})
 
-    def weigh(self, loss: Tensor, share: Tensor, task: str, model: MultitaskModel) -> Tensor:
+    def weigh(self, loss: Tensor, share: Tensor, task: str, model: TrainedModel) -> Tensor:
         loss = self.weights.get(task, 1.0) * loss
         if not self.learned:
             return loss
-        s = model.heads.log_variances[task].squeeze()
+        s = _log_variances(model)[task].squeeze()
         scale = 0.5 if model.tasks[task].kind == "regression" else 1.0
         return scale * (-s).exp() * loss + share * s / 2
+
+
+def _log_variances(model: TrainedModel) -> nn.ParameterDict:
+    found = model.heads.log_variances
+    assert isinstance(found, nn.ParameterDict)
+    return found

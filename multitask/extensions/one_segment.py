@@ -7,12 +7,15 @@ section 3.2). Leaving that out is a common mistake, here made on purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from multitask.extensions.base import Extension, register
+
+if TYPE_CHECKING:
+    from multitask.model import TrainedModel
 
 
 @register("one_segment")
@@ -20,7 +23,7 @@ from multitask.extensions.base import Extension, register
 class OneSegment(Extension):
     """Segment id 0 for both texts of a pair."""
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: TrainedModel) -> None:
         model.encoder.register_forward_pre_hook(_without_segments, with_kwargs=True)
 
 

@@ -39,7 +39,7 @@ class Unfreeze(Extension):
             check_unused(self, f"only {self.only} learns, from the start; leave it out", "every")
 
     def check(self, config: RunConfig) -> None:
-        if config.frozen:
+        if config.caches_features:
             raise ValueError("unfreeze trains parts of the encoder, and frozen trains none of it")
         if config.shard and self.only is None:
             raise ValueError(

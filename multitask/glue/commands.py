@@ -75,7 +75,6 @@ class Settings:
         from multitask.glue.recipes import recipe_config
 
         config = recipe_config(self.recipe, method, self.backbone, task)
-        changed = {"epochs": self.epochs, "batch_size": self.batch_size}
         return replace(
             config,
             data_dir=self.data_dir,
@@ -85,7 +84,8 @@ class Settings:
             device=self.device,
             limit=self.limit,
             on_bad_row=self.on_bad_row,
-            **{name: value for name, value in changed.items() if value is not None},
+            epochs=config.epochs if self.epochs is None else self.epochs,
+            batch_size=config.batch_size if self.batch_size is None else self.batch_size,
         )
 
 

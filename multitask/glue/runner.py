@@ -63,6 +63,7 @@ def scores_of(run: Run, record: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
     """The run of a GLUE task's config, as `finish_run` has it, with MNLI's other sets answered."""
+    assert config.out is not None
     run = Run(config.out)
     if not run.record_path.exists():
         _mismatched(run).unlink(missing_ok=True)  # of an earlier model

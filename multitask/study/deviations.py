@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.config import AnyConfig, PretrainConfig, RunConfig, TrainConfig
 from multitask.extensions.lora import LoRA
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.one_segment import OneSegment
@@ -78,6 +78,12 @@ def _divided_twice(place: Place) -> dict[str, Any]:
     return with_extension(config, LossWeights(weights=weights))
 
 
+def _lora_everywhere(place: Place) -> dict[str, Any]:
+    lora = _lora_of(place.config)
+    assert lora is not None
+    return with_extension(place.config, replace(lora, targets=("all",), alpha=1.0))
+
+
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         6, "uneven-runs",
@@ -126,10 +132,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "LoRA on every linear map and embedding with alpha 1, so that its scale is 1 / rank",
         "every row with LoRA",
         lambda place: _lora_of(place.config) is not None,
-        lambda place: with_extension(
-            place.config,
-            replace(_lora_of(place.config), targets=("all",), alpha=1.0),
-        ),
+        _lora_everywhere,
     ),
     Deviation(
         8, "one-segment",
@@ -144,7 +147,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
 NAMES = {deviation.name: deviation for deviation in DEVIATIONS}
 
 
-def apply(deviations: Sequence[Deviation], config: RunConfig, *, row: str, task: str) -> RunConfig:
+def apply(deviations: Sequence[Deviation], config: AnyConfig, *, row: str, task: str) -> AnyConfig:
     """The config of a stage of a row, as these deviations have it."""
     for deviation in deviations:
         place = Place(row, task, config)

@@ -8,7 +8,7 @@ from math import prod
 from statistics import median
 
 from data.readers import read_split
-from data.tasks import get_task
+from data.tasks import Split, get_task
 from multitask.compare import estimated_seconds
 from multitask.config import TrainConfig
 from multitask.study.folder import StudyFolder
@@ -72,7 +72,7 @@ def _work(stage: Stage, rows: dict[str, dict[str, int]]) -> dict[str, float]:
         together = any(extension.combines for extension in config.extensions)
         drawn = config.steps_per_epoch * config.batch_size / (1 if together else len(train))
         train = dict.fromkeys(train, drawn)
-    epochs = 1 if getattr(config, "frozen", False) else config.epochs  # features come once
+    epochs = 1 if config.caches_features else config.epochs  # features come once
     return {task: epochs * (n + SCORING * rows[task]["dev"]) for task, n in train.items()}
 
 
@@ -90,5 +90,5 @@ def _measure(study: StudyFolder, task: str) -> float:
     return estimated_seconds(config) / MEASURED_ROWS
 
 
-def _rows(study: StudyFolder, task: str, split: str) -> int:
+def _rows(study: StudyFolder, task: str, split: Split) -> int:
     return len(read_split(get_task(task), split, study.data_dir, on_bad_row="skip").examples)

@@ -196,11 +196,12 @@ def cosines(study: Study, path: Path) -> Path | None:
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        images = []
         for axes, (title, table) in zip(panels, tables.items()):
             names = [LABELS[task] for task in table["tasks"]]
-            image = heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)
+            images += [heat_map(axes, table["mean"], names, names, "{:.3f}", limits=largest)]
             axes.set(title=f"{title}, {table['steps']} steps")
-        figure.colorbar(image, ax=panels, label="mean cosine of gradients", shrink=0.8)
+        figure.colorbar(images[-1], ax=panels, label="mean cosine of gradients", shrink=0.8)
 
     return save(path, (4.2 * len(tables) + 0.8, 3.6), draw)
 

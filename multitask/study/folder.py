@@ -16,7 +16,7 @@ from typing import Any
 
 from minbert.files import read_json, write_json
 from multitask.claim import claimed
-from multitask.config import RunConfig
+from multitask.config import AnyConfig
 from multitask.run import Run
 from multitask.schema import PlanFile, StudySettings, read_checked
 from multitask.study.plan import Plan, Stage
@@ -109,7 +109,7 @@ class StudyFolder:
                 names.add(stage.name)
         return [stage for stage in plan.stages if stage.name in names]
 
-    def config_of(self, stage: Stage, **places: Any) -> RunConfig:
+    def config_of(self, stage: Stage, **places: Any) -> AnyConfig:
         """A stage's config with all that says where it runs."""
         settings: dict[str, Any] = {
             "out": self.run_of(stage.name).folder,

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 def draw_mistakes(study: Study, row: str | None, path: Path) -> Path | None:
     """What a row gets wrong; None where it has not been run."""
+    if row is None:
+        return None
     last = {}
-    for task in STUDIED if row else ():
+    for task in STUDIED:
         for stages in study.results("corrected", row, task)[:1]:
             last[task] = stages[-1]["analysis"][task]
     if not last:

@@ -15,7 +15,7 @@ from typing import Any
 
 from minbert.backbones import find_backbone
 from minbert.loading import empty_encoder
-from multitask.config import PLACES, RunConfig
+from multitask.config import PLACES, AnyConfig, RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply
 from multitask.study.recipes import Row, Scale
@@ -31,7 +31,7 @@ class Stage:
 
     kind: str
     """mlm, multitask or finetune."""
-    config: RunConfig
+    config: AnyConfig
     start: Stage | None = None
     """The stage whose weights this one starts from; without one, the study's backbone."""
 

@@ -10,10 +10,10 @@ finds the stages that rows have in common. How long, how large and how quick to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
-from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.config import AnyConfig, PretrainConfig, TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.gradient_surgery import GradientSurgery
@@ -119,25 +119,24 @@ class Template(Protocol):
 
     kind: ClassVar[str]
 
-    def configs(self, scale: Scale, task: str) -> list[RunConfig]:
+    def configs(self, scale: Scale, task: str) -> Sequence[AnyConfig]:
         """The configs of the stage, or of its legs, one after the other."""
 
 
-def _common(scale: Scale, **changes: object) -> TrainConfig:
+def _common(scale: Scale) -> TrainConfig:
     """Settings of the published study that all stages share."""
-    settings = {
-        "batch_size": scale.batch_size,
-        "limit": scale.limit,
-        "lr": scale.lr,
-        "schedule": scale.schedule,
-        "warmup": scale.warmup,
-        "weight_decay": 0.0,
-        "clip": 0.0,
-        "pooling": scale.pooling,
-        "pair": "cross",
-        "on_bad_row": "skip",
-    }
-    return TrainConfig(**{**settings, **changes})
+    return TrainConfig(
+        batch_size=scale.batch_size,
+        limit=scale.limit,
+        lr=scale.lr,
+        schedule=scale.schedule,
+        warmup=scale.warmup,
+        weight_decay=0.0,
+        clip=0.0,
+        pooling=scale.pooling,
+        pair="cross",
+        on_bad_row="skip",
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Pretrain:
 
     kind: ClassVar[str] = "mlm"
 
-    def configs(self, scale: Scale, task: str) -> list[RunConfig]:
+    def configs(self, scale: Scale, task: str) -> Sequence[AnyConfig]:
         return self.legs(scale, task, scale.mlm_epochs[self.epochs])
 
     def legs(self, scale: Scale, task: str, epochs: int) -> list[PretrainConfig]:
@@ -179,7 +178,7 @@ class Pretrain:
 class PretrainLegs(Pretrain):
     """So many legs of further pre-training: the points of Figure 2."""
 
-    def configs(self, scale: Scale, task: str) -> list[RunConfig]:
+    def configs(self, scale: Scale, task: str) -> Sequence[AnyConfig]:
         return self.legs(scale, task, self.epochs * scale.mlm_leg)
 
 
@@ -193,11 +192,11 @@ class Multitask:
 
     kind: ClassVar[str] = "multitask"
 
-    def configs(self, scale: Scale, task: str) -> list[RunConfig]:
+    def configs(self, scale: Scale, task: str) -> Sequence[AnyConfig]:
         together = 1 if self.surgery is None else len(TASKS)
         return [
-            _common(
-                scale,
+            replace(
+                _common(scale),
                 tasks=TASKS,
                 epochs=scale.multitask_epochs,
                 steps_per_epoch=max(1, scale.multitask_steps // together),
@@ -218,10 +217,10 @@ class FineTune:
 
     kind: ClassVar[str] = "finetune"
 
-    def configs(self, scale: Scale, task: str) -> list[RunConfig]:
+    def configs(self, scale: Scale, task: str) -> Sequence[AnyConfig]:
         return [
-            _common(
-                scale,
+            replace(
+                _common(scale),
                 tasks=(task,),
                 epochs=scale.frozen_epochs if self.frozen else scale.epochs,
                 lr=getattr(scale, self.rate),
@@ -245,7 +244,7 @@ class Row:
     id: str
     title: str
     stages: tuple[Template, ...]
-    published: tuple[float, ...] | None = None
+    published: tuple[float, ...] = ()
     """Accuracy of SST and PARA, Pearson's r of STS, accuracy of LIN (CoLA's own development set),
     with bert-base-uncased."""
     tasks: tuple[str, ...] = TASKS

@@ -89,7 +89,8 @@ def block_text(study: Study, block: str, report: Path) -> str:
     path = report.parent / "figures" / f"{study.name}-{block.removeprefix('figure-')}.svg"
     if draw(study, path) is None:
         return tables.NOTHING
-    used = [analysed(study)] if block == "figure-errors" else _rows_like(study, rows)
+    row = analysed(study) if block == "figure-errors" else None
+    used = _rows_like(study, rows) if row is None else [row]
     link = path.relative_to(report.parent).as_posix()
     return f"![{title}]({link})\n" + tables.sources(study, used)
 

@@ -212,10 +212,11 @@ def encoders_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a comparison of encoders: see scripts/encoders.py."""
     rows = []
+    task = _only_task(runs[points[0]["tuned"]])
+    metric = TASKS[task].metrics[0]
     for point in points:
         learnt, tuned = runs[point["run"]], runs[point["tuned"]]
-        task = _only_task(tuned)
-        scores, metric = learnt["dev"]["mlm"], TASKS[task].metrics[0]
+        scores = learnt["dev"]["mlm"]
         rows.append(
             [
                 point["encoder"],

@@ -15,11 +15,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from minbert.files import write_json, write_text
 from minbert.quick import keep_freed_memory
@@ -27,6 +27,9 @@ from multitask.claim import Busy, claimed, holder
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
 from multitask.training import resume, train
+
+if TYPE_CHECKING:  # Windows has no fork servers
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 KeepWeights = Literal["all", "starts", "none"]
 POLL = 2.0
@@ -168,7 +171,7 @@ def describe(study: StudyFolder, stage: Stage) -> str:
     return f"done: {stage.name}: {', '.join(scores)}; {record['seconds']:.0f} s"
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context() -> SpawnContext | ForkServerContext:
     """Processes that begin with the imports done, and with nothing else of this one."""
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
@@ -186,7 +189,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _stopping(process: BaseProcess) -> Iterator[threading.Event]:
+def _stopping(process: BaseProcess) -> Generator[threading.Event]:
     """An event that is set when the user wants to stop, and the stage's process has been told.
 
     SIGTERM is passed on; of Ctrl-C the terminal tells all processes itself.
@@ -196,7 +199,7 @@ def _stopping(process: BaseProcess) -> Iterator[threading.Event]:
     def stop(number: int, frame: object) -> None:
         stopped.set()
         if number == signal.SIGTERM and process.is_alive():
-            os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -154,8 +154,9 @@ def worst_table(study: Study, row: str | None, variant: str = "corrected") -> st
         return NOTHING
     rows = []
     for task in STUDIED:
-        known = study.data_dir and has_split(TASKS[task], "dev", study.data_dir)
-        texts = texts_by_id(TASKS[task], "dev", study.data_dir) if known else {}
+        texts: dict[str, tuple[str, ...]] = {}
+        if study.data_dir and has_split(TASKS[task], "dev", study.data_dir):
+            texts = texts_by_id(TASKS[task], "dev", study.data_dir)
         for stages in study.results(variant, row, task)[:1]:
             for wrong in stages[-1]["analysis"][task]["worst"][:5]:
                 sure = f"{wrong['probability']:.3f}" if "probability" in wrong else "-"
