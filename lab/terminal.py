@@ -62,7 +62,8 @@ def _open_streams() -> None:
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):  # in a notebook it is none
-        sys.stdout.reconfigure(errors="backslashreplace")  # as Python has standard error
+        with contextlib.suppress(OSError):  # closed meanwhile
+            sys.stdout.reconfigure(errors="backslashreplace")  # as Python has standard error
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:

@@ -104,6 +104,7 @@ def unread(case: Case, alone: Alone, place: Path) -> Done:
         for number in numbers:
             if how == "closed":
                 os.close(number)
+                setattr(sys, {1: "stdout", 2: "stderr"}[number], None)  # as Python starts then
                 continue
             reader, writer = os.pipe()
             os.close(reader)
