@@ -6,9 +6,9 @@ the places where sequences begin. PyTorch has it in two forms, of which neither 
     varlen_attn                             a window of near tokens, but no dropout
     F.scaled_dot_product_attention          of jagged nested tensors: dropout, but no window
 
-Both compute in 16 bits only. An encoder asks `serves`, and attends by its layout's `per_sequence`
-where the answer is no: on a CPU, in float32, on a GPU older than Ampere. A reader of the encoders
-may skip this file.
+Both compute in 16 bits only. minbert/attend.py asks `serves`, and goes by the layout's
+`per_sequence` where the answer is no: on a CPU, in float32, on a GPU older than Ampere. A reader of
+the encoders may skip this file.
 
 T tokens in all, B sequences, N heads, D head size
 """

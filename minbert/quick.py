@@ -1,7 +1,7 @@
 """Quick routes on the CPU for what takes the time; a reader of the encoders may skip this file.
 
-`Linear` and `Dropout` stand in for PyTorch's modules of these names, `attention` for our own
-function: same parameters, same numbers (for dropout: same distribution). Which route they take is
+`Linear` and `Dropout` stand in for PyTorch's modules of these names: same parameters, same numbers
+(for dropout: same distribution). Which route they take, and attention too (minbert/attend.py), is
 one setting of the process:
 
     plain    what torch.nn.Linear and torch.nn.Dropout do, and attention step by step
@@ -30,12 +30,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-from minbert.attention import (
-    local_attention_in_blocks,
-    local_mask,
-    scaled_dot_product_attention,
-)
 
 Route = Literal["auto", "plain", "blas", "onednn"]
 
@@ -188,61 +182,6 @@ def dropout_factors(x: Tensor, p: float) -> Tensor:
     return kept.mul_(2**16 / (2**16 - zeroed))
 
 
-# Attention
-
-
-LONG = 256
-"""Tokens from which on the S² scores of a sequence are not kept for the backward pass."""
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    dropout: nn.Module,
-    *,
-    window: int | None = None,
-) -> Tensor:
-    """The context of `scaled_dot_product_attention`, (B, N, S, D), without its probabilities.
-
-    Args:
-        query, key, value, mask, dropout: as there; with a window, mask is (B, 1, 1, S).
-        window: attend to this many places on either side only, as `local_attention` does; long
-            sequences are cut into blocks.
-    """
-    length = query.size(-2)
-    attend = functools.partial(_attention, dropout=dropout, long=length >= LONG)
-    if window is None or window >= length - 1:
-        return attend(query, key, value, mask)
-    if current_route() != "plain" and length > 4 * window:
-        return local_attention_in_blocks(query, key, value, mask, window, attend)
-    return attend(query, key, value, local_mask(mask, window))
-
-
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: nn.Module, long: bool
-) -> Tensor:
-    """By PyTorch's kernel where that serves, which never holds all S² scores, else step by step.
-
-    On a CPU the kernel knows no dropout, and its gradient is a few times further off than the plain
-    one's (2e-5 for MiniLM), so there it serves inference, and training on long sequences.
-    """
-    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-    inference = not (torch.is_grad_enabled() and query.requires_grad)
-    known = isinstance(dropout, nn.Dropout) and (
-        query.device.type == "cuda" or (p == 0 and (inference or long))
-    )
-    if known and current_route() != "plain":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
-
-    def context(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
-
-    scores = query.nbytes // query.size(-1) * key.size(-2)  # of B N S S numbers
-    return recomputed(context, query, key, value, size=scores * (3 if p else 1))
-
-
 # Memory
 
 
@@ -287,6 +226,20 @@ def recomputed(
     ):
         return function(*tensors)
     return checkpoint(function, *tensors, use_reentrant=False)
+
+
+def compose(*functions: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The functions one after the other, the last one first: compose(f, g)(x) is f(g(x)).
+
+    Of a large x, nothing but x itself is kept for the backward pass: see `recomputed`.
+    """
+
+    def composed(x: Tensor) -> Tensor:
+        for function in reversed(functions):
+            x = function(x)
+        return x
+
+    return functools.partial(recomputed, composed)
 
 
 def keep_freed_memory() -> None:

@@ -33,7 +33,7 @@ EDITS = (
         "x.view(batch, num_heads, length, hidden // num_heads)",
         of="split_heads",
     ),
-    Edit("self_attention", "padding_attended", "key_mask(mask),", "None,"),
+    Edit("self_attention", "padding_attended", "key_mask(mask)", "None", of="attend"),
     Edit(
         "add_norm",
         "dropout_after_residual",
@@ -43,8 +43,8 @@ EDITS = (
     Edit(
         "feed_forward",
         "gelu_tanh",
-        "F.gelu(x)",
-        'F.gelu(x, approximate="tanh")',
+        "F.gelu",
+        'lambda x: F.gelu(x, approximate="tanh")',
     ),
     Edit("layer", "one_norm_for_both", "feed_forward_norm(x,", "attention_norm(x,"),
     Edit("encoder", "layers_side_by_side", "states[-1]", "states[0]"),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minbert import Packed, Padded, quick
+from minbert.attend import quick_attention
 from minbert.attention import (
     apply_rope,
     local_attention,
@@ -229,7 +230,7 @@ def test_the_quick_local_attention_equals_the_plain_one(length, dropout):
     found = []
     for route in ("plain", "blas"):
         with quick.route_of(route):
-            context = quick.attention(*tokens, mask, dropout, window=5) * real
+            context = quick_attention(*tokens, mask, dropout, window=5) * real
         found.append([context, *torch.autograd.grad((context * weights).sum(), tokens)])
     for got, want in zip(*found):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
@@ -240,7 +241,7 @@ def test_dropout_of_local_attention_falls_on_its_probabilities():
     value = torch.ones_like(tokens[2])
     with torch.random.fork_rng(), quick.route_of("blas"):
         torch.manual_seed(0)
-        context = quick.attention(*tokens[:2], value, mask, nn.Dropout(0.4), window=5)
+        context = quick_attention(*tokens[:2], value, mask, nn.Dropout(0.4), window=5)
     assert context.std() > 0.1, "nothing was dropped"
     assert context.mean().item() == pytest.approx(1, abs=0.02)
 
@@ -264,7 +265,7 @@ def test_memory_of_local_attention_grows_with_the_length(rate):
     for length in (1024, 2048):
         tokens, mask = local_inputs([length], dtype=torch.float32)
         with Largest() as seen, torch.random.fork_rng(), quick.route_of("blas"):
-            quick.attention(*tokens, mask, nn.Dropout(rate), window=8).sum().backward()
+            quick_attention(*tokens, mask, nn.Dropout(rate), window=8).sum().backward()
         largest.append(seen.numbers)
     assert 1.9 < largest[1] / largest[0] < 2.1
     assert largest[1] < 2048 * 2 * 64

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from minbert import Packed, flash, quick
+from minbert.attend import quick_attention
 from minbert.attention import scaled_dot_product_attention
 from minbert.base import ENCODERS
-from minbert.encoders import bert, convbert, modernbert
 from optim import AdamW
 
 SIZES = {"vocab_size": 50, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "pad_token_id": 0}
@@ -113,7 +113,7 @@ def attention_case(shape, p=0.0, window=None):
 
     def ours(query, key, value):
         mask = torch.ones(batch, 1, 1, length, dtype=torch.bool)
-        return quick.attention(query, key, value, mask, quick.Dropout(p), window=window)
+        return quick_attention(query, key, value, mask, quick.Dropout(p), window=window)
 
     def exact(query, key, value):
         chances = softmax_of(query, key, window)
@@ -329,10 +329,10 @@ def test_memory_is_the_machines_or_the_containers(monkeypatch, tmp_path, name, l
 
 @pytest.mark.parametrize("route", ROUTES[1:])
 @pytest.mark.parametrize(
-    ("name", "module"),
-    [("bert", bert), ("convbert", convbert), ("modernbert", modernbert)],
+    "name",
+    ["bert", "convbert", "modernbert"],
 )
-def test_large_intermediate_results_are_not_kept(monkeypatch, name, module, route):
+def test_large_intermediate_results_are_not_kept(monkeypatch, name, route):
     """GELU's output and attention's probabilities are gone, and the gradients are the same bits."""
     monkeypatch.setattr(quick, "_route", route)
     config = ENCODERS[name].Config(**TINY_SIZES[name])
@@ -349,10 +349,9 @@ def test_large_intermediate_results_are_not_kept(monkeypatch, name, module, rout
 
         return call
 
-    monkeypatch.setattr(module.F, "gelu", remembered(F.gelu))
-    monkeypatch.setattr(
-        quick, "scaled_dot_product_attention", remembered(scaled_dot_product_attention)
-    )
+    monkeypatch.setattr(F, "gelu", remembered(F.gelu))
+    by_steps = remembered(scaled_dot_product_attention)
+    monkeypatch.setattr("minbert.attend.scaled_dot_product_attention", by_steps)
     found = {}
     for large in (2**60, 1):
         monkeypatch.setattr(quick, "LARGE", large)
@@ -409,13 +408,13 @@ def test_attention_with_dropout_or_without_its_route_is_the_plain_one():
     for route in ("plain", "blas"):
         with quick.route_of(route):
             torch.manual_seed(1)
-            context[route] = quick.attention(*inputs, None, nn.Dropout(0.5))
+            context[route] = quick_attention(*inputs, None, nn.Dropout(0.5))
     assert context["plain"].equal(context["blas"])
     exact = scaled_dot_product_attention(*inputs, None, nn.Identity())[0]
     assert not torch.allclose(context["plain"], exact)
     with quick.route_of("plain"):
-        assert quick.attention(*inputs, None, nn.Dropout(0.5).eval()).equal(exact)
-    assert quick.attention(*inputs, None, nn.Identity()).equal(exact)
+        assert quick_attention(*inputs, None, nn.Dropout(0.5).eval()).equal(exact)
+    assert quick_attention(*inputs, None, nn.Identity()).equal(exact)
 
 
 # Dropout

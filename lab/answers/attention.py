@@ -256,72 +256,77 @@ def merge_with_view(x):
 # Self-attention
 
 
-def multi_head(
-    self,
-    x,
-    layout,
-    attentions=None,
-    *,
-    names=("query", "key", "value"),
-    last=True,
-    masked=True,
-    dropout=True,
-    merge=merge_heads,
-):
-    """Multi-head attention with its parts open to change, through the library's functions, which
-    are supplied when a check runs."""
+def multi_head(layout, query, key, value, num_heads, dropout, *, window=None, attentions=None,
+               masked=True, dropped=True, merge=merge_heads):  # fmt: skip
+    """`attend` with its parts open to change, through the library's functions, which are supplied
+    when a check runs."""
     from minbert import attention as parts
 
     def attend_each(query, key, value, mask):
-        q, k, v = (parts.split_heads(each, self.num_heads) for each in (query, key, value))
+        q, k, v = (parts.split_heads(each, num_heads) for each in (query, key, value))
         keys = parts.key_mask(mask) if masked else None
-        drop = self.dropout if dropout else nn.Identity()
+        drop = dropout if dropped else nn.Identity()
         context, probabilities = parts.scaled_dot_product_attention(q, k, v, keys, drop)
         if attentions is not None:
             attentions.append(probabilities)
         return parts.merge_heads(context) if merge is merge_heads else merge(context)
 
-    context = layout.per_sequence(attend_each, *(linear(getattr(self, n), x) for n in names))
-    return linear(self.output, context) if last else context
+    return layout.per_sequence(attend_each, query, key, value)
 
 
-@right("self_attention")
+@right("self_attention", of="attend")
+def attend_in_heads(*inputs, **settings):
+    return multi_head(*inputs, **settings)
+
+
+@mistake("self_attention", "padding is not masked: hand the mask on to the attention", of="attend")
+def padding_attended(*inputs, **settings):
+    return multi_head(*inputs, **settings, masked=False)
+
+
+@mistake("self_attention", "`dropout` never reaches the attention; in eval mode nobody sees it",
+         of="attend")  # fmt: skip
+def self_attention_without_dropout(*inputs, **settings):
+    return multi_head(*inputs, **settings, dropped=False)
+
+
+@mistake("self_attention", "heads are put together without the transpose; use `merge_heads`",
+         of="attend")  # fmt: skip
+def merged_by_hand(*inputs, **settings):
+    return multi_head(*inputs, **settings, merge=merge_without_transpose)
+
+
+@mistake("self_attention", "the list `attentions` stays empty: add each map of probabilities to it",
+         of="attend")  # fmt: skip
+def no_maps(*inputs, window=None, attentions=None):
+    return multi_head(*inputs)
+
+
+def projected(self, x, layout, attentions=None, *, names=("query", "key", "value")):
+    """The context of self-attention, with the maps of these names."""
+    from minbert.attend import attend
+
+    maps = [linear(getattr(self, name), x) for name in names]
+    return attend(layout, *maps, self.num_heads, self.dropout, attentions=attentions)
+
+
+@right("self_attention", of="SelfAttention.forward")
 def self_attention(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions)
+    return linear(self.output, projected(self, x, layout, attentions))
 
 
-@mistake("self_attention", "the last linear map, `output`, is missing")
+@mistake("self_attention", "the last linear map, `output`, is missing", of="SelfAttention.forward")
 def no_output_map(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, last=False)
+    return projected(self, x, layout, attentions)
 
 
-@mistake("self_attention", "padding is not masked: hand the mask on to the attention")
-def padding_attended(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, masked=False)
-
-
-@mistake("self_attention", "the linear maps of query and key have changed places")
+@mistake("self_attention", "the linear maps of query and key have changed places",
+         of="SelfAttention.forward")  # fmt: skip
 def maps_swapped(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, names=("key", "query", "value"))
+    return self.output(projected(self, x, layout, attentions, names=("key", "query", "value")))
 
 
-@mistake("self_attention", "the values are made by the key's linear map")
+@mistake("self_attention", "the values are made by the key's linear map",
+         of="SelfAttention.forward")  # fmt: skip
 def value_from_key(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, names=("query", "key", "key"))
-
-
-@mistake(
-    "self_attention", "`self.dropout` never reaches the attention; in eval mode nobody sees it"
-)
-def self_attention_without_dropout(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, dropout=False)
-
-
-@mistake("self_attention", "heads are put together without the transpose; use `merge_heads`")
-def merged_by_hand(self, x, layout, attentions=None):
-    return multi_head(self, x, layout, attentions, merge=merge_without_transpose)
-
-
-@mistake("self_attention", "the list `attentions` stays empty: add each map of probabilities to it")
-def no_maps(self, x, layout, attentions=None):
-    return multi_head(self, x, layout)
+    return self.output(projected(self, x, layout, attentions, names=("query", "key", "key")))

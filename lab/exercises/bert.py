@@ -59,16 +59,17 @@ BERT = (
         name="self_attention",
         title="multi-head self-attention",
         part="bert",
-        targets=("minbert.encoders.bert:SelfAttention.forward",),
+        targets=("minbert.attend:attend", "minbert.encoders.bert:SelfAttention.forward"),
         points=6,
         uses=("attention_mask", "attention", "heads"),
         hints=(
             "Three linear maps of the same x, attention in each head, one more linear map.",
-            "`layout.per_sequence(attend, q, k, v)` calls your `attend(q, k, v, mask)` with "
-            "(B, S, H) and a mask (B, S), and brings what it returns back into the layout.",
-            "Inside `attend`: split the heads of all three, attend with `key_mask(mask)` and "
-            "`self.dropout`, merge the heads. Add the probabilities to `attentions` if it is a "
-            "list. After `per_sequence` comes `self.output`.",
+            "In `attend`, `layout.per_sequence(function, q, k, v)` calls your function of "
+            "(q, k, v, mask) with (B, S, H) and a mask (B, S), and brings what it returns back "
+            "into the layout. `SelfAttention.forward` hands it what the first three maps give.",
+            "Inside your function: split the heads of all three, attend with `key_mask(mask)` and "
+            "`dropout`, merge the heads. Add the probabilities to `attentions` if it is a list. "
+            "After `attend` comes `self.output`.",
         ),
     ),
     Exercise(

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert import flash
-from minbert.attention import key_mask, merge_heads, scaled_dot_product_attention, split_heads
+from minbert.attend import attend
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.layouts import Layout
-from minbert.quick import Dropout, Linear, attention, recomputed
+from minbert.quick import Dropout, Linear, compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,32 +130,15 @@ class SelfAttention(nn.Module):
         self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, layout: Layout, attentions: list[Tensor] | None = None) -> Tensor:
-        def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-            inputs = (
-                split_heads(query, self.num_heads),  # (B, N, S, D)
-                split_heads(key, self.num_heads),
-                split_heads(value, self.num_heads),
-                key_mask(mask),  # (B, 1, 1, S): no query attends to padding
-                self.dropout,
-            )
-            if attentions is None:
-                context = attention(*inputs)  # the same, quicker, and no map to look at
-            else:
-                context, probabilities = scaled_dot_product_attention(*inputs)
-                attentions.append(probabilities)
-            return merge_heads(context)  # (B, S, H)
-
-        tokens = self.query(x), self.key(x), self.value(x)  # (..., H) each
-        heads = [t.unflatten(-1, (self.num_heads, -1)) for t in tokens]  # (..., N, D)
-        if attentions is None and flash.serves(layout, heads[0], self.dropout):
-            context = flash.attention(layout, *heads, self.dropout)  # the same, on a GPU
-        else:
-            context = layout.per_sequence(attend, *tokens)
+        query, key, value = self.query(x), self.key(x), self.value(x)  # (..., H) each
+        context = attend(
+            layout, query, key, value, self.num_heads, self.dropout, attentions=attentions
+        )
         return self.output(context)  # (..., H)
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, on each token alone."""
+    """outer(gelu(inner(x))): two linear maps with a GELU between them, on each token alone."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -164,7 +146,7 @@ class FeedForward(nn.Module):
         self.outer = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return recomputed(lambda x: self.outer(F.gelu(x)), self.inner(x))  # (..., I) -> (..., H)
+        return compose(self.outer, F.gelu)(self.inner(x))  # (..., I) -> (..., H)
 
 
 class AddNorm(nn.Module):

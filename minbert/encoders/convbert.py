@@ -39,16 +39,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert.attention import (
-    dynamic_convolution,
-    merge_heads,
-    scaled_dot_product_attention,
-    split_heads,
-)
+from minbert.attend import attend
+from minbert.attention import dynamic_convolution
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
 from minbert.layouts import Layout, Packed
-from minbert.quick import Dropout, Linear, attention, linear, recomputed
+from minbert.quick import Dropout, Linear, compose, linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,31 +191,18 @@ class MixedAttention(nn.Module):
         query = self.query(x)  # (..., A)
         kernel = self.convolution_kernel(query * self.span_key(x, layout, zero_padding))
         kernel = kernel.unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)  # (..., N, K)
+        key, value, near = self.key(x), self.value(x), self.convolution_value(x)
 
-        def attend(
-            query: Tensor, key: Tensor, value: Tensor, near: Tensor, kernel: Tensor, mask: Tensor
-        ) -> Tensor:
-            inputs = (
-                split_heads(query, self.num_heads),  # (B, N, S, D)
-                split_heads(key, self.num_heads),
-                split_heads(value, self.num_heads),
-                mask[:, None, None, :],  # (B, 1, 1, S): no query attends to padding
-                self.dropout,
-            )
-            if attentions is None:
-                context = attention(*inputs)  # the same, quicker, and no map to look at
-            else:
-                context, probabilities = scaled_dot_product_attention(*inputs)
-                attentions.append(probabilities)
+        def convolve(near: Tensor, kernel: Tensor, mask: Tensor) -> Tensor:
             if zero_padding:
                 near = near.masked_fill(~mask.unsqueeze(-1), 0)
-            convolved = dynamic_convolution(near, kernel)  # (B, S, A)
-            return torch.cat([merge_heads(context), convolved], dim=-1)  # (B, S, H)
+            return dynamic_convolution(near, kernel)  # (B, S, A)
 
-        context = layout.per_sequence(
-            attend, query, self.key(x), self.value(x), self.convolution_value(x), kernel
+        attended = attend(
+            layout, query, key, value, self.num_heads, self.dropout, attentions=attentions
         )
-        return self.output(context)  # (..., H)
+        convolved = layout.per_sequence(convolve, near, kernel)
+        return self.output(torch.cat([attended, convolved], dim=-1))  # (..., H)
 
 
 class GroupedLinear(nn.Module):
@@ -238,7 +221,7 @@ class GroupedLinear(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps, grouped where G is above 1, with a GELU between them."""
+    """outer(gelu(inner(x))): two linear maps, grouped where G is above 1, with a GELU between."""
 
     def __init__(self, config: ConvBertConfig) -> None:
         super().__init__()
@@ -250,7 +233,7 @@ class FeedForward(nn.Module):
             self.outer = GroupedLinear(inner, hidden, groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        return recomputed(lambda x: self.outer(F.gelu(x)), self.inner(x))  # (..., I) -> (..., H)
+        return compose(self.outer, F.gelu)(self.inner(x))  # (..., I) -> (..., H)
 
 
 class ConvBertLayer(nn.Module):

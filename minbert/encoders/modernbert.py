@@ -22,18 +22,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minbert import flash
-from minbert.attention import (
-    apply_rope,
-    local_attention,
-    merge_heads,
-    rope_angles,
-    scaled_dot_product_attention,
-)
+from minbert.attend import attend
+from minbert.attention import apply_rope, rope_angles
 from minbert.base import Encoder, register
 from minbert.encoders.modernbert_config import LOCAL, ModernBertConfig
 from minbert.layouts import Layout
-from minbert.quick import Dropout, Linear, attention, recomputed
+from minbert.quick import Dropout, Linear, compose
 
 
 def layer_norm(config: ModernBertConfig) -> nn.LayerNorm:
@@ -59,7 +53,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: ModernBertConfig, kind: str) -> None:
         super().__init__()
-        self.heads = (config.num_heads, config.hidden_size // config.num_heads)  # (N, D)
+        self.num_heads = config.num_heads
         self.window = config.local_attention // 2 if kind == LOCAL else None
         self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.dropout = Dropout(config.attention_dropout)
@@ -73,33 +67,29 @@ class SelfAttention(nn.Module):
         rope: tuple[Tensor, Tensor],
         attentions: list[Tensor] | None = None,
     ) -> Tensor:
-        def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-            tokens = [t.transpose(1, 2) for t in (query, key, value)]  # (B, N, S, D)
-            inputs = (*tokens, mask[:, None, None, :])  # (B, 1, 1, S): no query sees padding
-            if attentions is None:
-                context = attention(*inputs, self.dropout, window=self.window)
-            else:
-                if self.window is None:
-                    found = scaled_dot_product_attention(*inputs, self.dropout)
-                else:
-                    found = local_attention(*inputs, self.window, self.dropout)
-                context, probabilities = found
-                attentions.append(probabilities)
-            return merge_heads(context)  # (B, S, H)
-
-        x = self.query_key_value(x).unflatten(-1, (3, *self.heads))  # (..., 3, N, D)
-        query, key, value = x.unbind(-3)  # (..., N, D)
+        x = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (..., 3, N, D)
+        query, key, value = x.unbind(-3)
         query, key = apply_rope(query, *rope), apply_rope(key, *rope)
-        if attentions is None and flash.serves(layout, query, self.dropout, window=self.window):
-            tokens = query, key, value
-            context = flash.attention(layout, *tokens, self.dropout, window=self.window)
-        else:
-            context = layout.per_sequence(attend, query, key, value)
+        tokens = [heads.flatten(-2) for heads in (query, key, value)]  # (..., H) each
+        context = attend(
+            layout,
+            *tokens,
+            self.num_heads,
+            self.dropout,
+            window=self.window,
+            attentions=attentions,
+        )
         return self.output_dropout(self.output(context))  # (..., H)
 
 
+def geglu(x: Tensor) -> Tensor:
+    """A GELU of one half of the features gates the other: (..., 2 I) -> (..., I)."""
+    activated, gate = x.chunk(2, dim=-1)
+    return F.gelu(activated) * gate
+
+
 class GatedFeedForward(nn.Module):
-    """GeGLU: a GELU of one half of the inner features gates the other."""
+    """outer(dropout(geglu(inner(x))))."""
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
@@ -108,11 +98,7 @@ class GatedFeedForward(nn.Module):
         self.outer = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        def gated(inner: Tensor) -> Tensor:
-            activated, gate = inner.chunk(2, dim=-1)  # (..., I) each
-            return self.outer(self.dropout(F.gelu(activated) * gate))  # (..., H)
-
-        return recomputed(gated, self.inner(x))
+        return compose(self.outer, self.dropout, geglu)(self.inner(x))  # (..., H)
 
 
 class ModernBertLayer(nn.Module):

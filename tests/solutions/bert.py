@@ -79,11 +79,11 @@ def merged_by_permute(x):
     return x.permute(0, 2, 1, 3).contiguous().flatten(2)
 
 
-@solution("self_attention")
+@solution("self_attention", of="SelfAttention.forward")
 def self_attention_in_one(self, x, layout, attentions=None):
-    """Nothing of what other exercises make."""
+    """Nothing of what other exercises make, nor of `attend`."""
 
-    def attend(query, key, value, mask):
+    def in_rows(query, key, value, mask):
         q, k, v = (y.unflatten(-1, (self.num_heads, -1)) for y in (query, key, value))
         scores = torch.einsum("bqnd,bknd->bnqk", q, k) / q.size(-1) ** 0.5
         scores = scores + (1.0 - mask.float())[:, None, None] * -1e9
@@ -93,25 +93,62 @@ def self_attention_in_one(self, x, layout, attentions=None):
         return torch.einsum("bnqk,bknd->bqnd", self.dropout(probabilities), v).flatten(2)
 
     parts = [module(x) for module in (self.query, self.key, self.value)]
-    return self.output(layout.per_sequence(attend, *parts))
+    return self.output(layout.per_sequence(in_rows, *parts))
 
 
-@solution("self_attention")
-def self_attention_with_keywords(self, x, layout, attentions=None):
+@solution("self_attention", of="SelfAttention.forward")
+def self_attention_by_keywords(self, x, layout, attentions=None):
+    from minbert.attend import attend
+
+    context = attend(
+        value=self.value(x),
+        key=self.key(x),
+        query=self.query(x),
+        attentions=attentions,
+        dropout=self.dropout,
+        num_heads=self.num_heads,
+        layout=layout,
+    )
+    return self.output(context)
+
+
+@solution("self_attention", of="attend")
+def attend_with_keywords(
+    layout, query, key, value, num_heads, dropout, *, window=None, attentions=None
+):
     from minbert import attention as a
 
-    def attend(query, key, value, mask):
-        query, key, value = (
-            a.split_heads(num_heads=self.num_heads, x=y) for y in (query, key, value)
-        )
+    def in_rows(query, key, value, mask):
+        query, key, value = (a.split_heads(num_heads=num_heads, x=y) for y in (query, key, value))
         context, probabilities = a.scaled_dot_product_attention(
-            dropout=self.dropout, query=query, key=key, value=value, mask=a.key_mask(mask)
+            dropout=dropout, query=query, key=key, value=value, mask=a.key_mask(mask)
         )
         if attentions is not None:
             attentions.append(probabilities)
         return a.merge_heads(context)
 
-    return self.output(layout.per_sequence(attend, self.query(x), self.key(x), self.value(x)))
+    return layout.per_sequence(in_rows, query, key, value)
+
+
+@solution("self_attention", of="attend")
+def attend_one_head_at_a_time(
+    layout, query, key, value, num_heads, dropout, *, window=None, attentions=None
+):
+    """Nothing of what other exercises make."""
+
+    def in_rows(query, key, value, mask):
+        allowed = torch.where(mask, 0.0, -math.inf)[:, None]
+        maps = [
+            F.softmax(q @ k.mT / math.sqrt(q.size(-1)) + allowed, -1)
+            for q, k in zip(query.chunk(num_heads, -1), key.chunk(num_heads, -1), strict=True)
+        ]
+        maps = torch.stack(maps, 1)
+        if attentions is not None:
+            attentions.insert(len(attentions), maps)
+        heads = zip(dropout(maps).unbind(1), value.chunk(num_heads, -1), strict=True)
+        return torch.cat([p @ v for p, v in heads], -1)
+
+    return layout.per_sequence(in_rows, query, key, value)
 
 
 @solution("add_norm")

@@ -1,0 +1,132 @@
+"""Attention as an encoder calls it: `attend`, which alone chooses how it is computed.
+
+    by one kernel of a GPU     packed batches in 16 bits: minbert/flash.py
+    by PyTorch's kernel        rows of one length, where it knows the dropout
+    in blocks                  near tokens of long rows: `local_attention_in_blocks`
+    step by step               everything else, and whatever asks for the probabilities
+
+All of them compute what minbert/attention.py spells out; the plain route of minbert/quick.py takes
+the last one always.
+
+B batch, S longest sequence, T tokens in all, N heads, D head size, H = N * D hidden size.
+"..." is (B, S) in a padded batch and (T,) in a packed one: see minbert/layouts.py.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert import flash
+from minbert.attention import (
+    key_mask,
+    local_attention,
+    local_attention_in_blocks,
+    local_mask,
+    merge_heads,
+    scaled_dot_product_attention,
+    split_heads,
+)
+from minbert.layouts import Layout
+from minbert.quick import current_route, recomputed
+
+
+def attend(
+    layout: Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    dropout: nn.Module,
+    *,
+    window: int | None = None,
+    attentions: list[Tensor] | None = None,
+) -> Tensor:
+    """Multi-head attention: in each head, each token attends to the tokens of its own sequence.
+
+    Args:
+        layout: where the tokens of each sequence lie.
+        query, key, value: (..., H), the N heads side by side.
+        num_heads: N.
+        dropout: applied to the attention probabilities.
+        window: attend to this many places on either side only.
+        attentions: a list to which the probabilities before dropout are added, (B, N, S, S).
+
+    Returns:
+        The context (..., H).
+    """
+    if attentions is None:
+        heads = [x.unflatten(-1, (num_heads, -1)) for x in (query, key, value)]  # (..., N, D)
+        if flash.serves(layout, heads[0], dropout, window=window):
+            return flash.attention(layout, *heads, dropout, window=window)
+
+    def attend_in_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        heads = [split_heads(x, num_heads) for x in (query, key, value)]  # (B, N, S, D)
+        keys = key_mask(mask)  # (B, 1, 1, S): no query attends to padding
+        if attentions is None:
+            context = quick_attention(*heads, keys, dropout, window=window)
+        else:
+            if window is None:
+                found = scaled_dot_product_attention(*heads, keys, dropout)
+            else:
+                found = local_attention(*heads, keys, window, dropout)
+            context, probabilities = found
+            attentions.append(probabilities)
+        return merge_heads(context)  # (B, S, H)
+
+    return layout.per_sequence(attend_in_rows, query, key, value)
+
+
+LONG = 256
+"""Tokens from which on the S² scores of a sequence are not kept for the backward pass."""
+
+
+def quick_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: nn.Module,
+    *,
+    window: int | None = None,
+) -> Tensor:
+    """The context of `scaled_dot_product_attention`, (B, N, S, D), without its probabilities.
+
+    Args:
+        query, key, value, mask, dropout: as there; with a window, mask is (B, 1, 1, S).
+        window: attend to this many places on either side only, as `local_attention` does; long
+            sequences are cut into blocks.
+    """
+    length = query.size(-2)
+    attend = functools.partial(_attention, dropout=dropout, long=length >= LONG)
+    if window is None or window >= length - 1:
+        return attend(query, key, value, mask)
+    if current_route() != "plain" and length > 4 * window:
+        return local_attention_in_blocks(query, key, value, mask, window, attend)
+    return attend(query, key, value, local_mask(mask, window))
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: nn.Module, long: bool
+) -> Tensor:
+    """By PyTorch's kernel where that serves, which never holds all S² scores, else step by step.
+
+    On a CPU the kernel knows no dropout, and its gradient is a few times further off than the plain
+    one's (2e-5 for MiniLM), so there it serves inference, and training on long sequences.
+    """
+    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    inference = not (torch.is_grad_enabled() and query.requires_grad)
+    known = isinstance(dropout, nn.Dropout) and (
+        query.device.type == "cuda" or (p == 0 and (inference or long))
+    )
+    if known and current_route() != "plain":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
+
+    def context(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, mask, dropout)[0]
+
+    scores = query.nbytes // query.size(-1) * key.size(-2)  # of B N S S numbers
+    return recomputed(context, query, key, value, size=scores * (3 if p else 1))
