@@ -24,7 +24,8 @@ LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", 
        "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
-LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/modernbert.py",
+LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
+            "minbert/encoders/modernbert.py", "minbert/encoders/modernbert_hub.py",
             "minbert/encoders/modernbert_config.py")  # fmt: skip
 """What the copy does not have: these encoders are written much as the exercises want BERT's."""
 

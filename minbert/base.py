@@ -1,7 +1,8 @@
 """What every encoder shares: its call, its output, and the registry that finds it by name.
 
-To add an encoder, write `minbert/encoders/x.py` with a config, the modules and a key table, and
-decorate its class with `@register("x")`. Loading, saving, heads and training follow from that.
+To add an encoder, write `minbert/encoders/x.py` with a config and the modules, `x_hub.py` beside it
+with the names that hub checkpoints use, and decorate its class with `@register("x")`. Loading,
+saving, heads and training follow from that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from minbert.checks import check_counts, check_rates, convert, convert_fields, warn
 from minbert.files import brief
-from minbert.hub_keys import NO_EFFECT, ONLY
+from minbert.hub_keys import NO_EFFECT, ONLY, HubFormat
 from minbert.layouts import Layout, Padded
 
 
@@ -49,14 +50,8 @@ class EncoderConfig:
     pad_token_id: int | None = 0
     initializer_range: float = 0.02
 
-    HUB_NAMES: ClassVar[Mapping[str, str]] = {}
-    """Field of this class -> its name in a hub config.json."""
-    HUB_FIXED: ClassVar[Mapping[str, Any]] = {}
-    """Settings of a hub config.json that this encoder has in one form only."""
-    HUB_READ: ClassVar[frozenset[str]] = frozenset()
-    """Keys of a hub config.json that `from_hub` of a subclass reads beside the fields."""
-    HUB_NO_EFFECT: ClassVar[frozenset[str]] = frozenset()
-    """Keys that old checkpoints of this kind have and that change nothing: see hub_keys.py too."""
+    HUB: ClassVar[HubFormat]
+    """How hub checkpoints write the encoder of this config."""
     TOKEN_IDS: ClassVar[Mapping[str, str]] = {"pad_token_id": "pad_id"}
     """Field of this class -> the tokenizer's attribute that it repeats."""
     SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {}
@@ -85,15 +80,15 @@ class EncoderConfig:
             ValueError: a key asks for what is not computed here, or has a value of a wrong type.
         """
         kinds = get_type_hints(cls)
-        known = {f.name: cls.HUB_NAMES.get(f.name, f.name) for f in fields(cls)}
-        only = {**ONLY, **{name: (value,) for name, value in cls.HUB_FIXED.items()}}
+        known = {f.name: cls.HUB.names.get(f.name, f.name) for f in fields(cls)}
+        only = {**ONLY, **{name: (value,) for name, value in cls.HUB.fixed.items()}}
         for name in only.keys() - known.values() & config.keys():
             if config[name] not in only[name]:
                 raise ValueError(
                     f"config.json says {name} = {brief(config[name])}, and {cls.__name__} computes "
                     f"{only[name][0]!r} only; load another checkpoint"
                 )
-        handled = NO_EFFECT | only.keys() | cls.HUB_READ | cls.HUB_NO_EFFECT | {*known.values()}
+        handled = NO_EFFECT | only.keys() | cls.HUB.read | cls.HUB.no_effect | {*known.values()}
         if unknown := [name for name in config if name not in handled]:
             warn(f"config.json: nothing is known of {', '.join(unknown)}; without effect")
         given = {ours: theirs for ours, theirs in known.items() if theirs in config}
@@ -112,8 +107,8 @@ class EncoderConfig:
 
     def to_hub(self) -> dict[str, Any]:
         """The settings of a hub config.json, without model_type and architectures."""
-        named = {self.HUB_NAMES.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
-        return {**self.HUB_FIXED, **named}
+        named = {self.HUB.names.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        return {**self.HUB.fixed, **named}
 
 
 class Encoder(nn.Module, ABC):
@@ -122,22 +117,8 @@ class Encoder(nn.Module, ABC):
     Config: ClassVar[type[EncoderConfig]]
     name: ClassVar[str]
     """The registered name, which is also config.json's `model_type`."""
-    HUB_CLASSES: ClassVar[tuple[str, str]]
-    """transformers' class for the encoder alone, and for it with the masked-language-model head."""
-    KEYS: ClassVar[Mapping[str, str]]
-    """Module or parameter -> its name in hub checkpoints; {n} stands for a layer's number."""
-    MLM_KEYS: ClassVar[Mapping[str, str]]
-    """The same for the masked-language-model head; a parameter that is tied has no entry."""
-    TIED: ClassVar[Mapping[str, str]] = {}
-    """Name in hub checkpoints of a copy that this encoder ties -> the name of its original."""
-    PREFIX: ClassVar[str]
-    """What hub checkpoints put before the encoder's names when a head is in the file too."""
-    OUTSIDE: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of names in hub checkpoints that never have the prefix."""
-    DROPPED: ClassVar[Mapping[str, str]]
-    """Beginning of a name in hub checkpoints that loading leaves out -> why."""
     ROLES: ClassVar[Mapping[str, str]]
-    """Linear map or embedding table, named as in KEYS -> its role, by which adapters choose."""
+    """Linear map or embedding table, as in `HUB.keys` -> its role, by which adapters choose."""
     TOKENIZER: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
     """What kind of tokenizer is learnt for it when it is made from scratch."""
 
@@ -277,12 +258,12 @@ def _ids(ids: Any, name: str) -> Tensor:
 
 
 def pattern_of(place: str) -> str:
-    """A module's name as KEYS and ROLES have it: layers.3.attention -> layers.{n}.attention."""
+    """A module's name as tables have it: layers.3.attention -> layers.{n}.attention."""
     return re.sub(r"\.\d+\.", ".{n}.", place)
 
 
 def name_in(table: Mapping[str, str], place: str) -> str:
-    """What a table such as KEYS calls a module: {n} in its entry becomes the layer's number."""
+    """What a table such as `HubFormat.keys` calls a module: {n} becomes the layer's number."""
     number = re.search(r"\.(\d+)\.", place)
     return table[pattern_of(place)].format(n=number and number[1])
 

@@ -1,14 +1,46 @@
-"""Keys of a hub config.json that are the same for every encoder.
+"""How hub checkpoints write an encoder: a `HubFormat` beside each, and what all have in common.
 
-Each key is read (the fields of an encoder's config, its HUB_FIXED and HUB_READ), known to be
-without effect on what an encoder computes (NO_EFFECT, HUB_NO_EFFECT), or refused where it asks for
-something else (ONLY). Of any other key it is said that nothing is known of it.
+Each key of a config.json is read (the fields of an encoder's config, and `fixed` and `read` of its
+format), known to be without effect on what an encoder computes (NO_EFFECT, `no_effect`), or refused
+where it asks for something else (ONLY). Of any other key it is said that nothing is known of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFormat:
+    """How hub checkpoints write one kind of encoder."""
+
+    classes: tuple[str, str]
+    """transformers' class for the encoder alone, and for it with the masked-language-model head."""
+
+    names: Mapping[str, str]
+    """Field of the config -> its name in config.json, where the two differ."""
+    fixed: Mapping[str, Any]
+    """Settings of config.json that this encoder has in one form only."""
+    read: frozenset[str] = frozenset()
+    """Keys of config.json that `from_hub` of the config reads beside the fields."""
+    no_effect: frozenset[str] = frozenset()
+    """Keys that old checkpoints of this kind have and that change nothing: see NO_EFFECT too."""
+
+    prefix: str
+    """What stands before the encoder's names when a head is in the file too."""
+    outside: tuple[str, ...] = ()
+    """Beginnings of names that never have the prefix."""
+    keys: Mapping[str, str]
+    """Module or parameter of the encoder -> its name; {n} stands for a layer's number."""
+    mlm_keys: Mapping[str, str]
+    """The same for the masked-language-model head; a parameter that is tied has no entry."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Name of a copy that this encoder ties -> the name of its original."""
+    dropped: Mapping[str, str]
+    """Beginning of a name that loading leaves out -> why."""
+
 
 ONLY: Mapping[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False, None),

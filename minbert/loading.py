@@ -174,13 +174,14 @@ def _load_modules(
     if unknown:
         raise ValueError(f"fresh has {unknown[0]!r}; what may start anew is {', '.join(OPTIONAL)}")
     cls, _ = read_config(folder / "config.json")
-    tensors = {_modern_name(k, cls.PREFIX): v for k, v in read_tensors(folder).items()}
+    hub = cls.Config.HUB
+    tensors = {_modern_name(k, hub.prefix): v for k, v in read_tensors(folder).items()}
     with outlines():
         model = _as_one(*_empty(folder, mlm_head))
     names = hub_names(model)
     made = [ours for ours, theirs in names.items() if theirs not in tensors and _in(ours, fresh)]
     wanted = {theirs: model.get_parameter(ours) for ours, theirs in names.items()}
-    left = {k: _why_dropped(k, cls.DROPPED) for k in sorted(tensors.keys() - wanted.keys())}
+    left = {k: _why_dropped(k, hub.dropped) for k in sorted(tensors.keys() - wanted.keys())}
     missing = [ours for ours, theirs in names.items() if theirs not in tensors and ours not in made]
     problems = {
         "missing": [names[ours] for ours in missing],
@@ -192,7 +193,7 @@ def _load_modules(
         ],
         "not tied": [
             f"{copy} (differs from {original})"
-            for copy, original in cls.TIED.items()
+            for copy, original in hub.tied.items()
             if mlm_head and not _same(tensors.get(copy), tensors.get(original))
         ],
     }
@@ -238,8 +239,9 @@ def hub_names(model: nn.ModuleDict) -> dict[str, str]:
     """
     encoder = model["encoder"]
     assert isinstance(encoder, Encoder)
-    table = {f"encoder.{ours}": theirs for ours, theirs in encoder.KEYS.items()}
-    table |= {f"mlm_head.{ours}": theirs for ours, theirs in encoder.MLM_KEYS.items()}
+    hub = encoder.config.HUB
+    table = {f"encoder.{ours}": theirs for ours, theirs in hub.keys.items()}
+    table |= {f"mlm_head.{ours}": theirs for ours, theirs in hub.mlm_keys.items()}
     names = {}
     for ours, _ in model.named_parameters():  # a tied parameter comes once, as the encoder's
         module, _, leaf = ours.rpartition(".")
@@ -289,10 +291,10 @@ def save_pretrained(
     """Write a folder that `load_backbone`, and transformers' AutoModel and AutoTokenizer, load."""
     folder = Path(folder).expanduser()
     model = _as_one(encoder, mlm_head)
-    tensors = {}
+    hub, tensors = encoder.config.HUB, {}
     for ours, theirs in hub_names(model).items():
-        inside = ours.startswith("encoder.") and not theirs.startswith(encoder.OUTSIDE)
-        prefix = encoder.PREFIX if mlm_head and inside else ""
+        inside = ours.startswith("encoder.") and not theirs.startswith(hub.outside)
+        prefix = hub.prefix if mlm_head and inside else ""
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     return save_config(
@@ -310,7 +312,7 @@ def save_config(
 ) -> Path:
     """Write what `save_pretrained` writes of an encoder of this class, without the weights."""
     tokenizer.save(folder)
-    architecture = cls.HUB_CLASSES[with_mlm_head]
+    architecture = config.HUB.classes[with_mlm_head]
     hub = {"architectures": [architecture], "model_type": cls.name, **config.to_hub()}
     write_json(folder / "config.json", hub)
     return folder

@@ -358,7 +358,7 @@ def test_transformers_loads_what_is_saved(tmp_path, shape, with_head):
     cls = AutoModelForMaskedLM if with_head else AutoModel
     model, report = cls.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"))
-    assert type(model).__name__ == ConvBert.HUB_CLASSES[with_head]
+    assert type(model).__name__ == ConvBertConfig.HUB.classes[with_head]
     ids, mask, types = random_batch([40, 40], ours.encoder.config)
     with torch.no_grad():
         got = ours.encoder(ids, mask, types).last_hidden_state

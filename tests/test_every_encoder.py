@@ -146,7 +146,7 @@ def test_roles_and_parts_name_all_that_is_there(encoder):
     found = {place.replace(".0.", ".{n}."): module for place, module in encoder.named_modules()}
     kinds = (nn.Linear, nn.Embedding)
     named = {place for place, m in found.items() if isinstance(m, kinds) and ".1." not in place}
-    assert named <= encoder.ROLES.keys() <= encoder.KEYS.keys() and len(named) > 4
+    assert named <= encoder.ROLES.keys() <= encoder.config.HUB.keys.keys() and len(named) > 4
     for place in encoder.ROLES.keys() - named:
         assert type(found[place]).__name__ in ("GroupedLinear", "Identity"), place
     for place in named:

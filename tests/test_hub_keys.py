@@ -84,8 +84,8 @@ def keys_of(name):
 
 def handled(cls):
     config = cls.Config
-    own = {config.HUB_NAMES.get(field.name, field.name) for field in fields(config)}
-    sets = (own, NO_EFFECT, ONLY, config.HUB_FIXED, config.HUB_READ, config.HUB_NO_EFFECT)
+    own = {config.HUB.names.get(field.name, field.name) for field in fields(config)}
+    sets = (own, NO_EFFECT, ONLY, config.HUB.fixed, config.HUB.read, config.HUB.no_effect)
     return set().union(*sets)
 
 

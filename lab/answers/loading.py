@@ -12,8 +12,8 @@ def hub_names(model):
     encoder = model["encoder"]
     names = {}
     for prefix, module, table in (
-        ("encoder", encoder, encoder.KEYS),
-        ("mlm_head", getattr(model, "mlm_head", None), encoder.MLM_KEYS),
+        ("encoder", encoder, encoder.config.HUB.keys),
+        ("mlm_head", getattr(model, "mlm_head", None), encoder.config.HUB.mlm_keys),
     ):
         if module is None:
             continue

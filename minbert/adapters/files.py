@@ -228,10 +228,9 @@ ByModule = dict[str, tuple[str, dict[str, Tensor]]]
 
 def _is_inside(tensors: Iterable[str], encoder: Encoder, config: Mapping[str, Any]) -> bool:
     """Whether an adapter is of a model with a head, whose encoder has a prefix in their names."""
-    with_head = config.get("task_type") == "SEQ_CLS"
+    with_head, hub = config.get("task_type") == "SEQ_CLS", encoder.config.HUB
     return any(
-        key.startswith(encoder.PREFIX) or (with_head and key.startswith(encoder.OUTSIDE))
-        for key in tensors
+        key.startswith(hub.prefix) or (with_head and key.startswith(hub.outside)) for key in tensors
     )
 
 
@@ -251,7 +250,7 @@ def _by_module(
             _check_base(encoder, places[below], part, tensor, key)
         elif theirs in places:
             found.setdefault(places[theirs], (theirs, {}))[1][part] = tensor
-        elif inside and not key.startswith(encoder.PREFIX) and part not in endings:
+        elif inside and not key.startswith(encoder.config.HUB.prefix) and part not in endings:
             head[key] = tensor
         else:
             raise ValueError(f"{key} is of no module of this {encoder.name}; load another backbone")
@@ -330,14 +329,15 @@ def _check_complete(places: Iterable[str], found: set[str], config: Mapping[str,
 
 def hub_name(encoder: Encoder, place: str, *, inside: bool) -> str:
     """A module's name in transformers, in the bare encoder or inside a model with a head."""
-    name = name_in(encoder.KEYS, place)
-    return encoder.PREFIX + name if inside and not name.startswith(encoder.OUTSIDE) else name
+    hub = encoder.config.HUB
+    name = name_in(hub.keys, place)
+    return hub.prefix + name if inside and not name.startswith(hub.outside) else name
 
 
 def _places(encoder: Encoder, *, inside: bool) -> dict[str, str]:
     """A module's name in transformers -> its name here."""
     named = [place for place, _ in encoder.named_modules()]
-    known = [place for place in named if pattern_of(place) in encoder.KEYS]
+    known = [place for place in named if pattern_of(place) in encoder.config.HUB.keys]
     return {hub_name(encoder, place, inside=inside): place for place in known}
 
 

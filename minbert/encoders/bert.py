@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from minbert.attend import attend
 from minbert.base import Encoder, EncoderConfig, register
+from minbert.encoders.bert_hub import BERT
 from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, compose
 
@@ -50,25 +51,7 @@ class BertConfig(EncoderConfig):
     attention_dropout: float = 0.1
     """Dropout on the attention probabilities."""
 
-    HUB_NAMES: ClassVar = {
-        "num_layers": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "max_positions": "max_position_embeddings",
-        "hidden_dropout": "hidden_dropout_prob",
-        "attention_dropout": "attention_probs_dropout_prob",
-    }
-    HUB_FIXED: ClassVar = {
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-    }
-    HUB_NO_EFFECT: ClassVar = frozenset(
-        {
-            "directionality", "embedding_size", "pooler_fc_size", "pooler_num_attention_heads",
-            "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
-        }
-    )  # fmt: skip
-
+    HUB: ClassVar = BERT
     SIZES: ClassVar = {
         name: {
             "num_layers": layers,
@@ -208,7 +191,6 @@ class Bert(Encoder):
     """BERT's encoder. Called as `bert(input_ids, attention_mask, token_type_ids)`."""
 
     Config = BertConfig
-    HUB_CLASSES = ("BertModel", "BertForMaskedLM")
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -264,38 +246,4 @@ class Bert(Encoder):
         "layers.{n}.feed_forward.inner": "feed_forward_inner",
         "layers.{n}.feed_forward.outer": "feed_forward_outer",
         "pooler.dense": "pooler",
-    }
-
-    PREFIX = "bert."
-    KEYS: ClassVar = {
-        "embeddings.word": "embeddings.word_embeddings",
-        "embeddings.position": "embeddings.position_embeddings",
-        "embeddings.token_type": "embeddings.token_type_embeddings",
-        "embeddings.norm": "embeddings.LayerNorm",
-        "layers.{n}.attention.query": "encoder.layer.{n}.attention.self.query",
-        "layers.{n}.attention.key": "encoder.layer.{n}.attention.self.key",
-        "layers.{n}.attention.value": "encoder.layer.{n}.attention.self.value",
-        "layers.{n}.attention.output": "encoder.layer.{n}.attention.output.dense",
-        "layers.{n}.attention_norm.norm": "encoder.layer.{n}.attention.output.LayerNorm",
-        "layers.{n}.feed_forward.inner": "encoder.layer.{n}.intermediate.dense",
-        "layers.{n}.feed_forward.outer": "encoder.layer.{n}.output.dense",
-        "layers.{n}.feed_forward_norm.norm": "encoder.layer.{n}.output.LayerNorm",
-        "pooler.dense": "pooler.dense",
-    }
-    MLM_KEYS: ClassVar = {
-        "dense": "cls.predictions.transform.dense",
-        "norm": "cls.predictions.transform.LayerNorm",
-        "bias": "cls.predictions.bias",
-    }
-    TIED: ClassVar = {
-        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }
-    DROPPED: ClassVar = {
-        "embeddings.position_ids": "positions are counted, not stored",
-        "cls.predictions.decoder": "tied to the word embeddings and to cls.predictions.bias",
-        "cls.predictions": "the masked-language-model head, which was not asked for",
-        "cls.seq_relationship": "the next-sentence head",
-        "classifier": "the head of another task",
-        "qa_outputs": "the head of another task",
     }

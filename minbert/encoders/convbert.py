@@ -43,6 +43,7 @@ from minbert.attend import attend
 from minbert.attention import dynamic_convolution
 from minbert.base import Encoder, EncoderConfig, register
 from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
+from minbert.encoders.convbert_hub import CONVBERT
 from minbert.layouts import Layout, Packed
 from minbert.quick import Dropout, Linear, compose, linear
 
@@ -70,10 +71,7 @@ class ConvBertConfig(BertConfig):
     batch_invariant: bool = False
     """Convolve over zeros in place of padding: a sequence then comes out the same in any batch."""
 
-    HUB_FIXED: ClassVar = {"hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False}
-    HUB_NO_EFFECT: ClassVar = frozenset({"position_embedding_type", "summary_activation",
-                                         "summary_last_dropout", "summary_type",
-                                         "summary_use_proj"})  # fmt: skip
+    HUB: ClassVar = CONVBERT
     SIZES: ClassVar = {
         name: {
             "num_layers": layers,
@@ -256,7 +254,6 @@ class ConvBert(Encoder):
     """ConvBERT's encoder. Called as `convbert(input_ids, attention_mask, token_type_ids)`."""
 
     Config = ConvBertConfig
-    HUB_CLASSES = ("ConvBertModel", "ConvBertForMaskedLM")
 
     def __init__(self, config: ConvBertConfig) -> None:
         super().__init__()
@@ -305,30 +302,4 @@ class ConvBert(Encoder):
         "embeddings.projection": "embedding_projection",
         "layers.{n}.attention.convolution_kernel": "convolution_kernel",
         "layers.{n}.attention.convolution_value": "convolution_value",
-    }
-
-    PREFIX = "convbert."
-    _SELF = "encoder.layer.{n}.attention.self"
-    KEYS: ClassVar = {
-        **{ours: theirs for ours, theirs in Bert.KEYS.items() if ours != "pooler.dense"},
-        "embeddings.projection": "embeddings_project",
-        "layers.{n}.attention.span_key": f"{_SELF}.key_conv_attn_layer",
-        "layers.{n}.attention.span_key.depthwise": f"{_SELF}.key_conv_attn_layer.depthwise",
-        "layers.{n}.attention.span_key.pointwise": f"{_SELF}.key_conv_attn_layer.pointwise",
-        "layers.{n}.attention.convolution_kernel": f"{_SELF}.conv_kernel_layer",
-        "layers.{n}.attention.convolution_value": f"{_SELF}.conv_out_layer",
-    }
-    MLM_KEYS: ClassVar = {
-        "dense": "generator_predictions.dense",
-        "norm": "generator_predictions.LayerNorm",
-        "bias": "generator_lm_head.bias",
-    }
-    TIED: ClassVar = {"generator_lm_head.weight": "embeddings.word_embeddings.weight"}
-    DROPPED: ClassVar = {
-        "embeddings.position_ids": "positions are counted, not stored",
-        "generator_lm_head.weight": "tied to the word embeddings",
-        "generator_lm_head": "the masked-language-model head, which was not asked for",
-        "generator_predictions": "the masked-language-model head, which was not asked for",
-        "classifier": "the head of another task",
-        "qa_outputs": "the head of another task",
     }

@@ -154,7 +154,6 @@ class ModernBert(Encoder):
     """ModernBERT's encoder. Called as `modernbert(input_ids, attention_mask)`."""
 
     Config = ModernBertConfig
-    HUB_CLASSES = ("ModernBertModel", "ModernBertForMaskedLM")
     TOKENIZER = "bpe"
 
     def __init__(self, config: ModernBertConfig) -> None:
@@ -212,29 +211,6 @@ class ModernBert(Encoder):
             nn.init.trunc_normal_(module.weight, std=std, a=-cutoff, b=cutoff)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
-
-    PREFIX = "model."
-    OUTSIDE = ("head.",)
-    KEYS: ClassVar = {
-        "embeddings.word": "embeddings.tok_embeddings",
-        "embeddings.norm": "embeddings.norm",
-        "layers.{n}.attention_norm": "layers.{n}.attn_norm",
-        "layers.{n}.attention.query_key_value": "layers.{n}.attn.Wqkv",
-        "layers.{n}.attention.output": "layers.{n}.attn.Wo",
-        "layers.{n}.feed_forward_norm": "layers.{n}.mlp_norm",
-        "layers.{n}.feed_forward.inner": "layers.{n}.mlp.Wi",
-        "layers.{n}.feed_forward.outer": "layers.{n}.mlp.Wo",
-        "final_norm": "final_norm",
-        "pooler.dense": "head.dense",
-        "pooler.norm": "head.norm",
-    }
-    MLM_KEYS: ClassVar = {"bias": "decoder.bias"}
-    TIED: ClassVar = {"decoder.weight": "embeddings.tok_embeddings.weight"}
-    DROPPED: ClassVar = {
-        "decoder.weight": "tied to the word embeddings",
-        "decoder.bias": "the masked-language-model head, which was not asked for",
-        "classifier": "the head of another task",
-    }
 
     ROLES: ClassVar = {
         "embeddings.word": "word_embeddings",

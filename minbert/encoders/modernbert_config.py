@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from minbert.base import EncoderConfig
+from minbert.encoders.modernbert_hub import MODERNBERT
 from minbert.files import brief
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -92,36 +93,7 @@ class ModernBertConfig(EncoderConfig):
         "cls_token_id": "cls_id",
         "sep_token_id": "sep_id",
     }
-    HUB_NAMES: ClassVar = {
-        "num_layers": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "max_positions": "max_position_embeddings",
-        "global_every": "global_attn_every_n_layers",
-        "global_theta": "global_rope_theta",
-        "local_theta": "local_rope_theta",
-        "global_rope_factor": "rope_parameters.full_attention.factor",
-        "local_rope_factor": "rope_parameters.sliding_attention.factor",
-        "layer_norm_eps": "norm_eps",
-        "initializer_cutoff": "initializer_cutoff_factor",
-    }
-    HUB_FIXED: ClassVar = {
-        "hidden_activation": "gelu",
-        "classifier_activation": "gelu",
-        "norm_bias": False,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "classifier_bias": False,
-        "decoder_bias": True,
-        "tie_word_embeddings": True,
-    }
-    HUB_READ: ClassVar = frozenset({"layer_types", "rope_parameters", "rope_scaling"})
-    HUB_NO_EFFECT: ClassVar = frozenset(
-        {
-            "deterministic_flash_attn", "layer_norm_eps", "position_embedding_type",
-            "reference_compile", "repad_logits_with_grad", "sparse_pred_ignore_index",
-            "sparse_prediction",
-        }
-    )  # fmt: skip
+    HUB: ClassVar = MODERNBERT
 
     def __post_init__(self) -> None:
         super().__post_init__()
