@@ -199,12 +199,12 @@ def first_by_index(self, last_hidden_state, layout):
 
 @solution("loading", of="hub_names")
 def hub_names_by_longest_prefix(model):
-    hub, names = model["encoder"].config.HUB, {}
+    names, tables = {}, model["encoder"].config.HUB
     for ours, _ in model.named_parameters():
         part, _, rest = ours.partition(".")
         number = re.search(r"\d+", rest)
         pattern = re.sub(r"(?<=\.)\d+(?=\.)", "{n}", rest)
-        table = hub.keys if part == "encoder" else hub.mlm_keys
+        table = tables.keys if part == "encoder" else tables.mlm_keys
         key = max((k for k in table if f"{pattern}.".startswith(f"{k}.")), key=len)
         hub = table[key].replace("{n}", number.group() if number else "")
         names[ours] = hub + pattern[len(key) :]
