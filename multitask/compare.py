@@ -18,7 +18,8 @@ from multitask.dataset import load_data
 from multitask.environment import choose_device
 from multitask.heads import loss_sum
 from multitask.model import MultitaskModel
-from multitask.run import Run, backbone_of
+from multitask.origin import backbone_of
+from multitask.run import Run
 from multitask.training import train
 
 

@@ -22,6 +22,7 @@ from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data
 from multitask.environment import choose_device
 from multitask.evaluate import Evaluation, evaluate
+from multitask.origin import trained_model
 from multitask.run import Run
 
 
@@ -70,7 +71,7 @@ class Predictor:
             )
         self.config = config
         self.tokenizer = Tokenizer.from_folder(self.run.backbone)
-        self.model, self.state = self.run.load_model()
+        self.model, self.state = trained_model(self.run)
         if adapter is not None:
             self.model.requires_grad_(False)
             self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))

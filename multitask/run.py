@@ -25,11 +25,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from minbert.adapters import ADAPTER_FILES, merge_and_remove
+from minbert.adapters import ADAPTER_FILES
 from minbert.backbones import PACKAGES, fingerprint
-from minbert.checks import check_unused
 from minbert.files import (
     copy_file,
     read_json,
@@ -39,20 +36,9 @@ from minbert.files import (
     write_json,
     write_text,
 )
-from minbert.loading import (
-    Backbone,
-    blank_backbone,
-    empty_encoder,
-    load_backbone,
-    outlines,
-    read_config,
-    save_config,
-)
-from minbert.tokenization import Tokenizer
-from multitask.checkpoint import check_tensors, load_checkpoint, load_trained, trainable
+from minbert.loading import Backbone, save_config
 from multitask.claim import Busy, claimed
 from multitask.config import AnyConfig, PretrainConfig, RunConfig, TrainConfig, config_from_dict
-from multitask.model import MultitaskModel
 from multitask.schema import Record, Source, read_checked, read_line
 
 
@@ -195,21 +181,6 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{self.config_path}: {error}") from None
 
-    def load_backbone(self, config: RunConfig) -> Backbone:
-        """The backbone that the run started from."""
-        if isinstance(config, PretrainConfig) and config.starts_from_scratch:
-            cls, described = read_config(self.backbone / "config.json")
-            tokenizer = Tokenizer.from_folder(self.backbone)
-            return blank_backbone(cls, described, tokenizer, seed=config.seed)
-        backbone = backbone_of(config)
-        wanted, found = self.source(), weights_sha256(backbone)
-        if found != wanted:
-            raise ValueError(
-                f"{self.folder} started from weights with sha256 {wanted}, and {backbone.folder} "
-                f"holds {found}; put the former backbone back"
-            )
-        return backbone
-
     def at_home(self, config: AnyConfig) -> AnyConfig:
         """The run's config with its own copy of the adapter that it started from."""
         if isinstance(config, PretrainConfig) or config.adapter is None:
@@ -219,37 +190,6 @@ class Run:
     def source(self) -> str:
         """sha256 of the weights that the run started from."""
         return read_json(self.backbone / "source.json", Source).sha256
-
-    def load_model(self) -> tuple[MultitaskModel, dict[str, Any]]:
-        """The best model on the CPU, in eval mode, with the epoch and the scores that it had."""
-        config = self.at_home(self.config())
-        assert isinstance(config, TrainConfig)
-        tensors, state = load_checkpoint(self.best)
-        with outlines():
-            outline = empty_encoder(self.backbone)
-            kept = {name for name, _ in outline.named_parameters(prefix="encoder")}
-            check_tensors(
-                trainable(MultitaskModel.from_config(config, outline)), tensors, self.best
-            )
-        if kept <= tensors.keys():
-            encoder = empty_encoder(self.backbone)
-        else:  # the run left some of the encoder as it was
-            encoder = self.load_backbone(config).encoder
-        model = MultitaskModel.from_config(config, encoder)
-        load_trained(model, tensors, self.best)
-        return model.eval(), state
-
-    def trained_backbone(self) -> Backbone:
-        """The best model's encoder as a backbone to start from, with what extensions added merged
-        into it."""
-        model, _ = self.load_model()
-        for extension in self.config().extensions:
-            extension.export(model)
-        merge_and_remove(model.encoder)
-        encoder = empty_encoder(self.backbone)  # its dropout and what is frozen as in a new one
-        encoder.load_state_dict(model.encoder.state_dict())
-        tokenizer = Tokenizer.from_folder(self.backbone)
-        return Backbone(encoder.eval(), tokenizer, None, self.folder, dropped=(), fresh=())
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl."""
@@ -325,41 +265,6 @@ def located(config: AnyConfig) -> AnyConfig:
 def absolute(path: str | Path) -> Path:
     """The path from the root, ~ as the home directory; links stay."""
     return Path(os.path.abspath(Path(path).expanduser()))
-
-
-def backbone_of(config: RunConfig) -> Backbone:
-    """The backbone that a config names; its pooler may be missing where it is not used.
-
-    What is missing, a masked-language-model head too, gets initial values that depend on the seed.
-    """
-    pretrains = isinstance(config, PretrainConfig)
-    if pretrains:
-        fresh = ("pooler", "mlm_head")
-    else:
-        fresh = () if config.uses_pooler else ("pooler",)
-    run, source = Run(Path(config.backbone).expanduser()), config.backbone
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if run.best.is_file():
-            why = f"it is for a backbone from the hub, and {source} is a run; leave it out"
-            check_unused(config, why, "revision")
-            if isinstance(run.config(), TrainConfig):
-                backbone = run.trained_backbone()
-                head = backbone.encoder.make_mlm_head() if pretrains else None
-                return replace(backbone, mlm_head=head)
-            source = str(run.backbone)  # pre-training has written an ordinary one
-        backbone = load_backbone(
-            source,
-            revision=config.revision,
-            offline=config.offline,
-            mlm_head=pretrains,
-            fresh=fresh,
-        )
-    if config.uses_pooler and not backbone.encoder.has_pooler:
-        raise ValueError(
-            f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"
-        )
-    return backbone
 
 
 def weights_sha256(backbone: Backbone) -> str:

@@ -30,8 +30,9 @@ from multitask.evaluate import Evaluation, summary, write_predictions
 from multitask.figures import draw_run
 from multitask.groups import groups_table, make_groups
 from multitask.model import MaskedLanguageModel, MultitaskModel
+from multitask.origin import backbone_of, former_backbone
 from multitask.pretraining import load_text, make_backbone, save_backbone
-from multitask.run import Run, absolute, backbone_of
+from multitask.run import Run, absolute
 from multitask.trainer import Progress, Trainer
 
 
@@ -81,7 +82,7 @@ def resume(
         former = run.config()
         place = absolute(data_dir) if data_dir else former.data_dir
         config = replace(former, device=device, data_dir=place)
-        backbone = run.load_backbone(config)
+        backbone = former_backbone(run, config)
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
             own = run.at_home(config)

@@ -27,6 +27,7 @@ from multitask.glue.recipes import family_of
 from multitask.glue.runner import read_runs
 from multitask.glue.score import system_of
 from multitask.info import describe_run
+from multitask.origin import trained_backbone
 from multitask.run import Run
 from multitask.study.keeping import keep
 from multitask.study.records import Study
@@ -128,7 +129,7 @@ def things(root: Path) -> dict[str, Thing]:
             lambda folder: Predictor(folder).predict("sst", ["a text"]),
             lambda folder: keep(folder, root / "kept"),
             lambda folder: load_backbone(folder / "backbone"),
-            lambda folder: Run(folder).trained_backbone(),
+            lambda folder: trained_backbone(Run(folder)),
         )),
         "resumed": Thing(
             shutil.copytree(finished, root / "resumed"), (lambda f: resume(f, progress=False),)

@@ -13,8 +13,9 @@ from minbert.vocabulary import learn_tokenizer
 from multitask import MultitaskModel, PretrainConfig, TrainConfig
 from multitask.dataset import cache_features, load_data
 from multitask.model import MaskedLanguageModel
+from multitask.origin import backbone_of
 from multitask.pretraining import load_text
-from multitask.run import Run, backbone_of
+from multitask.run import Run
 from multitask.trainer import Trainer
 
 MADE_UP_RECORD = {

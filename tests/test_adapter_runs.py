@@ -34,6 +34,7 @@ from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.lora import LoRA
 from multitask.model import MultitaskModel
+from multitask.origin import trained_backbone
 from multitask.parameters import METHODS, methods_table, trainable_parameters
 from multitask.run import Run
 from multitask.trainer import Trainer
@@ -229,7 +230,7 @@ def test_a_run_starts_from_an_adapter_of_peft_and_keeps_it(folder, tmp_path, kin
     model = Predictor(run.folder).model
     changed = outputs(model.encoder, inputs)
     assert (changed[0] - wanted[0]).abs().max() > 1e-3
-    again = run.trained_backbone().encoder
+    again = trained_backbone(run).encoder
     assert_same(outputs(again, inputs), changed, rtol=1e-5, atol=1e-5)
 
 

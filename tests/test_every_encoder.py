@@ -57,7 +57,7 @@ from multitask.extensions.lora import LoRA
 from multitask.extensions.unfreeze import Unfreeze
 from multitask.glue.commands import RunGlue
 from multitask.glue.recipes import RECIPES
-from multitask.run import backbone_of
+from multitask.origin import backbone_of
 from multitask.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_figure")

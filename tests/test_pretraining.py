@@ -35,7 +35,8 @@ from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.sampling import Sampling
 from multitask.heads import loss_sum
-from multitask.run import Run, backbone_of
+from multitask.origin import backbone_of
+from multitask.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -13,7 +13,8 @@ from minbert import save_pretrained
 from multitask import Predictor, resume, train, training
 from multitask.checkpoint import load_checkpoint, trainable
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.run import Run, backbone_of
+from multitask.origin import backbone_of
+from multitask.run import Run
 from multitask.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_figure")
