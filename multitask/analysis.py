@@ -28,6 +28,7 @@ def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:
     Regressions: `deviations`, [lower edge, rows] of answer - label; `worst`, the largest of them.
     """
     labels, answers = evaluation.labels, evaluation.answers
+    assert labels is not None
     if evaluation.probabilities is None:
         deviation = answers.astype(np.float64) - labels
         bins, counts = np.unique(np.floor(deviation / STEP + 0.5), return_counts=True)
@@ -56,6 +57,7 @@ def worst(evaluation: Evaluation, count: int = WORST) -> list[dict[str, Any]]:
     """The rows that were answered wrong with most confidence, or of a regression those whose
     answers are furthest off: id, label, answer and, of a class, its probability."""
     labels, answers = evaluation.labels, evaluation.answers
+    assert labels is not None
     if evaluation.probabilities is None:
         order = np.argsort(-np.abs(answers.astype(np.float64) - labels), kind="stable")
         return [_row(evaluation, i) for i in order[:count]]
@@ -81,6 +83,7 @@ def _calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[list[list[f
 
 
 def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:
+    assert evaluation.labels is not None
     return {
         "id": evaluation.ids[number],
         "label": round(float(evaluation.labels[number]), 3),
