@@ -59,20 +59,20 @@ def attend(
         The context (..., H).
     """
     if attentions is None:
-        heads = [x.unflatten(-1, (num_heads, -1)) for x in (query, key, value)]  # (..., N, D)
-        if flash.serves(layout, heads[0], dropout, window=window):
-            return flash.attention(layout, *heads, dropout, window=window)
+        q, k, v = (x.unflatten(-1, (num_heads, -1)) for x in (query, key, value))  # (..., N, D)
+        if flash.serves(layout, q, dropout, window=window):
+            return flash.attention(layout, q, k, v, dropout, window=window)
 
     def attend_in_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        heads = [split_heads(x, num_heads) for x in (query, key, value)]  # (B, N, S, D)
+        q, k, v = (split_heads(x, num_heads) for x in (query, key, value))  # (B, N, S, D)
         keys = key_mask(mask)  # (B, 1, 1, S): no query attends to padding
         if attentions is None:
-            context = quick_attention(*heads, keys, dropout, window=window)
+            context = quick_attention(q, k, v, keys, dropout, window=window)
         else:
             if window is None:
-                found = scaled_dot_product_attention(*heads, keys, dropout)
+                found = scaled_dot_product_attention(q, k, v, keys, dropout)
             else:
-                found = local_attention(*heads, keys, window, dropout)
+                found = local_attention(q, k, v, keys, window, dropout)
             context, probabilities = found
             attentions.append(probabilities)
         return merge_heads(context)  # (B, S, H)
@@ -104,6 +104,7 @@ def quick_attention(
     attend = functools.partial(_attention, dropout=dropout, long=length >= LONG)
     if window is None or window >= length - 1:
         return attend(query, key, value, mask)
+    assert mask is not None
     if current_route() != "plain" and length > 4 * window:
         return local_attention_in_blocks(query, key, value, mask, window, attend)
     return attend(query, key, value, local_mask(mask, window))

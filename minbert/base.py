@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,9 @@ class EncoderOutput:
     """On request: the embeddings and each layer's output, one more than there are layers."""
     attentions: tuple[Tensor, ...] | None = None
     """On request: each layer's attention probabilities, (B, N, S, S), before dropout."""
+
+
+C = TypeVar("C", bound="EncoderConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class EncoderConfig:
             )
 
     @classmethod
-    def from_hub(cls, config: Mapping[str, Any]) -> EncoderConfig:
+    def from_hub(cls: type[C], config: Mapping[str, Any]) -> C:
         """Read a hub config.json; every key of it is read, known to be without effect, or said to
         be unknown.
 
@@ -95,7 +98,7 @@ class EncoderConfig:
         return cls(**{o: convert(config[theirs], kinds[o], theirs) for o, theirs in given.items()})
 
     @classmethod
-    def of_size(cls, size: str) -> EncoderConfig:
+    def of_size(cls: type[C], size: str) -> C:
         """The config of a named size of SIZES."""
         if size not in cls.SIZES:
             known = f"known are {', '.join(cls.SIZES)}" if cls.SIZES else "it has none"
@@ -111,8 +114,8 @@ class EncoderConfig:
         return {**self.HUB.fixed, **named}
 
 
-class Encoder(nn.Module, ABC):
-    """Token ids in, one vector a token out."""
+class Encoder(nn.Module, ABC, Generic[C]):
+    """Token ids in, one vector a token out; C is the class of its config."""
 
     Config: ClassVar[type[EncoderConfig]]
     name: ClassVar[str]
@@ -122,7 +125,7 @@ class Encoder(nn.Module, ABC):
     TOKENIZER: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
     """What kind of tokenizer is learnt for it when it is made from scratch."""
 
-    config: EncoderConfig
+    config: C
     gradient_checkpointing: bool = False
     """In training, keep each layer's input alone, and compute the layer again in the backward pass:
     less memory, about a third more time (Chen et al., 2016, arXiv:1604.06174)."""

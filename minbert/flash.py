@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,9 @@ LARGEST_HEAD = 256
 """The kernels take heads of up to so many features, a multiple of 8."""
 
 
-def serves(layout: Layout, query: Tensor, dropout: nn.Module, *, window: int | None = None) -> bool:
+def serves(
+    layout: Layout, query: Tensor, dropout: nn.Module, *, window: int | None = None
+) -> TypeGuard[Packed]:
     """Whether `attention` can be called with these.
 
     Args:
@@ -55,7 +57,7 @@ def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    dropout: nn.Dropout,
+    dropout: nn.Module,
     *,
     window: int | None = None,
 ) -> Tensor:
@@ -107,8 +109,8 @@ def on_gpu(x: Tensor) -> bool:
     )
 
 
-def _rate(dropout: nn.Dropout) -> float:
-    return dropout.p if dropout.training else 0.0
+def _rate(dropout: nn.Module) -> float:
+    return dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
 
 
 def _reach(layout: Packed, window: int | None) -> int | None:

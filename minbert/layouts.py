@@ -18,6 +18,7 @@ import copy
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from minbert.files import brief
 from minbert.transfer import to_device
 
+L = TypeVar("L", bound="Layout")
 Attend = Callable[..., Tensor]
 """attend(*tokens each (B, S, ...), mask (B, S) or None) -> (B, S, H)"""
 
@@ -68,7 +70,7 @@ class Layout(ABC):
     def max(self, x: Tensor) -> Tensor:
         """Maximum over each sequence's real tokens, feature by feature: (B, H)."""
 
-    def to(self, device: torch.device | str) -> Layout:
+    def to(self: L, device: torch.device | str) -> L:
         """This layout with its tensors on `device`."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
@@ -184,7 +186,7 @@ class Packed(Layout):
         return one_group.to(self.lengths.device)
 
     def to_padded(self, x: Tensor) -> Tensor:
-        return nn.utils.rnn.pad_sequence(x.split(self._lengths), batch_first=True)
+        return nn.utils.rnn.pad_sequence(list(x.split(self._lengths)), batch_first=True)
 
     def first(self, x: Tensor) -> Tensor:
         return x.index_select(0, self.starts)

@@ -20,7 +20,7 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -47,17 +47,19 @@ def use_route(route: Route) -> None:
 
 
 def _checked(route: str, source: str) -> Route:
-    if route not in get_args(Route):
-        raise ValueError(f"{source} is {route!r}; choose one of {', '.join(get_args(Route))}")
-    if route == "onednn" and not torch.backends.mkldnn.is_available():
+    known: tuple[Route, ...] = get_args(Route)
+    found = next((each for each in known if each == route), None)
+    if found is None:
+        raise ValueError(f"{source} is {route!r}; choose one of {', '.join(known)}")
+    if found == "onednn" and not torch.backends.mkldnn.is_available():
         raise ValueError(
             f"{source} is onednn, which this build of PyTorch does not have; choose auto or blas"
         )
-    return route
+    return found
 
 
 @contextmanager
-def route_of(route: Route) -> Iterator[None]:
+def route_of(route: Route) -> Generator[None]:
     """Use a route for the time of a `with` block."""
     before = _route
     use_route(route)
@@ -111,8 +113,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Linear(nn.Linear):
     """x Wᵀ + b."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -137,6 +139,7 @@ class OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    # pyrefly: ignore[bad-override]  # as PyTorch documents it; its stub has *grad_outputs
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
@@ -161,11 +164,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Dropout(nn.Dropout):
     """x with each number zeroed with probability p, and the others divided by 1 - p."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        quick = self.training and 0 < self.p < 1 and x.device.type == "cpu"
+    def forward(self, input: Tensor) -> Tensor:
+        quick = self.training and 0 < self.p < 1 and input.device.type == "cpu"
         if quick and not torch.compiler.is_compiling() and current_route() != "plain":
-            return x * dropout_factors(x, self.p)
-        return super().forward(x)
+            return input * dropout_factors(input, self.p)
+        return super().forward(input)
 
 
 def dropout_factors(x: Tensor, p: float) -> Tensor:

@@ -306,8 +306,8 @@ def projected(self, x, layout, attentions=None, *, names=("query", "key", "value
     """The context of self-attention, with the maps of these names."""
     from minbert.attend import attend
 
-    maps = [linear(getattr(self, name), x) for name in names]
-    return attend(layout, *maps, self.num_heads, self.dropout, attentions=attentions)
+    query, key, value = (linear(getattr(self, name), x) for name in names)
+    return attend(layout, query, key, value, self.num_heads, self.dropout, attentions=attentions)
 
 
 @right("self_attention", of="SelfAttention.forward")

@@ -84,7 +84,13 @@ class BertConfig(EncoderConfig):
         self.check_padding()
 
 
-class Embeddings(nn.Module):
+class WordEmbeddings(nn.Module):
+    """Embeddings with a table of words, to which a decoder is tied."""
+
+    word: nn.Embedding
+
+
+class Embeddings(WordEmbeddings):
     """LayerNorm(word + position + segment), then dropout."""
 
     def __init__(self, config: BertConfig) -> None:
@@ -173,7 +179,7 @@ class Pooler(nn.Module):
 class MaskedLanguageModelHead(nn.Module):
     """Scores over the vocabulary for each token; the decoder's matrix is the word embedding."""
 
-    def __init__(self, config: BertConfig, embeddings: nn.Module) -> None:
+    def __init__(self, config: BertConfig, embeddings: WordEmbeddings) -> None:
         super().__init__()
         self.embeddings = embeddings  # tied: the encoder's own module
         vocab_size, size = embeddings.word.weight.shape  # H, but for narrower embeddings
@@ -187,7 +193,7 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 @register("bert")
-class Bert(Encoder):
+class Bert(Encoder[BertConfig]):
     """BERT's encoder. Called as `bert(input_ids, attention_mask, token_type_ids)`."""
 
     Config = BertConfig

@@ -42,7 +42,7 @@ from torch.nn import functional as F
 from minbert.attend import attend
 from minbert.attention import dynamic_convolution
 from minbert.base import Encoder, EncoderConfig, register
-from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead
+from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead, WordEmbeddings
 from minbert.encoders.convbert_hub import CONVBERT
 from minbert.layouts import Layout, Packed
 from minbert.quick import Dropout, Linear, compose, linear
@@ -122,7 +122,7 @@ class ConvBertConfig(BertConfig):
         return max(1, self.num_heads // self.head_ratio)
 
 
-class Embeddings(nn.Module):
+class Embeddings(WordEmbeddings):
     """LayerNorm(word + position + segment), then dropout, then a projection where E is not H."""
 
     def __init__(self, config: ConvBertConfig) -> None:
@@ -250,7 +250,7 @@ class ConvBertLayer(nn.Module):
 
 
 @register("convbert")
-class ConvBert(Encoder):
+class ConvBert(Encoder[ConvBertConfig]):
     """ConvBERT's encoder. Called as `convbert(input_ids, attention_mask, token_type_ids)`."""
 
     Config = ConvBertConfig

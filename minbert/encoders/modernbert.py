@@ -70,10 +70,11 @@ class SelfAttention(nn.Module):
         x = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (..., 3, N, D)
         query, key, value = x.unbind(-3)
         query, key = apply_rope(query, *rope), apply_rope(key, *rope)
-        tokens = [heads.flatten(-2) for heads in (query, key, value)]  # (..., H) each
         context = attend(
             layout,
-            *tokens,
+            query.flatten(-2),  # (..., H) each
+            key.flatten(-2),
+            value.flatten(-2),
             self.num_heads,
             self.dropout,
             window=self.window,
@@ -106,9 +107,8 @@ class ModernBertLayer(nn.Module):
 
     def __init__(self, config: ModernBertConfig, number: int) -> None:
         super().__init__()
-        self.kind = config.layer_types[number]
         self.attention_norm = layer_norm(config) if number > 0 else nn.Identity()
-        self.attention = SelfAttention(config, self.kind)
+        self.attention = SelfAttention(config, config.layer_types[number])
         self.feed_forward_norm = layer_norm(config)
         self.feed_forward = GatedFeedForward(config)
 
@@ -150,7 +150,7 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 @register("modernbert")
-class ModernBert(Encoder):
+class ModernBert(Encoder[ModernBertConfig]):
     """ModernBERT's encoder. Called as `modernbert(input_ids, attention_mask)`."""
 
     Config = ModernBertConfig
@@ -179,8 +179,8 @@ class ModernBert(Encoder):
             for kind, theta, factor in self.config.ropes
         }
         states = [self.embeddings(input_ids)]
-        for layer in self.layers:
-            states.append(self.run(layer, states[-1], layout, ropes[layer.kind], attentions))
+        for kind, layer in zip(self.config.layer_types, self.layers, strict=True):
+            states.append(self.run(layer, states[-1], layout, ropes[kind], attentions))
         states[-1] = self.final_norm(states[-1])
         return states
 

@@ -172,9 +172,8 @@ def _rope(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     parameters = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or {}
     rope = parameters.get(kind) or {} if isinstance(parameters, Mapping) else None
-    if not all(isinstance(each, Mapping) for each in (rope, scaling)) or (
-        parameters.keys() - {GLOBAL, LOCAL}
-    ):
+    mappings = isinstance(rope, Mapping) and isinstance(scaling, Mapping)
+    if not mappings or parameters.keys() - {GLOBAL, LOCAL}:
         raise ValueError(
             f"config.json says rope_parameters = {brief(parameters)} and rope_scaling = "
             f"{brief(scaling)}; rope_parameters has an object for {GLOBAL} and one for {LOCAL}, "
