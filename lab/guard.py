@@ -126,9 +126,10 @@ def go_on_as_child() -> None:
         os._exit(code if code >= 0 else 128 - code)
 
 
-def limit() -> None:
-    """Set the limits of this process."""
-    for name, value in LIMITS.items():
+def limit(library_bytes: int) -> None:
+    """Set the limits of this process, beside the addresses that libraries are mapped to."""
+    limits = LIMITS | {"RLIMIT_AS": LIMITS["RLIMIT_AS"] + library_bytes}
+    for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -187,7 +188,7 @@ def main() -> None:
         drop_rights()
     if sys.platform == "linux":
         go_on_as_child()
-    limit()
+    limit(settings["libraries"])
     try:
         refuse_system_calls()
     except OSError:

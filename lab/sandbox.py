@@ -47,6 +47,13 @@ def packages() -> list[str]:
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
+@functools.cache
+def library_bytes() -> int:
+    """What PyTorch's shared libraries may take of a process's addresses: gigabytes with a GPU's."""
+    folders = [Path(path, name) for path in packages() for name in ("torch", "nvidia")]
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*.so*"))
+
+
 def shared() -> list[str]:
     """Files and folders of the system that every submission sees."""
     bases = dict.fromkeys(["/usr", "/usr/local", "", sys.base_prefix])
@@ -77,6 +84,7 @@ def command(kind: Kind, work: Path, folder: Path, *, own: Sequence[Path] = ()) -
         "walls": kind in WALLS,
         "drop": kind != "none",
         "packages": packages(),
+        "libraries": library_bytes(),
         "mounts": [],
     }
     inner = [python(), "-I", "-S", "-B", str(work / "lab" / "guard.py")]
