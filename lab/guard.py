@@ -188,15 +188,17 @@ def main() -> None:
         drop_rights()
     if sys.platform == "linux":
         go_on_as_child()
+    # No site module: nothing that hooks into the start of an interpreter, and no .pth file that
+    # leads to the library itself.
+    sys.path[:0] = [str(ROOT), *settings["packages"]]
+    if not settings["walls"]:  # where a compiler is in sight, it may be asked where libraries are
+        import torch
     limit(settings["libraries"])
     try:
         refuse_system_calls()
     except OSError:
         if settings["walls"]:
             raise
-    # No site module: nothing that hooks into the start of an interpreter, and no .pth file that
-    # leads to the library itself.
-    sys.path[:0] = [str(ROOT), *settings["packages"]]
     import torch  # noqa: F401
 
     if len(sys.argv) > 1:
