@@ -99,7 +99,7 @@ def trained_model(run: Run) -> tuple[MultitaskModel, dict[str, Any]]:
 
 
 def trained_backbone(run: Run) -> Backbone:
-    """A run's best encoder as a backbone to start from, extensions' additions merged into it."""
+    """A run's best encoder as a backbone to start from, with extensions merged into it."""
     model, _ = trained_model(run)
     for extension in run.config().extensions:
         extension.export(model)

@@ -28,6 +28,23 @@ from multitask import training
 transformers.utils.logging.disable_progress_bar()
 
 
+SLOW = """
+    adapter_runs benchmarks campaign claim cli compile damage distributed docs every_encoder
+    glue_runs lab_checks lab_diagnose lab_grade lab_handout lab_sandbox lab_solutions made_files
+    old_runs pretraining report resume run_blocks setup study terminal trainer training_scripts two_stage
+"""
+"""Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of these files."""
+    names = {f"test_{name}.py" for name in SLOW.split()}
+    assert all((Path(__file__).parent / name).is_file() for name in names)
+    for item in items:
+        if item.path.name in names:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector, which each training calls, what the tests have imported."""
     gc.collect()

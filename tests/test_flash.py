@@ -237,6 +237,7 @@ needs_gpu = pytest.mark.skipif(
 )
 
 
+@pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

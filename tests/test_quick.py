@@ -484,6 +484,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
 def test_freed_memory_is_kept():
     """A tensor of 64 MB is 16,384 pages, and each is handed out anew where none is kept."""

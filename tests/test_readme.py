@@ -31,6 +31,7 @@ def commands() -> list[str]:
     return [match[0] for match in found if match]
 
 
+@pytest.mark.slow
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     found = blocks("python")
     assert len(found) >= 3
