@@ -124,9 +124,14 @@ def regular(path: Path, most: int | None = None) -> Path:
         ValueError: there is no file, or it is something else, or too large.
     """
     _check_regular(path, most)
-    with open(path, "rb") as file:
-        if what := stand_in(file.read(64)):
-            raise ValueError(f"{path} is {what}")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:  # of reading, it does not name the file
+        reason = error.strerror or str(error)
+        raise ValueError(f"{path} cannot be read: {reason}; put another copy there") from None
+    if what := stand_in(start):
+        raise ValueError(f"{path} is {what}")
     return path
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from minbert import files
 from minbert.files import (
     MOST_TEXT,
     brief,
@@ -296,3 +297,16 @@ def test_every_record_that_is_kept_is_of_its_kind():
     found = [*read_records().values(), *Study.of_records(RECORDS / "study-small").stages.values()]
     assert len(found) > 200
     assert {name: len(RunSet.of_records(RECORDS / name).runs) for name in ("glue", "peft")}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """As links to what is no file on a disk, such as /proc/self/mem, and damaged disks."""
+    path = tmp_path / "text.json"
+    path.write_text("{}", encoding="utf-8")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "open", fail, raising=False)
+    with pytest.raises(ValueError, match=r"text\.json cannot be read: Input/output error; put"):
+        read_json(path)
