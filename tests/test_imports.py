@@ -70,6 +70,13 @@ def test_third_parties_are_dependencies(package):
     assert found & known
 
 
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_class_variables_name_their_type(package):
+    """Python 3.10 resolves no annotation that is a plain ClassVar."""
+    for path in modules(package):
+        assert not re.search(r": ClassVar( =|$)", path.read_text(encoding="utf-8"), re.M), path
+
+
 def test_imports_inside_functions_are_seen(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(

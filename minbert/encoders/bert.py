@@ -12,6 +12,7 @@ B batch, S sequence, N heads, D head size, H = N * D hidden size, I intermediate
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,8 +52,8 @@ class BertConfig(EncoderConfig):
     attention_dropout: float = 0.1
     """Dropout on the attention probabilities."""
 
-    HUB: ClassVar = BERT
-    SIZES: ClassVar = {
+    HUB = BERT
+    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
         name: {
             "num_layers": layers,
             "hidden_size": hidden,
@@ -241,7 +242,7 @@ class Bert(Encoder[BertConfig]):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
-    ROLES: ClassVar = {
+    ROLES: ClassVar[Mapping[str, str]] = {
         "embeddings.word": "word_embeddings",
         "embeddings.position": "position_embeddings",
         "embeddings.token_type": "token_type_embeddings",

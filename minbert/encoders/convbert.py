@@ -32,6 +32,7 @@ size, E embedding size, I intermediate size, V vocabulary, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,8 +72,8 @@ class ConvBertConfig(BertConfig):
     batch_invariant: bool = False
     """Convolve over zeros in place of padding: a sequence then comes out the same in any batch."""
 
-    HUB: ClassVar = CONVBERT
-    SIZES: ClassVar = {
+    HUB = CONVBERT
+    SIZES: ClassVar[Mapping[str, Mapping[str, int]]] = {
         name: {
             "num_layers": layers,
             "hidden_size": hidden,
@@ -297,7 +298,7 @@ class ConvBert(Encoder[ConvBertConfig]):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
-    ROLES: ClassVar = {
+    ROLES: ClassVar[Mapping[str, str]] = {
         **{ours: role for ours, role in Bert.ROLES.items() if ours != "pooler.dense"},
         "embeddings.projection": "embedding_projection",
         "layers.{n}.attention.convolution_kernel": "convolution_kernel",

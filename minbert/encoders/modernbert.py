@@ -17,6 +17,7 @@ B batch, S sequence, N heads, D head size, H = N * D hidden size, I intermediate
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -212,7 +213,7 @@ class ModernBert(Encoder[ModernBertConfig]):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
-    ROLES: ClassVar = {
+    ROLES: ClassVar[Mapping[str, str]] = {
         "embeddings.word": "word_embeddings",
         "layers.{n}.attention.query_key_value": "query_key_value",
         "layers.{n}.attention.output": "attention_output",

@@ -86,14 +86,14 @@ class ModernBertConfig(EncoderConfig):
     """Base and large are the paper's; the layers of tiny and mini have about as many parameters as
     those of a BERT of these names."""
 
-    TOKEN_IDS: ClassVar = {
+    TOKEN_IDS: ClassVar[Mapping[str, str]] = {
         "pad_token_id": "pad_id",
         "bos_token_id": "cls_id",
         "eos_token_id": "sep_id",
         "cls_token_id": "cls_id",
         "sep_token_id": "sep_id",
     }
-    HUB: ClassVar = MODERNBERT
+    HUB = MODERNBERT
 
     def __post_init__(self) -> None:
         super().__post_init__()

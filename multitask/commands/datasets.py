@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -128,4 +129,4 @@ class Convert:
 class Data(Group):
     """Fetch, check or convert data sets."""
 
-    commands: ClassVar = {"fetch": Fetch, "check": Check, "convert": Convert}
+    commands: ClassVar[Mapping[str, type]] = {"fetch": Fetch, "check": Check, "convert": Convert}

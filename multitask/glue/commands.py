@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -237,7 +238,7 @@ class CheckGlue:
 class Glue(Group):
     """Run GLUE, compare methods on it, score it, and write or check the leaderboard's file."""
 
-    commands: ClassVar = {
+    commands: ClassVar[Mapping[str, type]] = {
         "run": RunGlue,
         "peft": ComparePeft,
         "score": ScoreGlue,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -118,7 +119,11 @@ class StudyStatus:
 class StudyGroup(Group):
     """Reproduce the study: rows of stages, shared, resumable, on several processes."""
 
-    commands: ClassVar = {"run": RunStudy, "plan": PlanStudy, "status": StudyStatus}
+    commands: ClassVar[Mapping[str, type]] = {
+        "run": RunStudy,
+        "plan": PlanStudy,
+        "status": StudyStatus,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
