@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from minbert.files import regular, stand_in
+from minbert.files import regular
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str, str | None]]:
@@ -22,8 +22,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str, str | None]]:
         start = file.peek(64)
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise ValueError(f"{path} is UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8")
-        if what := stand_in(start):
-            raise ValueError(f"{path} is {what}")
         offset = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
         file.seek(offset)
         for number, line in enumerate(file, start=1):

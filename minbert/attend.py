@@ -101,13 +101,13 @@ def quick_attention(
             sequences are cut into blocks.
     """
     length = query.size(-2)
-    attend = functools.partial(_attention, dropout=dropout, long=length >= LONG)
+    compute = functools.partial(_attention, dropout=dropout, long=length >= LONG)
     if window is None or window >= length - 1:
-        return attend(query, key, value, mask)
+        return compute(query, key, value, mask)
     assert mask is not None
     if current_route() != "plain" and length > 4 * window:
-        return local_attention_in_blocks(query, key, value, mask, window, attend)
-    return attend(query, key, value, local_mask(mask, window))
+        return local_attention_in_blocks(query, key, value, mask, window, compute)
+    return compute(query, key, value, local_mask(mask, window))
 
 
 def _attention(
