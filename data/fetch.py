@@ -19,10 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from data.download import TIME_LIMIT_S, FetchError, discard, download, say
 from data.sources import ALL, COURSE, SOURCES, File, Source
+from minbert.claim import Busy, claimed
 from minbert.files import brief, read_json, sha256_of, write_json
 
 __all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
@@ -40,8 +39,7 @@ def fetch(
 ) -> list[Path]:
     """Download data sets into a folder; what is there and right is left alone.
 
-    One process at a time writes to a folder: it holds a lock on `target/.lock`, which the system
-    lets go when the process ends, however it does.
+    One process at a time writes to a folder: see minbert/claim.py.
 
     Args:
         target: folder that the files go to, as in `target/cs224n/ids-sst-train.csv`.
@@ -64,10 +62,9 @@ def fetch(
     if not time_limit > 0:
         raise FetchError(f"time_limit must be above 0, in seconds; it is {time_limit}")
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with FileLock(target / ".lock", timeout=0):
+        with claimed(target):
             return _fetch(target, {name: sources[name] for name in names}, progress, time_limit)
-    except Timeout:
+    except Busy:
         raise FetchError(
             f"another process is fetching to {target}; wait until it ends, or name another folder"
         ) from None

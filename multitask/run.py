@@ -27,6 +27,7 @@ from typing import Any
 
 from minbert.adapters import ADAPTER_FILES
 from minbert.backbones import PACKAGES, fingerprint
+from minbert.claim import Busy, claimed
 from minbert.files import (
     copy_file,
     read_json,
@@ -37,7 +38,6 @@ from minbert.files import (
     write_text,
 )
 from minbert.loading import Backbone, save_config
-from multitask.claim import Busy, claimed
 from multitask.config import AnyConfig, PretrainConfig, RunConfig, TrainConfig, config_from_dict
 from multitask.schema import Record, Source, read_checked, read_line
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
+from minbert.claim import claimed
 from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse
 from multitask.checkpoint import load_checkpoint, load_tensors, trainable
-from multitask.claim import claimed
 from multitask.config import AnyConfig, PretrainConfig, RunConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from helpers import config, contents
 
+from minbert.claim import LOCK, Busy, claimed, holder
 from multitask import resume, train
 from multitask import run as run_module
-from multitask.claim import LOCK, Busy, claimed, holder
 from multitask.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")

@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
 from minbert.checks import InputWarning, warn_of_cut
-from multitask.claim import claimed
+from minbert.claim import claimed
 
 if TYPE_CHECKING:
     from multitask.predictor import Predictor

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from data.readers import OnBadRow
 from minbert.checks import check_counts
-from multitask.claim import claimed
+from minbert.claim import claimed
 from multitask.commands import Group
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minbert.claim import claimed
 from minbert.files import read_json, write_json
-from multitask.claim import claimed
 from multitask.config import AnyConfig
 from multitask.run import Run
 from multitask.schema import PlanFile, StudySettings, read_checked

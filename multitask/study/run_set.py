@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from minbert.claim import claimed
 from minbert.files import checked, read_json, write_json
-from multitask.claim import claimed
 from multitask.glue.peft import Point
 from multitask.glue.runner import scores_of
 from multitask.run import Run

@@ -2,7 +2,7 @@
 
 Each stage has a process of its own, so that one that fails, or is killed for its memory, takes no
 other with it, and its record shows its own memory. What a stage needs is read from the study's
-folder, and whoever claims a stage's folder first runs it (multitask/claim.py). The main process
+folder, and whoever claims a stage's folder first runs it (minbert/claim.py). The main process
 only chooses.
 """
 
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Literal
 
+from minbert.claim import Busy, claimed, holder
 from minbert.files import write_json, write_text
 from minbert.quick import keep_freed_memory
-from multitask.claim import Busy, claimed, holder
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Plan, Stage
 from multitask.training import resume, train

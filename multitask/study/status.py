@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multitask.claim import holder
+from minbert.claim import holder
 from multitask.console import table
 from multitask.study.folder import StudyFolder
 from multitask.study.records import merged
