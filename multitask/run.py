@@ -200,10 +200,11 @@ class Run:
         """The lines of metrics.jsonl; one that a killed process left unfinished is passed over."""
         if not self.metrics_path.exists():
             return []
-        data = regular(self.metrics_path).read_bytes()
-        whole = text_of(data[: data.rfind(b"\n") + 1], self.metrics_path)
+        path = regular(self.metrics_path)
+        data = path.read_bytes()
+        whole = text_of(data[: data.rfind(b"\n") + 1], path)
         return [
-            read_line(line, f"{self.metrics_path}, line {number}")
+            read_line(line, f"{path}, line {number}")
             for number, line in enumerate(whole.split("\n")[:-1], start=1)
         ]
 

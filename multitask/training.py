@@ -77,8 +77,9 @@ def resume(
         ValueError: the folder holds no run, or one that cannot go on; the message says why.
     """
     run = Run.open(folder)
-    device = device or run.config().device
-    with _computing(replace(run.config(), device=device)) as found, _writing(_held(run)) as run:
+    early = run.config()  # to be read again once no other process writes
+    device = device or early.device
+    with _computing(replace(early, device=device)) as found, _writing(_held(run)) as run:
         former = run.config()
         place = absolute(data_dir) if data_dir else former.data_dir
         config = replace(former, device=device, data_dir=place)

@@ -4,7 +4,7 @@ import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 import torch
 import transformers
 from helpers import tiny
+from serving import Site, serving
 from transformers import BertConfig, BertForPreTraining
 
+from data import download
 from minbert import Backbone, load_backbone
 from minbert.quick import current_route
 from multitask import training
@@ -162,3 +164,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figure, which would take most of the time of a small one."""
     monkeypatch.setattr(training, "draw_run", lambda run: None)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A local web server, which is asked again at once."""
+    monkeypatch.setattr(download, "BACK_OFF_S", 0.001)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as site:
+        yield site

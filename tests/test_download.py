@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-from collections.abc import Iterator
 from http.server import HTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from serving import TEXT, Site, serving
+from serving import TEXT, Site
 
 from data import download
 from data.download import FetchError
@@ -19,14 +18,6 @@ from data.download import FetchError
 OK = b'HTTP/1.1 200 OK\r\nETag: "1"\r\n'
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 HALF = 300_000
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(download, "BACK_OFF_S", 0.001)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as site:
-        yield site
 
 
 def get(site: Site, folder: Path, **options: float) -> bytes:

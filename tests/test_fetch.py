@@ -8,12 +8,11 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from serving import TEXT, Site, serving
+from serving import TEXT, Site
 
 from data import download
 from data.fetch import ALL, COURSE, SOURCES, FetchError, File, Source, fetch
@@ -22,14 +21,6 @@ from data.tasks import TASKS
 
 def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(download, "BACK_OFF_S", 0.001)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as site:
-        yield site
 
 
 def source(site: Site, path: str = "set/text.csv", **other: object) -> dict[str, Source]:
