@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from data.readers import SAMPLES, Example, read_split
 from data.tasks import Task, get_task
+from lab.terminal import errors_as_messages
 from minbert import Encoder, Tokenizer, load_backbone
 from optim import AdamW, parameter_groups
 
@@ -112,4 +113,5 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["sst"])
+    with errors_as_messages():
+        main(sys.argv[1:] or ["sst"])

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from campaign import recorded, running
+from campaign.__main__ import main as campaign_command
 from campaign.cases import Broken, Case, Done, Kind, check_message, check_text
 from campaign.data import check_rows
 from campaign.mutations import mutations_of
@@ -160,6 +161,26 @@ def test_a_campaign_goes_on_and_keeps_what_did_not_hold(tmp_path, monkeypatch, c
     assert tried == [(name, number) for name in ("a", "b") for number in range(3)]
     with pytest.raises(SystemExit, match="is of seed 7; give --seed 7"):
         running.Campaign(8, tmp_path, tmp_path / "out.jsonl")
+    with (tmp_path / "out.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"kind": "a", "num')  # as a kill leaves it
+    again = running.Campaign(7, tmp_path, tmp_path / "out.jsonl")
+    assert again.outcomes == campaign.outcomes
+    assert len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()) == len(lines)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--only", "nosuch:1"], "'nosuch:1' is no case; name one as kill:17, of "),
+        (["--only", "data:x"], "'data:x' is no case"),
+        (["--minutes", "-1"], "-1 is no time; give minutes, above 0"),
+    ],
+)
+def test_wrong_flags_are_named(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["campaign", *words])
+    with pytest.raises(SystemExit, match="2"):
+        campaign_command()
+    assert message in capsys.readouterr().err
 
 
 def test_the_table_is_that_of_the_record():

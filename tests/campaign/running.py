@@ -19,6 +19,7 @@ from pathlib import Path
 
 from campaign import recorded
 from campaign.cases import KINDS, NOTES, Broken, Case, Kind, warm_up
+from minbert.files import parse_json, read_text, write_text
 from multitask.console import table
 
 MODULES = ("kills", "torchruns", "writes", "damage", "data", "servers", "submissions")
@@ -122,12 +123,24 @@ class Campaign:
         self.seed, self.failures, self.out = seed, failures, out
         self.outcomes: dict[tuple[str, int], Outcome] = {}
         if out is not None and out.exists():
-            head, *lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
-            if head["seed"] != seed:
-                raise SystemExit(f"{out} is of seed {head['seed']}; give --seed {head['seed']}")
-            for line in lines:
-                outcome = Outcome(**line)
-                self.outcomes[outcome.kind, outcome.number] = outcome
+            self._go_on(out)
+
+    def _go_on(self, out: Path) -> None:
+        """Take over what an earlier call has tried; a line that it left unfinished goes."""
+        text = read_text(out, most=None)
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(out, whole)
+        if not whole:
+            out.unlink()
+            return
+        head, *lines = whole.splitlines()
+        seed = parse_json(head, dict[str, int], f"{out}, line 1").get("seed")
+        if seed != self.seed:
+            raise SystemExit(f"{out} is of seed {seed}; give --seed {seed}")
+        for number, line in enumerate(lines, start=2):
+            outcome = parse_json(line, Outcome, f"{out}, line {number}")
+            self.outcomes[outcome.kind, outcome.number] = outcome
 
     @property
     def held(self) -> bool:
@@ -153,10 +166,9 @@ class Campaign:
 
         self._try(all_to_try())
 
-    def try_only(self, names: Sequence[str]) -> None:
-        """Try cases that are named as kill:17."""
-        pairs = [name.rpartition(":")[::2] for name in names]
-        self._try((kind, int(number)) for kind, number in pairs)
+    def try_only(self, cases: Sequence[tuple[str, int]]) -> None:
+        """Try these cases alone: kinds with numbers."""
+        self._try(cases)
 
     def _fresh(self, name: str) -> Iterator[int]:
         number = 0
