@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tyro.conf import Positional, subcommand
 
 from lab.terminal import errors_as_messages
-from multitask.messages import command_line
+from multitask.commands.messages import command_line
 
 if TYPE_CHECKING:
     from benchmarks.curves import Curves
@@ -198,7 +198,7 @@ class Drift:
     def run(self) -> None:
         from benchmarks.drift import HEADER, drift_of, rows
         from minbert.files import write_json
-        from multitask.console import table
+        from multitask.text_table import table
 
         if not self.runs:
             raise ValueError("no run is named; give the folders of finished runs, as in runs/sst")
@@ -223,7 +223,7 @@ def _environment(device: str) -> dict[str, Any]:
     """What a result was made with, the versions of the libraries compared included."""
     import torch
 
-    from multitask.environment import environment
+    from multitask.loop.environment import environment
 
     facts = environment(torch.device(device))
     facts["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from benchmarks.measure import compare
-from multitask.figures import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,9 +27,9 @@ from data.tasks import get_task
 from minbert import Bert, BertConfig, load_backbone, save_pretrained
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData
+from multitask.loop.trainer import Trainer
 from multitask.model import MultitaskModel
-from multitask.run import Run
-from multitask.trainer import Trainer
+from multitask.runs.run import Run
 
 TASKS = ("sst", "sts", "para")
 FIXED = 128

@@ -55,8 +55,8 @@ def _our_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, point: P
 def _our_epoch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, point: Point) -> Work:
     """Bucketed batches."""
     from data.batching import EncodedRows
+    from data.draws import BatchStream
     from data.readers import Example
-    from data.sampling import BatchStream
     from minbert import load_backbone
 
     tokenizer = load_backbone("minilm").tokenizer

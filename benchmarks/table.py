@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import drift, growth, length
 from minbert.files import read_json, write_text
-from multitask.figures import COLOURS, save_svg
-from multitask.study.markdown import README, ROOT, markdown, put_between
+from multitask.report.markdown import README, ROOT, markdown, put_between
+from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

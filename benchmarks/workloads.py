@@ -21,7 +21,7 @@ from benchmarks.inference import (
     transformers_encode,
 )
 from benchmarks.rows import Data, Work
-from benchmarks.training import STEPS, ours_lora, ours_train, peft_lora, transformers_train
+from benchmarks.train_speed import STEPS, ours_lora, ours_train, peft_lora, transformers_train
 
 ROWS = 640
 """Rows of a workload at inference: 20 batches of 32."""

@@ -12,7 +12,7 @@ def main() -> None:
     with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:
             _lab(sys.argv[2:])
-        from multitask.cli import main as minbert
+        from multitask.commands.main import main as minbert
 
         try:
             minbert()

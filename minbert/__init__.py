@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minbert.base import Encoder, EncoderOutput
     from minbert.embedding import embed
+    from minbert.encoder import Encoder, EncoderOutput
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.encoders.convbert import ConvBert, ConvBertConfig
     from minbert.encoders.modernbert import ModernBert
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Packed": "layouts",
     "Padded": "layouts",
-    "Encoder": "base",
-    "EncoderOutput": "base",
+    "Encoder": "encoder",
+    "EncoderOutput": "encoder",
     "embed": "embedding",
     "Bert": "encoders.bert",
     "BertConfig": "encoders.bert",

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minbert.base import EncoderOutput
 from minbert.checks import texts_of, warn_of_cut
+from minbert.encoder import EncoderOutput
 from minbert.layouts import Packed
 from minbert.loading import Backbone
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors, write_tensors
-from minbert.base import Encoder, EncoderConfig, name_in, pattern_of
+from minbert.encoder import Encoder, EncoderConfig, name_in, pattern_of
 from minbert.encoders import encoder_class
 from minbert.files import brief, read_json, write_json
 from minbert.tokenization import Tokenizer

@@ -6,7 +6,7 @@ from lab.terminal import errors_as_messages
 def main() -> None:
     """Run the command line."""
     with errors_as_messages():  # around the import too, where Ctrl-C may come
-        from multitask.cli import main as run
+        from multitask.commands.main import main as run
     run()
 
 

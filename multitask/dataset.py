@@ -15,7 +15,7 @@ from data.tasks import Split, Task, get_task
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
 from multitask.config import RunConfig, TrainConfig
-from multitask.distributed import count, gather, share
+from multitask.loop.distributed import count, gather, share
 from multitask.model import MultitaskModel
 
 

@@ -16,9 +16,9 @@ from data.tasks import Task
 from minbert.embedding import batches_by_length
 from minbert.files import write_text
 from minbert.quick import give_back_memory
-from multitask.distributed import count, gather, rounds
-from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
+from multitask.loop.distributed import count, gather, rounds
+from multitask.loop.environment import autocast
 from multitask.metrics import METRICS, OF_LOSS, overall
 from multitask.model import TrainedModel
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from data.tasks import Task
 from minbert import embedding
-from minbert.base import EncoderOutput
+from minbert.encoder import EncoderOutput
 
 
 def _pooler(output: EncoderOutput) -> Tensor:

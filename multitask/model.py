@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data.batching import Batch
 from data.tasks import MLM, Task, get_task
 from minbert.adapters import load_adapter
-from minbert.base import Encoder
+from minbert.encoder import Encoder
 from minbert.loading import Backbone
 from multitask.config import PretrainConfig, RunConfig, TrainConfig
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine

@@ -9,12 +9,12 @@ from torch import nn
 from minbert.backbones import find_backbone
 from minbert.loading import empty_encoder
 from multitask.config import TrainConfig
-from multitask.console import table
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.lora import LoRA
 from multitask.model import MultitaskModel
+from multitask.text_table import table
 
 METHODS: dict[str, tuple[Extension, ...]] = {
     "": (),

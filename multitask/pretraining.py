@@ -13,7 +13,7 @@ from data.masking import MaskedRows, Masker
 from data.readers import SAMPLES, BadRow, read_split, spread
 from data.tasks import MLM, Split, get_task
 from data.text import Text, held_out, lines_of, path_of, read_tokens, write_tokens
-from minbert.base import Encoder, EncoderConfig
+from minbert.encoder import Encoder, EncoderConfig
 from minbert.encoders import encoder_class
 from minbert.loading import (
     Backbone,
@@ -24,11 +24,11 @@ from minbert.loading import (
 )
 from minbert.tokenization import Tokenizer
 from minbert.vocabulary import learn_tokenizer
-from multitask import distributed
 from multitask.config import PretrainConfig
 from multitask.dataset import TaskData, longest_row
+from multitask.loop import distributed
 from multitask.model import MaskedLanguageModel
-from multitask.run import Run
+from multitask.runs.run import Run
 
 TRAIN_MASKS, DEV_MASKS = 3, 4
 """Numbers that keep these draws apart from others of the same seed."""

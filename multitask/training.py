@@ -20,20 +20,20 @@ from minbert.claim import claimed
 from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
-from multitask import distributed
 from multitask.analysis import analyse
-from multitask.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.config import AnyConfig, PretrainConfig, RunConfig
 from multitask.dataset import TaskData, cache_features, load_data
-from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, summary, write_predictions
-from multitask.figures import draw_run
-from multitask.groups import groups_table, make_groups
+from multitask.loop import distributed
+from multitask.loop.environment import choose_device, environment, peak_memory_mb
+from multitask.loop.optimizer import groups_table, make_groups
+from multitask.loop.trainer import Progress, Trainer
 from multitask.model import MaskedLanguageModel, MultitaskModel
-from multitask.origin import backbone_of, former_backbone
 from multitask.pretraining import load_text, make_backbone, save_backbone
-from multitask.run import Run, absolute
-from multitask.trainer import Progress, Trainer
+from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable
+from multitask.runs.origin import backbone_of, former_backbone
+from multitask.runs.run import Run, absolute
+from multitask.runs.run_figure import draw_run
 
 
 def train(config: AnyConfig, *, progress: bool = True) -> Run:

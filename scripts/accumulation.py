@@ -16,10 +16,10 @@ from typing import Any
 from data.readers import OnBadRow
 from minbert.files import write_text
 from multitask import TrainConfig
-from multitask.console import table
-from multitask.glue.runner import find_run
-from multitask.messages import run_script
-from multitask.study.run_blocks import batches_rows
+from multitask.commands.messages import run_script
+from multitask.glue.glue_run import find_run
+from multitask.report.run_blocks import batches_rows
+from multitask.text_table import table
 
 
 def main(

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from multitask import TrainConfig
-from multitask.compare import compare
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
-from multitask.messages import run_script
 
 
 def main(

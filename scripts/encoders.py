@@ -19,12 +19,12 @@ from data.readers import OnBadRow
 from minbert.files import write_json
 from minbert.loading import load_backbone
 from multitask import PretrainConfig, TrainConfig
-from multitask.console import table
-from multitask.glue.runner import finish_run
-from multitask.messages import run_script
+from multitask.commands.messages import run_script
+from multitask.glue.glue_run import finish_run
 from multitask.pretraining import read_text
-from multitask.run import Run
-from multitask.study.run_blocks import encoders_rows
+from multitask.report.run_blocks import encoders_rows
+from multitask.runs.run import Run
+from multitask.text_table import table
 
 ENCODERS = ("bert", "convbert", "modernbert")
 

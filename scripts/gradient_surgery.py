@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from multitask import TrainConfig
-from multitask.compare import compare
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 from multitask.extensions.gradient_surgery import GradientSurgery
-from multitask.messages import run_script
-from multitask.run import Run
+from multitask.runs.run import Run
 
 
 def main(

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from multitask import TrainConfig
-from multitask.compare import compare
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 from multitask.extensions.layer_lr import LayerLR
-from multitask.messages import run_script
 from multitask.training import describe_groups
 
 

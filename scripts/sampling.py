@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from multitask import TrainConfig
-from multitask.compare import compare
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 from multitask.extensions.sampling import Sampling
-from multitask.messages import run_script
-from multitask.run import Run
+from multitask.runs.run import Run
 
 
 def main(

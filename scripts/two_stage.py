@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from multitask import TrainConfig
-from multitask.compare import compare
-from multitask.messages import run_script
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 
 
 def main(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from minbert import load_backbone
 from multitask import TrainConfig
-from multitask.compare import compare
+from multitask.commands.messages import run_script
+from multitask.experiments.compare import compare
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.messages import run_script
 
 
 def main(

@@ -23,15 +23,15 @@ from minbert import load_backbone
 from minbert.adapters import LoRASettings, add_lora, load_adapter, save_adapter
 from minbert.files import write_json
 from multitask import Predictor, resume, train
-from multitask.glue.recipes import family_of
-from multitask.glue.runner import read_runs
+from multitask.commands.describe import describe_run
+from multitask.glue.glue_recipes import family_of
+from multitask.glue.glue_run import read_runs
 from multitask.glue.score import system_of
-from multitask.info import describe_run
-from multitask.origin import trained_backbone
-from multitask.run import Run
-from multitask.study.keeping import keep
-from multitask.study.records import Study
-from multitask.study.report import redraw, report_on, skeleton
+from multitask.report.document import redraw, report_on, skeleton
+from multitask.report.keeping import keep
+from multitask.report.records import Study
+from multitask.runs.origin import trained_backbone
+from multitask.runs.run import Run
 from multitask.study.status import describe_study
 
 OTHERS = ({}, [], None, "x", "", 1.5, -1, 0, True, 10**30, {"x": {"x": 1}}, [[["x"]]], "\u0663")

@@ -15,7 +15,7 @@ from random import Random
 from data.readers import SAMPLES, OnBadRow, Rows, read_split
 from data.schema import Split, Task
 from data.tasks import TASKS
-from multitask.commands.datasets import Check
+from multitask.commands.data_commands import Check
 
 Damage = Callable[[bytes, Random], bytes]
 FILES: list[tuple[Task, Split]] = [

@@ -12,11 +12,11 @@ from minbert.tokenization import SPECIAL_TOKENS
 from minbert.vocabulary import learn_tokenizer
 from multitask import MultitaskModel, PretrainConfig, TrainConfig
 from multitask.dataset import cache_features, load_data
+from multitask.loop.trainer import Trainer
 from multitask.model import MaskedLanguageModel
-from multitask.origin import backbone_of
 from multitask.pretraining import load_text
-from multitask.run import Run
-from multitask.trainer import Trainer
+from multitask.runs.origin import backbone_of
+from multitask.runs.run import Run
 
 MADE_UP_RECORD = {
     "score": 0.5, "overall": {}, "before": None, "best_epoch": 3, "epochs": 4, "steps": 30,

@@ -26,18 +26,18 @@ from transformers import BertForSequenceClassification, BertModel
 from minbert import load_backbone
 from minbert.adapters import load_adapter
 from multitask import Predictor, TrainConfig, resume, train, training
-from multitask.checkpoint import load_checkpoint, trainable
-from multitask.cli import main, parse
-from multitask.compare import compare
+from multitask.commands.main import main, parse
+from multitask.experiments.compare import compare
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.lora import LoRA
+from multitask.loop.trainer import Trainer
 from multitask.model import MultitaskModel
-from multitask.origin import trained_backbone
 from multitask.parameters import METHODS, methods_table, trainable_parameters
-from multitask.run import Run
-from multitask.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint, trainable
+from multitask.runs.origin import trained_backbone
+from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -11,8 +11,8 @@ import torch
 from helpers import FILLERS, write_backbone
 
 from data.batching import EncodedRows, FeatureRows
+from data.draws import BatchStream, uniform_task
 from data.readers import Example
-from data.sampling import BatchStream, uniform_task
 from minbert import Tokenizer
 from minbert.embedding import batches_by_length
 

@@ -25,7 +25,7 @@ from benchmarks.table import (
     speed_table,
     with_tables,
 )
-from benchmarks.training import ours_lora, ours_train, peft_lora, transformers_train
+from benchmarks.train_speed import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
 from minbert import BertConfig, load_backbone
 from minbert.files import read_json

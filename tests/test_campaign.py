@@ -21,7 +21,7 @@ from helpers import config
 from data.readers import read_split
 from data.tasks import TASKS
 from multitask import train
-from multitask.cli import COMMANDS, main
+from multitask.commands.main import COMMANDS, main
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -48,7 +48,7 @@ def attempt(folder, act, seconds=60.0):
 )  # fmt: skip
 def test_what_came_of_a_case(tmp_path, monkeypatch, act, broken):
     monkeypatch.setitem(COMMANDS, "made-up", type("MadeUp", (), {}))
-    monkeypatch.setattr("multitask.cli.main", stub)
+    monkeypatch.setattr("multitask.commands.main.main", stub)
     limit = 0.5 if broken and "hung" in broken else 60
     outcome = attempt(tmp_path, act, limit)
     if broken is None:

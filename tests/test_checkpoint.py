@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minbert import backbones
-from multitask.checkpoint import (
+from multitask.runs.checkpoint import (
     load_checkpoint,
     load_optimizer,
     load_trained,

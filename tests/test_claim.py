@@ -15,8 +15,8 @@ from helpers import config, contents
 
 from minbert.claim import LOCK, Busy, claimed, holder
 from multitask import resume, train
-from multitask import run as run_module
-from multitask.run import Run
+from multitask.runs import run as run_module
+from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 FORK = multiprocessing.get_context("fork")

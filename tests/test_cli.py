@@ -19,15 +19,16 @@ from data.readers import read_split
 from data.sources import File
 from data.tasks import TASKS
 from minbert import load_backbone, quick
-from multitask import Predictor, PretrainConfig, TrainConfig, cli, train, training
-from multitask.commands import Group, datasets
-from multitask.console import finished
+from multitask import Predictor, PretrainConfig, TrainConfig, train, training
+from multitask.commands import Group, data_commands
+from multitask.commands import main as cli
+from multitask.commands.words import finished
 from multitask.extensions import base
-from multitask.run import Run
+from multitask.runs.run import Run
 
 GROUPS = {name: group.commands for name, group in cli.COMMANDS.items() if issubclass(group, Group)}
 """Group -> its commands."""
-PROGRAM = [sys.executable, "-c", "from multitask.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from multitask.commands.main import main; main()"]
 ROOT = Path(__file__).parent.parent
 
 
@@ -139,7 +140,7 @@ def test_threads_sleep_unless_the_user_says_how_they_wait(monkeypatch, minbert, 
 def test_help_imports_no_torch():
     """So what `main` puts into the environment is there when a command imports it."""
     code = (
-        "import sys\nfrom multitask.cli import main\n"
+        "import sys\nfrom multitask.commands.main import main\n"
         "sys.argv = ['minbert', '--help']\n"
         "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'transformers', 'scipy', 'matplotlib') if m in sys.modules])"
@@ -455,7 +456,7 @@ def test_data_check_compares_with_what_is_published(
     path = write_table(tmp_path / "ids-sst-train.csv", rows)  # the last row is bad, and counts
     if known.get("sha256") == "own":
         known = {**known, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    monkeypatch.setitem(datasets.FILES, path.name, File("any", **known))
+    monkeypatch.setitem(data_commands.FILES, path.name, File("any", **known))
     found, out, err = minbert("data", "check", "--data-dir", tmp_path)
     assert found == code and f"{verdict}: sst train\n" in out
     assert ("1 files differ from the published ones" in err) == (code == 2)

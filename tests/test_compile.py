@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers import config, make_trainer, weights, without_seconds
 
-from minbert.base import Encoder
-from multitask.trainer import Trainer
+from minbert.encoder import Encoder
+from multitask.loop.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

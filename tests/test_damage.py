@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from minbert import load_backbone
 from minbert.files import read_json, write_json
 from multitask import Predictor, train, training
-from multitask.checkpoint import load_checkpoint, save_checkpoint
-from multitask.study import drawing
+from multitask.report import drawing
+from multitask.runs.checkpoint import load_checkpoint, save_checkpoint
 
 LARGE = 2**20
 """A hidden size whose square no memory holds."""

@@ -19,18 +19,19 @@ from torch import nn
 from torch.distributed import TCPStore
 
 from minbert import ConvBert, ModernBert
-from multitask import distributed, resume, train, training
-from multitask.checkpoint import load_checkpoint
-from multitask.commands.answering import Evaluate
-from multitask.environment import random_numbers_of
+from multitask import resume, train, training
+from multitask.commands.answer_commands import Evaluate
 from multitask.extensions import base
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.unfreeze import Unfreeze
+from multitask.loop import distributed
+from multitask.loop.environment import random_numbers_of
+from multitask.loop.parallel import spread
+from multitask.loop.trainer import Trainer
 from multitask.objective import Objective
-from multitask.parallel import spread
-from multitask.run import Run
-from multitask.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = {

@@ -11,7 +11,7 @@ import pytest
 from lab.commands import parser as lab_parser
 from minbert import Bert, load_backbone, save_pretrained
 from multitask import training
-from multitask.cli import Train, parse
+from multitask.commands.main import Train, parse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -44,21 +44,21 @@ from minbert.adapters import (
     use_adapter,
 )
 from minbert.adapters.apply import adapted, select
-from minbert.base import ENCODERS
 from minbert.embedding import POOLINGS
+from minbert.encoder import ENCODERS
 from minbert.loading import empty_encoder
 from multitask import MultitaskModel, Predictor, resume, train
-from multitask.checkpoint import load_checkpoint
-from multitask.cli import parse
+from multitask.commands.glue_commands import RunGlue
+from multitask.commands.main import parse
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.layer_lr import LayerLR
 from multitask.extensions.lora import LoRA
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.glue.commands import RunGlue
-from multitask.glue.recipes import RECIPES
-from multitask.origin import backbone_of
-from multitask.trainer import Trainer
+from multitask.glue.glue_recipes import RECIPES
+from multitask.loop.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.origin import backbone_of
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -7,8 +7,8 @@ import torch
 from helpers import config, make_trainer, weights
 from torch import nn
 
+from data.draws import BatchStream, uniform_task
 from data.readers import read_split
-from data.sampling import BatchStream, uniform_task
 from examples import bert_written_out, fine_tuning
 from minbert import load_backbone
 from optim import AdamW, parameter_groups

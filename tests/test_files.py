@@ -26,8 +26,8 @@ from minbert.files import (
     write_json,
     write_text,
 )
-from multitask.study.records import RECORDS, Study, read_records
-from multitask.study.run_set import RunSet
+from multitask.report.records import RECORDS, Study, read_records
+from multitask.report.run_set import RunSet
 
 KILLED = """
 import sys, time

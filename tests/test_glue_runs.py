@@ -13,16 +13,16 @@ from data.readers import read_split
 from data.tasks import TASKS
 from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
-from multitask.cli import parse
+from multitask.commands.glue_commands import ComparePeft, RunGlue
+from multitask.commands.main import parse
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.glue import peft, recipes, runner, score
-from multitask.glue.commands import ComparePeft, RunGlue
-from multitask.glue.recipes import RECIPES, method_of, recipe_config
-from multitask.glue.runner import read_runs
-from multitask.run import Run
+from multitask.glue import glue_recipes, glue_run, peft, score
+from multitask.glue.glue_recipes import RECIPES, method_of, recipe_config
+from multitask.glue.glue_run import read_runs
+from multitask.runs.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def without_times(record):
 
 def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
     command(folder, tmp_path).run()
-    assert {path.name for path in tmp_path.iterdir()} == {f"{t}-11711" for t in recipes.TASKS}
-    assert len(recipes.TASKS) == 9
+    assert {path.name for path in tmp_path.iterdir()} == {f"{t}-11711" for t in glue_recipes.TASKS}
+    assert len(glue_recipes.TASKS) == 9
     out = capsys.readouterr().out
     for name in ("GLUE", "BERT", "LoRA", "ELECTRA"):
         assert f"{name} score: " in out
@@ -99,9 +99,9 @@ def test_what_is_done_is_passed_over_and_what_was_cut_short_goes_on(folder, tmp_
         raise AssertionError("trained again")
 
     calls = []
-    go_on = runner.resume
-    monkeypatch.setattr(runner, "train", refuse)
-    monkeypatch.setattr(runner, "resume", lambda f, **k: calls.append(f.name) or go_on(f, **k))
+    go_on = glue_run.resume
+    monkeypatch.setattr(glue_run, "train", refuse)
+    monkeypatch.setattr(glue_run, "resume", lambda f, **k: calls.append(f.name) or go_on(f, **k))
     again.run()
     assert calls == []
     (tmp_path / "rte-11712" / "record.json").unlink()
@@ -153,7 +153,7 @@ def test_a_finished_run_is_found_however_its_place_is_written(folder, tmp_path, 
     again.run()
     (tmp_path / "link").symlink_to(folder / "data")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(runner, "train", None)
+    monkeypatch.setattr(glue_run, "train", None)
     for changes in (
         {"data_dir": Path("data"), "backbone": "backbone"},
         {"data_dir": tmp_path / "link", "device": "auto"},
@@ -194,7 +194,7 @@ def test_tasks_that_gain_from_mnli_start_from_it(folder, tmp_path):
 # Recipes
 
 
-@pytest.mark.parametrize("task", recipes.TASKS)
+@pytest.mark.parametrize("task", glue_recipes.TASKS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_every_task(name, task):
     found = RECIPES[name](task)
@@ -205,7 +205,7 @@ def test_every_recipe_has_every_task(name, task):
 
 def test_epochs_of_a_recipe_are_passes():
     for name in RECIPES:
-        for task in recipes.TASKS:
+        for task in glue_recipes.TASKS:
             assert RECIPES[name](task).steps_per_epoch is None, (name, task)
 
 
@@ -217,7 +217,7 @@ def test_published_settings():
     sst = RECIPES["modernbert"]("sst2")
     assert (sst.epochs, sst.lr, sst.batch_size, sst.weight_decay) == (3, 3e-5, 16, 3e-6)
     assert (sst.beta1, sst.beta2, sst.eps) == (0.9, 0.98, 1e-6)
-    for task in recipes.TASKS:
+    for task in glue_recipes.TASKS:
         found = RECIPES["lora"](task)
         (lora,) = found.extensions
         assert 4e-4 <= found.lr <= 5e-4 and found.weight_decay == 0.1
@@ -313,7 +313,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
             assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
     for name in ("parameters", "rates"):
         assert (tmp_path / "out" / f"{name}.svg").read_text(encoding="utf-8").count("<path") > 10
-    monkeypatch.setattr(runner, "train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(glue_run, "train", lambda *a, **k: pytest.fail("trained again"))
     compare.run()
     assert read_json(tmp_path / "out" / "peft.json") == points
 

@@ -7,8 +7,8 @@ import pytest
 from helpers import MADE_UP_CONFIG, MADE_UP_RECORD
 
 from minbert.files import write_json
-from multitask.glue.commands import ScoreGlue
-from multitask.glue.runner import read_runs
+from multitask.commands.glue_commands import ScoreGlue
+from multitask.glue.glue_run import read_runs
 from multitask.glue.score import (
     CONVENTIONS,
     METRICS,

@@ -12,11 +12,11 @@ from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, write_table
 
 from data.tasks import TASKS
 from minbert.files import write_json
+from multitask.commands.glue_commands import CheckGlue, SubmitGlue
 from multitask.evaluate import Evaluation, write_predictions
-from multitask.glue import submission
-from multitask.glue.commands import CheckGlue, SubmitGlue
-from multitask.glue.runner import read_runs
-from multitask.glue.submission import FILES, best_runs, check_submission, write_submission
+from multitask.glue import leaderboard
+from multitask.glue.glue_run import read_runs
+from multitask.glue.leaderboard import FILES, best_runs, check_submission, write_submission
 
 ROWS = 7
 WORDS = {"MNLI-m", "MNLI-mm", "AX", "QNLI", "RTE"}
@@ -167,7 +167,7 @@ def test_many_problems_are_counted(made, data):
 
 
 def test_a_file_that_unpacks_to_too_much_is_not_read(made, data, monkeypatch):
-    monkeypatch.setattr(submission, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(leaderboard, "MOST_BYTES", 1 << 20)
     rewrite(made, {"RTE.tsv": "0" * (64 << 20)})
     assert made.stat().st_size < 1 << 18
     tracemalloc.start()

@@ -9,11 +9,11 @@ from helpers import config, make_trainer, weights, without_seconds
 from torch.nn import functional as F
 
 from multitask import TrainConfig, resume, train
-from multitask.checkpoint import load_checkpoint
 from multitask.extensions.base import Step
 from multitask.extensions.gradient_surgery import GradientSurgery, gradvac, pcgrad
 from multitask.extensions.sampling import Sampling
-from multitask.trainer import Trainer
+from multitask.loop.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from data.tasks import TASKS, get_task
 from minbert import Packed, Padded, load_backbone
-from minbert.base import EncoderOutput
+from minbert.encoder import EncoderOutput
 from multitask import MultitaskModel
 from multitask.dataset import load_data
 from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_cosine, loss_sum

@@ -7,7 +7,7 @@ import pytest
 from data.hub import FOLDERS, convert
 from data.readers import read_split
 from data.tasks import TASKS
-from multitask.commands.datasets import Convert
+from multitask.commands.data_commands import Convert
 
 TEXTS = {"cola": ("sentence",), "sst2": ("sentence",), "qqp": ("question1", "question2"),
          "qnli": ("question", "sentence"), "mnli": ("premise", "hypothesis"),

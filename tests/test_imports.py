@@ -77,6 +77,32 @@ def test_class_variables_name_their_type(package):
         assert not re.search(r": ClassVar( =|$)", path.read_text(encoding="utf-8"), re.M), path
 
 
+TRAINING = ("loop", "runs", "extensions")
+ROOMS = {
+    **{room: set() for room in TRAINING},
+    "experiments": set(),
+    "study": {"experiments"},
+    "glue": {"experiments"},
+    "report": {"experiments", "study", "glue"},
+    "commands": {"experiments", "study", "glue", "report"},
+}
+"""Room of multitask -> the rooms that it may import beside those that train and the files beside
+them, which import no other room."""
+
+
+def test_what_trains_does_not_know_what_uses_training():
+    home = ROOT / "multitask"
+    assert ROOMS.keys() == {path.parent.name for path in home.glob("*/__init__.py")}
+    seen = set()
+    for path in [path for path in modules("multitask") if path.name != "__main__.py"]:
+        room = path.parent.name if path.parent != home else "loop"
+        found = set(re.findall(r"from multitask\.(\w+)[. ]", path.read_text(encoding="utf-8")))
+        others = found & ROOMS.keys() - {*TRAINING, room}
+        seen |= others
+        assert others <= ROOMS[room], f"{path.relative_to(ROOT)} imports {sorted(others)}"
+    assert seen >= {"glue", "study", "report", "experiments"}
+
+
 def test_imports_inside_functions_are_seen(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
@@ -88,7 +114,7 @@ def test_imports_inside_functions_are_seen(tmp_path):
 def test_the_command_line_starts_without_torch():
     heavy = ["torch", "tokenizers", "sklearn", "scipy", "matplotlib", "huggingface_hub"]
     code = f"""
-import multitask.cli, minbert, multitask, sys
+import multitask.commands.main, minbert, multitask, sys
 print([name for name in {heavy} if name in sys.modules])
 minbert.Bert
 print("torch" in sys.modules)
@@ -135,7 +161,7 @@ def test_loading_and_training_a_backbone_does_not_import_the_compiler():
 
 def test_the_command_line_alone_imports_the_lab():
     users = [path.name for path in modules("multitask") if "lab" in imported(path)]
-    assert users == ["__main__.py", "cli.py", "messages.py"]
+    assert users == ["__main__.py", "main.py", "messages.py"]
 
 
 def test_the_lab_starts_on_the_standard_library_alone():

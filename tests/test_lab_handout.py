@@ -17,7 +17,7 @@ from lab.check import Launch, Output, assigned, outcomes
 from lab.commands import lab
 from lab.exercises import EXERCISES, numbered, parse_numbers
 from lab.source import body_of, find, replace_body
-from multitask.study.report import with_results
+from multitask.report.document import with_results
 
 ROOT = Path(__file__).parent.parent
 POINTS = sum(exercise.points for exercise in EXERCISES)
@@ -88,7 +88,7 @@ def statements(function):
 
 ELSEWHERE = {
     "check_schedule(step,total,warmup)": {"optim/schedules.py"},
-    "torch.manual_seed(config.seed)": {"multitask/origin.py", "lab/exercises/heads.py"},
+    "torch.manual_seed(config.seed)": {"multitask/runs/origin.py", "lab/exercises/heads.py"},
     "output=self.encoder(batch.input_ids,token_type_ids=batch.token_type_ids,"
     "layout=batch.layout)": {"multitask/model.py"},
 }
@@ -214,7 +214,7 @@ def test_broken_code_fails_its_own_exercises_and_is_named(copy):
     assert errors["warmup"]["type"] == "SystemExit"
     assert errors["warmup"]["where"].startswith("optim/schedules.py:")
     assert errors["sampling"]["type"] == "SyntaxError"
-    assert errors["sampling"]["where"] == "data/sampling.py:1"
+    assert errors["sampling"]["where"] == "data/draws.py:1"
 
 
 def test_the_check_works_where_no_package_imports(copy):

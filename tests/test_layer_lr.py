@@ -7,7 +7,8 @@ import torch
 from helpers import config, make_trainer
 
 from minbert import load_backbone
-from multitask import MultitaskModel, cli
+from multitask import MultitaskModel
+from multitask.commands import main as cli
 from multitask.extensions.layer_lr import LayerLR
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from helpers import config, make_trainer, weights, without_seconds
 
-from multitask import Predictor, TrainConfig, cli, resume, train
-from multitask.checkpoint import load_checkpoint
-from multitask.engine import Draw
+from multitask import Predictor, TrainConfig, resume, train
+from multitask.commands import main as cli
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.loss_weights import LossWeights
-from multitask.trainer import Trainer
+from multitask.loop.engine import Draw
+from multitask.loop.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.table import draw_all
-from multitask.study.report import report_on_records
+from multitask.report.document import report_on_records
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("Report.md", "README.md", "docs/speed.md")

@@ -15,8 +15,8 @@ from data.readers import read_split
 from data.tasks import get_task
 from minbert.files import read_json
 from multitask import Predictor, resume
-from multitask.checkpoint import load_checkpoint
-from multitask.run import Run
+from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.run import Run
 
 OLD = Path(__file__).parent / "old_run"
 

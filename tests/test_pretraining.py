@@ -25,7 +25,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 from data.tasks import MLM
 from minbert import Bert, BertConfig, load_backbone, save_pretrained
-from minbert.base import EncoderConfig
+from minbert.encoder import EncoderConfig
 from minbert.encoders import encoder_class
 from minbert.loading import hub_names
 from multitask import Predictor, TrainConfig, resume, train
@@ -35,8 +35,8 @@ from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.sampling import Sampling
 from multitask.heads import loss_sum
-from multitask.origin import backbone_of
-from multitask.run import Run
+from multitask.runs.origin import backbone_of
+from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

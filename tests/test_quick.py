@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minbert import Packed, flash, quick
 from minbert.attend import quick_attention
 from minbert.attention import scaled_dot_product_attention
-from minbert.base import ENCODERS
+from minbert.encoder import ENCODERS
 from optim import AdamW
 
 SIZES = {"vocab_size": 50, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "pad_token_id": 0}

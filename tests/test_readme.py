@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from data.tasks import TASKS
-from multitask.cli import parse
+from multitask.commands.main import parse
 from multitask.config import PLACES, TrainConfig
-from multitask.study.markdown import README
-from multitask.study.records import RECORDS, passes, read_records
-from multitask.study.report import with_results
-from multitask.study.tables import results_table
+from multitask.report.document import with_results
+from multitask.report.markdown import README
+from multitask.report.records import RECORDS, passes, read_records
+from multitask.report.study_tables import results_table
 
 TEXT = README.read_text(encoding="utf-8")
 

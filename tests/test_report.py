@@ -12,16 +12,17 @@ from data.tasks import TASKS, get_task
 from minbert.files import read_json, write_json, write_text
 from multitask.analysis import analyse
 from multitask.evaluate import Evaluation
-from multitask.study import figures, report, tables
+from multitask.report import document, study_figures, study_tables
+from multitask.report.document import FIGURES, MARKER, TITLES, redraw, report_on_records, skeleton
+from multitask.report.keeping import keep
+from multitask.report.markdown import ROOT
+from multitask.report.records import Study
+from multitask.report.run_blocks import BLOCKS
 from multitask.study.deviations import chosen
-from multitask.study.keeping import keep
-from multitask.study.markdown import ROOT
+from multitask.study.folder import merged
 from multitask.study.plan import make_plan
-from multitask.study.recipes import MAIN, SCALES, rows
-from multitask.study.recipes import TASKS as STUDIED
-from multitask.study.records import Study, merged
-from multitask.study.report import FIGURES, MARKER, TITLES, redraw, report_on_records, skeleton
-from multitask.study.run_blocks import BLOCKS
+from multitask.study.rows import MAIN, SCALES, rows
+from multitask.study.rows import TASKS as STUDIED
 
 NAME = "made-up"
 PARTS = ["embeddings", *(f"layer {n}" for n in range(1, 7)), "pooler"]
@@ -106,7 +107,7 @@ def project(tmp_path_factory):
     prose = "Some words of a person.\n"
     text = skeleton(Study.of_records(folder)).replace("\n## Table 1", f"\n{prose}\n## Table 1")
     write_text(root / "Report.md", text + "\nThe end, by hand.\n")
-    write_text(root / "README.md", "".join(("# Top\n", *report.RESULTS, "Below.\n")))
+    write_text(root / "README.md", "".join(("# Top\n", *document.RESULTS, "Below.\n")))
     report_on_records(root / "records", root)
     return root
 
@@ -135,7 +136,7 @@ def test_a_report_shows_what_the_records_say(project):
     assert len(scores) == 2
     mean, spread = np.mean(scores), np.std(scores, ddof=1)
     text = (project / "Report.md").read_text(encoding="utf-8")
-    (line,) = [row for row in tables.scores_table(study, "table-1").splitlines()
+    (line,) = [row for row in study_tables.scores_table(study, "table-1").splitlines()
                if row.startswith("| `ft+pll`")]  # fmt: skip
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[2:7] == ["0.518", "0.885", "0.852", "0.850", f"{mean:.3f} ± {spread:.3f}"]
@@ -147,7 +148,7 @@ def test_a_report_shows_what_the_records_say(project):
 
 def test_every_score_has_its_record(project):
     study = Study.of_records(project / "records" / NAME)
-    table = tables.records_table(study)
+    table = study_tables.records_table(study)
     text = (project / "Report.md").read_text(encoding="utf-8")
     assert table in text
     without = {"notes", "deviations", "records"}
@@ -165,9 +166,9 @@ def test_every_score_has_its_record(project):
 
 
 def test_every_row_of_the_study_is_in_a_table():
-    shown = [row for section in tables.SECTIONS.values() for row in section]
+    shown = [row for section in study_tables.SECTIONS.values() for row in section]
     assert len(shown) == len(set(shown))
-    assert set(shown) == set(tables.BY_ID)
+    assert set(shown) == set(study_tables.BY_ID)
     assert {row.id for row in MAIN} <= set(shown)
 
 
@@ -209,8 +210,8 @@ def test_mistakes_have_their_texts_where_the_data_is(project, tmp_path):
     head = ["", "id", "sentence1", "sentence2", "is_duplicate"]
     pair = [0, number, "one | two ?", "two or one ?", 1]
     write_table(tmp_path / "quora-dev.csv", [head, pair])
-    lines = tables.worst_table(study, "ft").splitlines()
-    there = tables.worst_table(replace(study, data_dir=tmp_path), "ft").splitlines()
+    lines = study_tables.worst_table(study, "ft").splitlines()
+    there = study_tables.worst_table(replace(study, data_dir=tmp_path), "ft").splitlines()
     assert len(lines) == len(there) and not any("one" in line for line in lines[2:])
     assert lines[0] == "| task | id | label | answer | probability |"
     assert there[0] == "| task | id | label | answer | text | probability |"
@@ -222,8 +223,8 @@ def test_mistakes_have_their_texts_where_the_data_is(project, tmp_path):
 
 
 def test_published_curves_have_their_lengths():
-    assert len(figures.FIGURE_1) == 14 and max(figures.FIGURE_1) == 0.839
-    assert len(figures.FIGURE_2) == 31 and figures.FIGURE_2[-1] == 0.535
+    assert len(study_figures.FIGURE_1) == 14 and max(study_figures.FIGURE_1) == 0.839
+    assert len(study_figures.FIGURE_2) == 31 and study_figures.FIGURE_2[-1] == 0.535
 
 
 def test_plans_of_a_variant_are_one():
@@ -296,7 +297,7 @@ def test_a_record_is_small_and_has_no_path(tmp_path):
 
 
 def test_long_curves_are_shortened():
-    from multitask.study.records import _losses
+    from multitask.report.records import _losses
 
     draw = random.Random(0)
     lines = [{"kind": "step", "step": n, "task": "sst", "loss": draw.random()} for n in range(1000)]

@@ -26,12 +26,13 @@ from helpers import (
 )
 from safetensors.torch import save_file
 
-from multitask import resume, train, trainer, training
-from multitask.checkpoint import load_checkpoint
-from multitask.cli import main
+from multitask import resume, train, training
+from multitask.commands.main import main
 from multitask.config import RunConfig
-from multitask.run import Run
-from multitask.state import Progress
+from multitask.loop import trainer
+from multitask.loop.state import Progress
+from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -147,22 +148,24 @@ class Train:
 
 
 LOSS, SAVE, SCORE = "multitask.objective.loss_sum", "minbert.backbones.save_file", "multitask"
+EVALUATE = "multitask.loop.trainer.evaluate"
+SAVE_STATE = "multitask.loop.state.save_checkpoint"
 KILLS = {
     "before the first checkpoint": ("dropout", LOSS, 3, "before", False),
-    "in the evaluation before training": ("dropout", "multitask.trainer.evaluate", 2, "before", 0),
+    "in the evaluation before training": ("dropout", EVALUATE, 2, "before", 0),
     "in a step": ("dropout", LOSS, 9, "before", True),
-    "in an evaluation": ("dropout", "multitask.trainer.evaluate", 6, "before", True),
+    "in an evaluation": ("dropout", EVALUATE, 6, "before", True),
     "while the best weights are written": ("dropout", SAVE, 1, "within", False),
-    "between best and last": ("dropout", "multitask.state.save_checkpoint", 1, "after", False),
+    "between best and last": ("dropout", SAVE_STATE, 1, "after", False),
     "while a checkpoint is written": ("dropout", SAVE, 2, "within", False),
-    "right after a checkpoint": ("dropout", "multitask.state.save_checkpoint", 2, "after", True),
-    "while metrics.jsonl is written": ("dropout", "multitask.run.Run.log", 12, "within", True),
+    "right after a checkpoint": ("dropout", SAVE_STATE, 2, "after", True),
+    "while metrics.jsonl is written": ("dropout", "multitask.runs.run.Run.log", 12, "within", True),
     "while predictions are written": ("dropout", "multitask.training.write_predictions", 3, "after",
                                       True),
     "before the record": ("dropout", "multitask.training.write_json", 1, "before", True),
     "often: in a step": ("often", LOSS, 12, "before", True),
     "often: while a checkpoint is written": ("often", SAVE, 4, "within", True),
-    "often: in an evaluation": ("often", "multitask.trainer.evaluate", 3, "before", True),
+    "often: in an evaluation": ("often", EVALUATE, 3, "before", True),
     "frozen: while features are cached": ("frozen", "multitask.dataset.batches_by_length", 3,
                                           "before", False),
     "frozen: in a step": ("frozen", LOSS, 14, "before", True),
@@ -261,7 +264,13 @@ class Command:
     [
         ("in a step", LOSS, 3, [signal.SIGINT], "last.safetensors"),
         ("by SIGTERM", LOSS, 9, [signal.SIGTERM], "last.safetensors"),
-        ("in an evaluation", "multitask.trainer.evaluate", 3, [signal.SIGINT], "last.safetensors"),
+        (
+            "in an evaluation",
+            EVALUATE,
+            3,
+            [signal.SIGINT],
+            "last.safetensors",
+        ),
         ("while the best is written", SAVE, 1, [signal.SIGINT], "last.safetensors"),
         ("while a checkpoint is written", SAVE, 2, [signal.SIGINT], "last.safetensors"),
         ("twice in a step", LOSS, 9, [signal.SIGINT, signal.SIGINT], "last.safetensors"),

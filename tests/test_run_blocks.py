@@ -15,11 +15,11 @@ from minbert.files import read_json, write_json, write_text
 from multitask import train, training
 from multitask.glue import peft
 from multitask.glue.score import CONVENTIONS
-from multitask.study.keeping import keep
-from multitask.study.records import Study
-from multitask.study.report import redraw
-from multitask.study.run_blocks import BLOCKS, batches_rows
-from multitask.study.run_set import RunSet
+from multitask.report.document import redraw
+from multitask.report.keeping import keep
+from multitask.report.records import Study
+from multitask.report.run_blocks import BLOCKS, batches_rows
+from multitask.report.run_set import RunSet
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 FOLDERS = {
@@ -319,7 +319,7 @@ def test_three_encoders_from_scratch(tmp_path, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("multitask.glue.runner.train", refuse)
+    monkeypatch.setattr("multitask.glue.glue_run.train", refuse)
     script["main"](**settings)
     assert capsys.readouterr().out == printed
     with pytest.raises(SystemExit, match="4 steps are not 3 equal parts; choose a divisor"):

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from helpers import config, make_trainer, tiny
 
-from data.sampling import uniform_task, weighted_task
-from multitask import TrainConfig, cli
+from data.draws import uniform_task, weighted_task
+from multitask import TrainConfig
+from multitask.commands import main as cli
 from multitask.extensions.base import Step, extension_from_dict, extension_to_dict
 from multitask.extensions.sampling import Sampling
 

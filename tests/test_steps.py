@@ -13,7 +13,7 @@ from multitask.extensions.lora import LoRA
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.sampling import Sampling
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.trainer import Trainer
+from multitask.loop.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

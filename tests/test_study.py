@@ -15,15 +15,14 @@ import torch
 from helpers import config, make_trainer, tiny
 
 from minbert.files import read_json
-from multitask.cli import parse
+from multitask.commands.main import parse
 from multitask.extensions.one_segment import OneSegment
-from multitask.study import runner
+from multitask.study import stage_runner
 from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
-from multitask.study.folder import StudyFolder
+from multitask.study.folder import StudyFolder, merged
 from multitask.study.plan import make_plan, parts_of, select_rows, settings_of
-from multitask.study.recipes import MAIN, SCALES, TASKS, rows
-from multitask.study.records import merged
-from multitask.study.runner import Runner
+from multitask.study.rows import MAIN, SCALES, TASKS, rows
+from multitask.study.stage_runner import Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = SCALES["tiny"]
@@ -255,8 +254,8 @@ def study_of(home, out):
 @pytest.fixture
 def forked(monkeypatch):
     """Stages in forks of this process, which has its imports done."""
-    monkeypatch.setattr(runner, "_context", lambda: multiprocessing.get_context("fork"))
-    monkeypatch.setattr(runner, "POLL", 0.05)
+    monkeypatch.setattr(stage_runner, "_context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(stage_runner, "POLL", 0.05)
 
 
 def in_a_process(study, plan):

@@ -9,7 +9,7 @@ import pytest
 
 from lab import terminal
 from lab.terminal import errors_as_messages
-from multitask.messages import command_line
+from multitask.commands.messages import command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNS = "√ 😀"
@@ -106,7 +106,7 @@ def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
         "import sys\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *rest):\n"
-        "        if name == 'multitask.cli': raise KeyboardInterrupt\n"
+        "        if name == 'multitask.commands.main': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupt())\n"
         "from multitask.__main__ import main\n"
         "loaded = {'tyro', 'torch', 'numpy', 'msgspec'} & set(sys.modules)\n"

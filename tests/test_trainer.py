@@ -29,18 +29,18 @@ from helpers import (
 )
 from torch.nn import functional as F
 
+from data.draws import BatchStream, uniform_task
 from data.readers import read_split
-from data.sampling import BatchStream, uniform_task
 from data.tasks import get_task
 from minbert import load_backbone
 from minbert.encoders.bert import BertLayer
 from multitask import MultitaskModel, Predictor, TrainConfig, resume, train, training
-from multitask.checkpoint import load_checkpoint
 from multitask.extensions import base
-from multitask.interrupts import Interrupts
-from multitask.run import Run
-from multitask.study.records import record_of
-from multitask.trainer import Trainer
+from multitask.loop.interrupts import Interrupts
+from multitask.loop.trainer import Trainer
+from multitask.report.records import record_of
+from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.run import Run
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -280,7 +280,7 @@ def told_scores(monkeypatch):
         seen.append(weights(trainer))
         return {"sst": {"accuracy": scores[epoch], "loss": 1.0}}
 
-    monkeypatch.setattr("multitask.trainer.Trainer._score", pretend)
+    monkeypatch.setattr("multitask.loop.trainer.Trainer._score", pretend)
     return scores, seen
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers import write_backbone, write_data_with_bad_rows
 
 from multitask import training
-from multitask.run import Run
+from multitask.runs.run import Run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 PARTS = ("embeddings", "layer 1", "layer 2", "pooler")

@@ -11,11 +11,11 @@ from torch import nn
 
 from minbert import save_pretrained
 from multitask import Predictor, resume, train, training
-from multitask.checkpoint import load_checkpoint, trainable
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.origin import backbone_of
-from multitask.run import Run
-from multitask.trainer import Trainer
+from multitask.loop.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint, trainable
+from multitask.runs.origin import backbone_of
+from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

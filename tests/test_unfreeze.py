@@ -9,9 +9,9 @@ from helpers import config, contents, make_trainer, weights, without_seconds
 
 from minbert import load_backbone
 from multitask import Predictor, PretrainConfig, TrainConfig, resume, train
-from multitask.checkpoint import load_checkpoint
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.trainer import Trainer
+from multitask.loop.trainer import Trainer
+from multitask.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 

@@ -148,7 +148,7 @@ def freezing(draw: Draw) -> Cases:
 
 @check("sampling")
 def sampling(draw: Draw) -> Cases:
-    from data.sampling import uniform_task
+    from data.draws import uniform_task
 
     names, seed, steps = ("a", "b", "c"), draw.random.randrange(1000), 900
 

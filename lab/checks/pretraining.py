@@ -93,7 +93,7 @@ class _Encoder(nn.Module):
         *,
         layout: Any = None,
     ) -> Any:
-        from minbert.base import EncoderOutput
+        from minbert.encoder import EncoderOutput
 
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         states = self.word(input_ids) + self.token_type(types)

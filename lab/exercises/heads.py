@@ -100,7 +100,7 @@ HEADS = (
         name="sampling",
         title="drawing a task",
         part="heads",
-        targets=("data.sampling:uniform_task",),
+        targets=("data.draws:uniform_task",),
         points=3,
         hints=(
             "The draw must be the same when a killed run comes to this step again.",

@@ -11,6 +11,7 @@ layers.py has the formulas, apply.py puts them where an encoder's ROLES say, fil
 reads them.
 """
 
+from minbert.adapters.adapter_files import ADAPTER_FILES, load_adapter, save_adapter
 from minbert.adapters.apply import (
     IA3Settings,
     LoRASettings,
@@ -23,7 +24,6 @@ from minbert.adapters.apply import (
     unmerge,
     use_adapter,
 )
-from minbert.adapters.files import ADAPTER_FILES, load_adapter, save_adapter
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
 
 __all__ = [

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
-from minbert.base import Encoder, pattern_of
 from minbert.checks import convert_fields
+from minbert.encoder import Encoder, pattern_of
 
 FUSED = {"query_key_value": ("query", "key", "value")}
 """Role of one map that does the work of several (ModernBERT) -> the roles that stand for it too."""

@@ -1,6 +1,6 @@
 """One file an encoder; importing this package registers them all."""
 
-from minbert.base import ENCODERS, Encoder
+from minbert.encoder import ENCODERS, Encoder
 from minbert.encoders import bert, convbert, modernbert
 from minbert.files import brief
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.attend import attend
-from minbert.base import Encoder, EncoderConfig, register
+from minbert.encoder import Encoder, EncoderConfig, register
 from minbert.encoders.bert_hub import BERT
 from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, compose

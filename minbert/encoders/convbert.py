@@ -42,7 +42,7 @@ from torch.nn import functional as F
 
 from minbert.attend import attend
 from minbert.attention import dynamic_convolution
-from minbert.base import Encoder, EncoderConfig, register
+from minbert.encoder import Encoder, EncoderConfig, register
 from minbert.encoders.bert import AddNorm, Bert, BertConfig, MaskedLanguageModelHead, WordEmbeddings
 from minbert.encoders.convbert_hub import CONVBERT
 from minbert.layouts import Layout, Packed

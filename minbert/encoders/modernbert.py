@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from minbert.attend import attend
 from minbert.attention import apply_rope, rope_angles
-from minbert.base import Encoder, register
+from minbert.encoder import Encoder, register
 from minbert.encoders.modernbert_config import LOCAL, ModernBertConfig
 from minbert.layouts import Layout
 from minbert.quick import Dropout, Linear, compose

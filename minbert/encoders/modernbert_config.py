@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from minbert.base import EncoderConfig
+from minbert.encoder import EncoderConfig
 from minbert.encoders.modernbert_hub import MODERNBERT
 from minbert.files import brief
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from data.sampling import uniform_task, weighted_task
+from data.draws import uniform_task, weighted_task
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.figures import COLOURS, save_svg
-from multitask.glue.runner import finish
+from multitask.glue.glue_run import finish
+from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

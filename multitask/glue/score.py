@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from multitask.console import table
-from multitask.glue.runner import MISMATCHED, read_runs
+from multitask.glue.glue_run import MISMATCHED, read_runs
+from multitask.text_table import table
 
 Metric = tuple[str, str]
 """Set and metric, such as ("mrpc", "f1")."""

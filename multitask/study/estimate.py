@@ -9,8 +9,8 @@ from statistics import median
 
 from data.readers import read_split
 from data.tasks import Split, get_task
-from multitask.compare import estimated_seconds
 from multitask.config import TrainConfig
+from multitask.experiments.compare import estimated_seconds
 from multitask.study.folder import StudyFolder
 from multitask.study.plan import Stage
 

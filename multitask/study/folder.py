@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from typing import Any
 from minbert.claim import claimed
 from minbert.files import read_json, write_json
 from multitask.config import AnyConfig
-from multitask.run import Run
-from multitask.schema import PlanFile, StudySettings, read_checked
+from multitask.runs.file_types import PlanFile, StudySettings, read_checked
+from multitask.runs.run import Run
 from multitask.study.plan import Plan, Stage
 
 
@@ -125,3 +127,17 @@ class StudyFolder:
             if stage.start.kind == "multitask":
                 settings["keep_heads"] = True
         return replace(stage.config, **settings)
+
+
+def merged(plans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One plan for each variant, corrected first, with the results of all of its plans; of a
+    result that two have, the later plan's."""
+    by_variant: dict[str, dict[tuple, dict[str, Any]]] = defaultdict(dict)
+    for plan in plans:
+        for result in plan["results"]:
+            by_variant[plan["variant"]][result["row"], result["task"], result["seed"]] = result
+    order = sorted(by_variant, key=lambda variant: (variant != "corrected", variant))
+    return [
+        {"variant": v, "results": [by_variant[v][key] for key in sorted(by_variant[v])]}
+        for v in order
+    ]

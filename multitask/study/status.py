@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from minbert.claim import holder
-from multitask.console import table
-from multitask.study.folder import StudyFolder
-from multitask.study.records import merged
+from multitask.study.folder import StudyFolder, merged
+from multitask.text_table import table
 
 
 def describe_study(folder: Path) -> str:

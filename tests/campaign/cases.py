@@ -214,7 +214,7 @@ def _become(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.chdir(folder)
         sys.argv = ["minbert", *words]
-        from multitask.cli import main
+        from multitask.commands.main import main
 
         before()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -239,13 +239,13 @@ def warm_up() -> None:
     import torch.distributed
 
     import minbert.encoders
+    import multitask.glue.leaderboard  # noqa: F401
     import multitask.glue.score  # noqa: F401
-    import multitask.glue.submission  # noqa: F401
     import multitask.predictor
-    import multitask.study.report  # noqa: F401
-    import multitask.study.runner  # noqa: F401
+    import multitask.report.document  # noqa: F401
+    import multitask.study.stage_runner  # noqa: F401
     from multitask import training
-    from multitask.cli import parse
+    from multitask.commands.main import parse
     from multitask.extensions.base import load_extensions
 
     assert all((matplotlib, scipy, sklearn, torch, minbert, multitask))

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from minbert.files import read_json, write_json, write_text
-from multitask.environment import environment
-from multitask.study.markdown import ROOT, markdown, put_between
+from multitask.loop.environment import environment
+from multitask.report.markdown import ROOT, markdown, put_between
 
 RECORD = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"

@@ -20,7 +20,7 @@ from pathlib import Path
 from campaign import recorded
 from campaign.cases import KINDS, NOTES, Broken, Case, Kind, warm_up
 from minbert.files import parse_json, read_text, write_text
-from multitask.console import table
+from multitask.text_table import table
 
 MODULES = ("kills", "torchruns", "writes", "damage", "data", "servers", "submissions")
 PREPARING = 20

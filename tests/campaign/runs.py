@@ -41,8 +41,8 @@ TRAIN = {"--pair": "concat cosine", "--both-orders": "", "--head-dropout": "0 0.
 PRETRAIN = {"--whole-words": "", "--mask-rate": "0.05 0.5"}
 SAVING = tuple(
     os.path.join(*parts)
-    for parts in (("minbert", "files.py"), ("minbert", "backbones.py"), ("multitask", "run.py"),
-                  ("multitask", "checkpoint.py"), ("multitask", "state.py"))
+    for parts in (("minbert", "files.py"), ("minbert", "backbones.py"), ("runs", "run.py"),
+                  ("runs", "checkpoint.py"), ("loop", "state.py"))
 )  # fmt: skip
 """Files of the library through which a run writes its own."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign.cases import Broken, require
-from multitask.checkpoint import load_checkpoint
+from multitask.runs.checkpoint import load_checkpoint
 
 OF_THE_CLOCK = ("seconds", "peak_memory_mb", "commit")
 

@@ -1,0 +1,265 @@
+"""The commands that use a finished run: evaluate, predict, export, info."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from data.readers import SAMPLES, texts_by_id
+from data.tasks import Split
+from minbert.checks import InputWarning, warn_of_cut
+from minbert.claim import claimed
+
+if TYPE_CHECKING:
+    from multitask.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a trained run on a split, and write its predictions."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    split: Split = "dev"
+    """Rows to answer; test rows have no labels, so they are answered and not scored. MNLI has
+    dev_mismatched and test_mismatched too."""
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the one that the run was trained on."""
+    out: Path | None = None
+    """Folder for the prediction files; by default predictions/ in the run folder, and with
+    --data-dir none, for those in the run folder are of the run's own data."""
+    adapter: Path | None = None
+    """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
+    in place of the run's own; then predictions are written with --out alone."""
+    mistakes: int | None = None
+    """Show so many rows of each task that were answered wrong, the most confident first; of
+    similarity, those whose answers are furthest off."""
+    on_bad_row: Literal["stop", "skip"] | None = None
+    """Stop at a row that cannot be read, or leave it out; by default as in training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of matrix products; bf16 is quicker where the device has it."""
+
+    def run(self) -> None:
+        from minbert.checks import check_counts
+        from multitask.runs.run import Run
+
+        check_counts(self, "mistakes")
+        run = Run.open(_run_folder(self.run_folder))
+        with claimed(self.out or run.folder) if self._writes() else nullcontext():
+            self._evaluate(run.folder)
+
+    def _writes(self) -> bool:
+        """Whether predictions are written: those in the run folder are of the run's own model and
+        data."""
+        return self.out is not None or (self.data_dir is None and self.adapter is None)
+
+    def _evaluate(self, run_folder: Path) -> None:
+        from multitask.commands.words import mistakes, scores_table
+        from multitask.evaluate import summary, write_predictions
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(run_folder, adapter=self.adapter, precision=self.precision)
+        _tell_left_out(predictor, self.adapter)
+        data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
+        evaluations = predictor.evaluate(self.split, data_dir=data_dir, on_bad_row=self.on_bad_row)
+        lacking = f"has no file for its {self.split} split in {data_dir}"
+        if not evaluations:
+            raise ValueError(f"none of the run's tasks {lacking}; name a folder with --data-dir")
+        for name in predictor.model.tasks.keys() - evaluations.keys():
+            print(f"{name} {lacking}", file=sys.stderr)
+        scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
+        if scores:
+            print(scores_table(scores))
+            for name, value in summary(scores, predictor.model.tasks)["overall"].items():
+                print(f"overall {name}: {value:.3f}")
+        if self.mistakes:
+            for name, evaluation in evaluations.items():
+                task = predictor.model.tasks[name]
+                texts = texts_by_id(task, self.split, data_dir)
+                print(mistakes(task, evaluation, texts, self.mistakes))
+        if not self._writes():
+            flag = "--adapter" if self.data_dir is None else "--data-dir"
+            print(f"no predictions are written with {flag}; to have them, name a folder: --out")
+            return
+        for name, evaluation in evaluations.items():
+            folder = self.out or predictor.run.predictions
+            task = predictor.model.tasks[name]
+            print(write_predictions(folder, task, self.split, evaluation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Answer texts with a trained run.
+
+    Texts come from the command line, from a file, or from a pipe, one row a line; the two texts of
+    a pair are two arguments, or stand in one line with a tab between them. The answer is a line a
+    row: number, label, probability, text.
+    """
+
+    texts: Positional[tuple[str, ...]] = ()
+    """Texts, or for a pair task first and second texts in turn."""
+    task: str | None = None
+    """Task whose head answers; may be left out when the run has one task only."""
+    run_folder: Annotated[Path | None, arg(name="run")] = None
+    """Run folder; by default the newest under runs/."""
+    adapter: Path | None = None
+    """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
+    in place of the run's own."""
+    file: Path | None = None
+    """File to read texts from."""
+    json: bool = False
+    """Print JSON lines."""
+
+    def run(self) -> None:
+        from multitask.predictor import Predictor
+
+        predictor = Predictor(_run_folder(self.run_folder), adapter=self.adapter)
+        _tell_left_out(predictor, self.adapter)
+        tasks = predictor.model.tasks
+        if self.task is None and len(tasks) > 1:
+            raise ValueError(f"name a task with --task: {', '.join(tasks)}")
+        name = self.task or next(iter(tasks))
+        pair = name in tasks and tasks[name].is_pair
+        rows, done, cut = self._rows(pair), 0, []
+        ascii_only = sys.stdout.encoding.lower() != "utf-8"  # JSON has its own escapes
+        while chunk := list(islice(rows, 1024)):
+            with warnings.catch_warnings():  # said once, of all rows
+                warnings.simplefilter("ignore", InputWarning)
+                predictions = predictor.predict(name, chunk)
+            cut += [done + row for row, found in enumerate(predictions) if found.cut]
+            done += len(chunk)
+            for prediction in predictions:
+                if self.json:
+                    print(json.dumps(asdict(prediction), ensure_ascii=ascii_only))
+                    continue
+                label, chance = prediction.label, prediction.probability
+                number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
+                cells = [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
+                print("\t".join([*cells, *prediction.texts]))
+        warn_of_cut(cut, done, predictor.max_length, "rows")
+
+    def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
+        if self.texts and self.file:
+            raise ValueError("texts come from the command line or from --file; give one of them")
+        if self.texts:
+            if pair and len(self.texts) % 2:
+                raise ValueError(
+                    f"a pair task takes texts two by two, and {len(self.texts)} are given"
+                )
+            size = 2 if pair else 1
+            yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
+        elif self.file:
+            with self.file.open(encoding="utf-8-sig", newline="\n") as lines:  # as in a pipe
+                yield from _split(lines, pair, str(self.file))
+        elif sys.stdin.isatty():
+            raise ValueError("no text: give one as an argument, with --file, or through a pipe")
+        else:
+            assert isinstance(sys.stdin, TextIOWrapper)
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
+            yield from _split(sys.stdin, pair, "<stdin>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's encoder as an ordinary backbone folder, which transformers loads too."""
+
+    run_folder: Annotated[Positional[Path], arg(name="run")]
+    """Run folder."""
+    folder: Positional[Path]
+    """Folder to write."""
+    adapter: bool = False
+    """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
+
+    def run(self) -> None:
+        from minbert.adapters import merge_and_remove, save_adapter
+        from minbert.backbones import portable_name
+        from minbert.loading import save_pretrained
+        from multitask.predictor import Predictor
+
+        with claimed(self.folder):
+            if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
+                raise ValueError(
+                    f"{self.folder} holds a model or a run already; choose another folder"
+                )
+            predictor = Predictor(self.run_folder)
+            if self.adapter:
+                base = portable_name(predictor.config.backbone, self.folder)
+                print(save_adapter(self.folder, predictor.model.encoder, base=base))
+                return
+            for extension in predictor.config.extensions:
+                extension.export(predictor.model)
+            merge_and_remove(predictor.model.encoder)
+            print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show the installation, the tasks and the backbones; or a run; or a backbone."""
+
+    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
+    """Run folder to describe."""
+    data_dir: Path | None = None
+    """Folder in which to look for the tasks' files; by default the project's small data."""
+    backbone: str | None = None
+    """Show how many parameters each method of fine-tuning trains of this backbone."""
+
+    def run(self) -> None:
+        from multitask.commands.describe import describe_installation, describe_run
+
+        if self.run_folder and self.backbone:
+            raise ValueError("info shows a run or a backbone; name one of the two")
+        if self.backbone:
+            from multitask.parameters import methods_table
+
+            print(methods_table(self.backbone))
+        elif self.run_folder:
+            print(describe_run(self.run_folder))
+        else:
+            print(describe_installation(self.data_dir or SAMPLES))
+
+
+def _run_folder(folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    records = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        raise ValueError(
+            "there is no finished run under runs/; name one, or make one: minbert demo"
+        )
+    print(f"run {records[-1].parent}", file=sys.stderr)
+    return records[-1].parent
+
+
+def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:
+    for name in predictor.model.left_out if adapter else ():
+        print(f"adapter: left out {name}, of another model's head", file=sys.stderr)
+
+
+@contextmanager
+def _utf8(name: str) -> Generator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None
+
+
+def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+    with _utf8(name):
+        for number, line in enumerate(lines, start=1):
+            texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
+            count = 2 if pair else 1
+            if len(texts) != count or not all(text.strip() for text in texts):
+                rule = "two texts with a tab between them" if pair else "one text, not empty"
+                line = line.rstrip()
+                raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")
+            yield texts

@@ -1,0 +1,106 @@
+"""The command line: every command is a dataclass, its fields the flags, its docstrings the help.
+
+Nothing here imports torch before a command runs, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from tyro.extras import subcommand_cli_from_dict
+
+from lab.commands import lab
+from lab.terminal import errors_as_messages
+from multitask.commands import Group, dashed, flags_of
+from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
+from multitask.commands.data_commands import Data
+from multitask.commands.flags import FLAGS
+from multitask.commands.glue_commands import Glue
+from multitask.commands.messages import command_line
+from multitask.commands.study_commands import Report, StudyGroup
+from multitask.commands.train_commands import Demo, Pretrain, Train, Training, with_extensions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """Exercises cut out of this library: start a student's copy, check it, get hints, grade."""
+
+    def run(self) -> None:  # `main` hands its words over before they get here
+        sys.exit(lab(["--help"]))
+
+
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "export": Export,
+    "info": Info,
+    "data": Data,
+    "glue": Glue,
+    "study": StudyGroup,
+    "report": Report,
+    "lab": Lab,
+}
+
+
+def parse(
+    words: Sequence[str],
+    commands: Mapping[str, type] = COMMANDS,
+    prog: str = "minbert",
+    description: str | None = "BERT by hand, with multitask heads.",
+) -> Any:
+    """The command that a command line names, with its flags: an instance of one of `commands`, or
+    of those of a group among them."""
+    config = (tyro.conf.OmitSubcommandPrefixes,)
+    name = words[0] if words else ""
+    if name not in commands:  # help, or a mistake
+        with FLAGS:
+            return subcommand_cli_from_dict(
+                {**commands}, prog=prog, description=description, args=words, config=config
+            )
+    command = commands[name]
+    if issubclass(command, Group):
+        return parse(words[1:], command.commands, f"{prog} {name}", command.__doc__)
+    _check_once(words)
+    if issubclass(command, Training):
+        command = with_extensions(command, words)
+    with FLAGS:
+        return tyro.cli(command, prog=f"{prog} {name}", args=words[1:], config=config)
+
+
+def _check_once(words: Sequence[str]) -> None:
+    """Refuse a flag that stands twice, of which the last alone would count."""
+    for flag, count in Counter(map(dashed, flags_of(words))).items():
+        if count > 1:
+            raise ValueError(
+                f"{flag} stands {count} times, and only the last would count; give it once, and "
+                "where it takes several values, all of them behind it"
+            )
+
+
+def let_threads_sleep() -> None:
+    """Have threads that wait for others look for their work for a moment, and then sleep.
+
+    By default GNU's OpenMP, PyTorch's on Linux, looks thirty times as long, which keeps the core
+    from the very thread that is waited for, where other programs run too. benchmarks/LOG.md has
+    the times. It is read once, when torch is imported.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
+def main() -> None:
+    """Run the command line."""
+    let_threads_sleep()
+    with errors_as_messages():
+        if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
+            sys.exit(lab(sys.argv[2:]))
+        parse(command_line()).run()

@@ -1,0 +1,189 @@
+"""The commands `minbert study` and `minbert report`; like cli.py, no torch until one runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from data.readers import SAMPLES
+from minbert.checks import check_counts
+from multitask.commands import Group
+
+if TYPE_CHECKING:
+    from multitask.study.folder import StudyFolder
+    from multitask.study.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanStudy:
+    """Print the stages of rows, shared ones once, and about how long they take; run nothing."""
+
+    rows: Positional[tuple[str, ...]] = ()
+    """Rows to run, such as ft+pll lora-4; by default all of them."""
+    scale: Literal["full", "small", "tiny"] = "tiny"
+    """Published settings (for a GPU), fewer epochs (hours on a CPU), or a first look (minutes)."""
+    preset: Literal["corrected", "as-published"] = "corrected"
+    """What the published text says, or what the published code did."""
+    deviations: tuple[str, ...] = ()
+    """Mistakes of the published code to make on top of corrected, by name: see docs/study.md."""
+    data_dir: Path = SAMPLES
+    """Folder with the tasks' files; by default the project's small data."""
+    backbone: str = "minilm"
+    """minilm, a folder, or a hub name such as bert-base-uncased."""
+    seeds: int = 1
+    """Run every row with so many seeds: 11711, 11712, ..."""
+    out: Path | None = None
+    """Folder of the study, of one scale, backbone and data; by default runs/study-SCALE."""
+
+    def study(self) -> StudyFolder:
+        """Where the study is."""
+        from multitask.study.folder import StudyFolder
+
+        folder = self.out or Path("runs") / f"study-{self.scale}"
+        return StudyFolder(folder, self.scale, self.backbone, self.data_dir)
+
+    def plan(self) -> Plan:
+        """What is to be run."""
+        from multitask.study import deviations
+        from multitask.study.plan import make_plan, parts_of, select_rows
+        from multitask.study.rows import SCALES, rows
+
+        check_counts(self, "seeds")
+        scale = SCALES[self.scale]
+        known = rows(scale, parts_of(self.backbone))
+        variant, chosen = deviations.chosen(self.preset, self.deviations)
+        return make_plan(
+            select_rows(known, self.rows),
+            scale,
+            variant=variant,
+            deviations=chosen,
+            seeds=self.seeds,
+        )
+
+    def run(self) -> None:
+        _print_plan(self.study(), self.plan())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStudy(PlanStudy):
+    """Run rows of the study: what is finished is skipped, what was killed goes on.
+
+    Start the same command several times, in one shell or on several hosts that share the folder,
+    and they divide the stages among themselves.
+    """
+
+    keep_weights: Literal["all", "starts", "none"] = "starts"
+    """Weights to keep of finished stages: all; those that other stages start from; or these too
+    only until no row needs them."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
+
+    def run(self) -> None:
+        from multitask.study.stage_runner import Runner
+
+        study, plan = self.study(), self.plan()
+        study.create()
+        study.add_plan(plan)
+        _print_plan(study, plan)
+        runner = Runner(study, plan, keep_weights=self.keep_weights, device=self.device)
+        if runner.run():
+            print(
+                f"\nfinished: {study.folder}; draw tables and figures: "
+                f"minbert report {study.folder}"
+            )
+            return
+        for name, reason in runner.failed.items():
+            print(f"failed: {name}: {reason}\n    {study.failure_of(name)}", file=sys.stderr)
+        left = len(study.missing(plan))
+        raise ValueError(f"{left} stages are not finished; the same command tries them again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """Show what a study has finished, what runs now, and what failed."""
+
+    folder: Positional[Path]
+    """Folder of the study."""
+
+    def run(self) -> None:
+        from multitask.study.status import describe_study
+
+        print(describe_study(self.folder))
+
+
+class StudyGroup(Group):
+    """Reproduce the study: rows of stages, shared, resumable, on several processes."""
+
+    commands: ClassVar[Mapping[str, type]] = {
+        "run": RunStudy,
+        "plan": PlanStudy,
+        "status": StudyStatus,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Draw tables and figures from records.
+
+    With a study's folder, its own Report.md, from its runs. Without, the project's Report.md and
+    the results table of README.md, from the records under records/.
+    """
+
+    folder: Annotated[Positional[Path | None], arg(name="study")] = None
+    """Folder of a study."""
+    keep: tuple[Path, ...] = ()
+    """First copy the records of these runs, folders of runs, or studies to records/."""
+
+    def run(self) -> None:
+        from multitask.report.document import report_on, report_on_records
+        from multitask.report.keeping import keep
+
+        for folder in self.keep:
+            print(keep(folder))
+        if self.folder is not None:
+            print(report_on(self.folder))
+            return
+        for path in report_on_records():
+            print(path)
+
+
+def _print_plan(study: StudyFolder, plan: Plan) -> None:
+    from multitask.study.estimate import seconds_of
+    from multitask.text_table import table
+
+    missing = study.missing(plan)
+    users = plan.users()
+    seconds = seconds_of(plan.stages, study) if missing else {}
+    rows = [
+        [
+            stage.name,
+            _time(seconds[stage.name]),
+            stage.start.name if stage.start else "-",
+            _few(users[stage.name]),
+        ]
+        for stage in missing
+    ]
+    if rows:
+        print(table(["stage", "about", "starts from", "for"], rows))
+    done = len(plan.stages) - len(missing)
+    print(
+        f"{plan.variant}, scale {plan.scale.name}: {len(plan.results)} results from "
+        f"{len(plan.stages)} stages, {done} of them finished; about "
+        f"{_time(sum(seconds[s.name] for s in missing))} left for one process"
+    )
+    print(f"scale {plan.scale.name}: {plan.scale.note}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,172 @@
+"""The commands that train: demo, train, pretrain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tyro.conf import Suppress
+
+from multitask.commands import dashed, flags_of
+from multitask.config import AnyConfig, PretrainConfig, TrainConfig
+from multitask.extensions.base import Extension, load_extensions
+
+if TYPE_CHECKING:
+    from multitask.runs.run import Run
+
+
+BESIDE_RESUME = ("--resume", "--data-dir", "--device", "--show-groups")
+"""Flags that go with --resume."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Fine-tune the four tasks on the small data that comes along, in a few minutes, offline."""
+
+    out: Path = Path("runs/demo")
+    """Run folder; an earlier demo in it is replaced."""
+    epochs: int = 3
+    """Passes over the data."""
+    seed: int = 11711
+    """Another seed gives another run."""
+
+    def run(self) -> None:
+        config = TrainConfig(
+            out=self.out,
+            overwrite=True,
+            epochs=self.epochs,
+            seed=self.seed,
+            lr=1e-4,
+            pooling="mean",
+            evaluate_first=True,
+        )
+        print("One MiniLM encoder, four heads, on data/samples: a few minutes on two CPU cores.")
+        _train(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What the commands that train have beside their config's flags."""
+
+    extensions: Suppress[tuple[Extension, ...]] = ()
+    use: tuple[str, ...] = ()
+    """Extensions to use with the settings they have by default; a flag of an extension, such as
+    --lora.rank 4, uses it too."""
+    resume: Path | None = None
+    """Continue the run in this folder, with the settings it was started with; --data-dir and
+    --device may say where its data is now, and where to compute."""
+
+    config_class: ClassVar[type[TrainConfig] | type[PretrainConfig]]
+    flags: ClassVar[tuple[str, ...]] = ()
+    """The flags that the command line gives, as they were typed."""
+
+    def __post_init__(self) -> None:
+        if self.resume is None:
+            self.config_class(**self.settings())  # which checks them
+            return
+        others = [flag for flag in self.flags if dashed(flag) not in BESIDE_RESUME]
+        if others:
+            raise ValueError(
+                f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The config's settings but for the extensions."""
+        return {f.name: getattr(self, f.name) for f in fields(self.config_class)}
+
+    def values(self) -> dict[str, Any]:
+        """The config's settings."""
+        return {**self.settings(), "extensions": self.chosen()}
+
+    def run(self) -> None:
+        if self.resume:
+            settings = self.settings()
+            device = settings["device"] if "--device" in self.flags else None
+            _resume(self.resume, settings["data_dir"], device)
+        else:
+            _train(self.config_class(**self.values()))
+
+    def chosen(self) -> tuple[Extension, ...]:
+        """The extensions that the command line uses: see `with_extensions`."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training, TrainConfig):
+    """Fine-tune one shared encoder with a head for each task."""
+
+    show_groups: bool = False
+    """Do not train: print the learning rate and the weight decay of every part of the model."""
+
+    config_class = TrainConfig
+
+    def run(self) -> None:
+        if not self.show_groups:
+            super().run()
+            return
+        from multitask.runs.run import Run
+        from multitask.training import describe_groups
+
+        config = Run.open(self.resume).config() if self.resume else TrainConfig(**self.values())
+        print(describe_groups(config))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Training, PretrainConfig):
+    """Train an encoder as a masked language model on text without labels, or make a new one."""
+
+    config_class = PretrainConfig
+
+
+def with_extensions(command: type[Training], words: Sequence[str]) -> type[Training]:
+    """A command that trains, with a group of flags for each extension.
+
+    Importing the extensions imports torch, so this is for the command line that starts with it.
+
+    Args:
+        command: Train or Pretrain.
+        words: the command line, whose flags say which extensions are used.
+    """
+    known = load_extensions()
+    flags = flags_of(words)
+    given = {n for n in known for flag in flags if dashed(flag).startswith(f"--{dashed(n)}.")}
+
+    def chosen(self: Training) -> tuple[Extension, ...]:
+        used = [name.replace("-", "_") for name in self.use]  # as its flags have it, too
+        unknown = sorted(set(used) - known.keys())
+        if unknown:
+            raise ValueError(f"no extension is called {unknown[0]!r}; known are {sorted(known)}")
+        names = [*used, *(name for name in known if name in given)]
+        return tuple(getattr(self, name) for name in dict.fromkeys(names))
+
+    groups = [(name, cls, field(default=cls())) for name, cls in known.items()]
+    namespace = {"chosen": chosen, "flags": flags, "__doc__": command.__doc__}
+    return make_dataclass(
+        command.__name__, groups, bases=(command,), namespace=namespace, frozen=True, kw_only=True
+    )
+
+
+def _train(config: AnyConfig) -> None:
+    from multitask.training import train
+
+    _finish(lambda: train(config))
+
+
+def _resume(folder: Path, data_dir: Path | None, device: str | None) -> None:
+    from multitask.training import resume
+
+    _finish(lambda: resume(folder, data_dir=data_dir, device=device))
+
+
+def _finish(training: Callable[[], Run]) -> None:
+    """Train as a program that does nothing else, and say what came of it."""
+    from minbert.quick import keep_freed_memory
+    from multitask.commands.words import finished
+
+    keep_freed_memory()
+    run = training()
+    if os.environ.get("RANK", "0") == "0":
+        print(finished(run))

@@ -1,0 +1,94 @@
+"""What the commands print of a run: scores, mistakes, closing words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from data.tasks import Task, get_task
+from multitask.analysis import worst
+from multitask.config import PretrainConfig
+from multitask.runs.run import Run
+from multitask.text_table import table
+
+if TYPE_CHECKING:
+    from multitask.evaluate import Evaluation
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def scores_table(after: Scores, before: Scores | None = None) -> str:
+    """A row for each metric of each task, with the scores before training where known."""
+    header = ["task", "metric", *(["before"] if before else []), "after" if before else "score"]
+    rows = []
+    for name, metrics in after.items():
+        for metric in get_task(name).metrics:
+            earlier = [f"{before[name][metric]:.3f}"] if before else []
+            rows.append([name, metric, *earlier, f"{metrics[metric]:.3f}"])
+    return table(header, rows)
+
+
+def mistakes(
+    task: Task, evaluation: Evaluation, texts: Mapping[str, Sequence[str]], count: int
+) -> str:
+    """The rows of `worst`, in columns that a tab divides, with their texts, found by id."""
+    if evaluation.labels is None:
+        return f"{task.name}: rows without labels, so that no answer is known to be wrong"
+    lines = [f"\n{task.name}: what is most wrong", "label\tanswer\tprobability\tid\ttext"]
+    for row in worst(evaluation, count):
+        chance = f"{row['probability']:.3f}" if "probability" in row else "-"
+        label, answer = task.named(row["label"]), task.named(row["answer"])
+        lines.append("\t".join([label, answer, chance, row["id"], *texts[row["id"]]]))
+    return "\n".join(lines)
+
+
+def finished(run: Run) -> str:
+    """What a run reached, where its files are, and what to try next."""
+    record = run.record()
+    lines = ["", scores_table(record["dev"], record["before"]), ""]
+    if record["overall"]:
+        mean, normalised = record["overall"]["mean"], record["overall"]["mean_normalised"]
+        lines.append(
+            f"overall: {mean:.3f} = mean(SST, PARA, STS); "
+            f"{normalised:.3f} = mean(SST, PARA, (1 + STS) / 2)"
+        )
+    trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
+    lines += [
+        f"best epoch {record['best_epoch']} of {record['epochs']}, {record['steps']} steps in "
+        f"{record['seconds']:.0f} s, {trained:,} of {everything:,} parameters trained",
+        f"{run.folder}: record.json, metrics.jsonl, figure.png, best.safetensors, "
+        + ("backbone/" if isinstance(run.config(), PretrainConfig) else "predictions/"),
+        "",
+        "try next:",
+        *(f"    {command}" for command in _next_commands(run)),
+    ]
+    return "\n".join(lines)
+
+
+def _next_commands(run: Run) -> list[str]:
+    config = run.config()
+    if isinstance(config, PretrainConfig):
+        tasks = " ".join(config.tasks) or "sst"
+        return [f"minbert train --backbone {run.backbone} --tasks {tasks}"]
+    name = config.tasks[0]
+    texts = {
+        "sst": '"A joy from start to end."',
+        "cfimdb": '"A joy from start to end."',
+        "para": '"How old are you?" "What is your age?"',
+        "sts": '"A dog runs on the beach." "A dog is running along the sea."',
+        "cola": '"The book was written by she."',
+    }
+    text = texts.get(name, '"a text" "another text"' if get_task(name).is_pair else '"a text"')
+    folder = shlex.quote(str(run.folder))
+    commands = [
+        f"minbert predict {text} --task {name} --run {folder}",
+        f"minbert evaluate {folder} --mistakes 5",
+    ]
+    if config.data_dir is None:
+        return [
+            *commands,
+            f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
+            "minbert data fetch --target real-data && minbert train --data-dir real-data",
+        ]
+    return [*commands, f"minbert export {folder} my-{name}"]

@@ -1,0 +1,186 @@
+"""How a step is computed: batches that add up, 16 bits, a device, several processes.
+
+The trainer says which tasks' rows; the engine leaves the gradient of their mean loss in each
+parameter's .grad, and later moves the parameters by it. A GPU computes while the host goes on, so
+the next batches are made and sent meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from data.batching import Batch
+from data.draws import BatchStream
+from multitask.config import RunConfig
+from multitask.dataset import TaskData
+from multitask.extensions.base import TaskGradients
+from multitask.loop import distributed
+from multitask.loop.environment import autocast
+from multitask.loop.parallel import Single, spread
+from multitask.model import TrainedModel
+from multitask.objective import Objective
+from multitask.runs.checkpoint import trainable
+
+
+class Draw(NamedTuple):
+    """Rows of a task: those of the batch of this number in its stream."""
+
+    task: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a batch of rows."""
+
+    batch: Batch
+    factor: float
+    """0 where a batch has fewer rows than there are processes, and this one computes with a row
+    that another process counts: see `distributed.share_of_batch`."""
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """A task's part in a step."""
+
+    task: str
+    loss: Tensor
+    """() the mean loss over this process's rows; over processes they add up to that of all."""
+    ids: tuple[str, ...]
+    """Of all rows."""
+
+
+class Engine:
+    """Forward and backward passes of an objective, and the optimizer's update."""
+
+    def __init__(
+        self, config: RunConfig, objective: Objective, data: Mapping[str, TaskData]
+    ) -> None:
+        self.device = objective.model.device
+        self.objective = objective
+        self.parallel = spread(
+            objective, shard=config.shard, all_used=uses_all_parameters(config, objective.model)
+        )
+        self.parameters = list(trainable(objective.model).values())
+        self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
+        self.runs_ahead = self.device.type == "cuda"
+        self.data = data
+        self.streams = {name: stream_of(config, task_data) for name, task_data in data.items()}
+        self._batch_size, self._precision = config.batch_size, config.precision
+        self._next: dict[str, tuple[int, list[Share]]] = {}  # task -> its next draw, made ahead
+
+    def backward(self, draws: Sequence[Draw]) -> list[TaskLoss]:
+        """Leave the sum of the gradients of several tasks' draws in each parameter's .grad."""
+        self._clear()
+        return [self._backward(*draw) for draw in draws]
+
+    def backward_apart(self, draws: Sequence[Draw]) -> tuple[list[TaskLoss], TaskGradients]:
+        """The gradient of each draw on its own, of all processes together."""
+        losses: list[TaskLoss] = []
+        gradients: TaskGradients = {}
+        for draw in draws:
+            self._clear()
+            losses.append(self._backward(*draw, reduce=False))
+            gradients[draw.task] = [parameter.grad for parameter in self.parameters]
+            distributed.average_gradients(gradients[draw.task])
+        return losses, gradients
+
+    def put(self, gradients: TaskGradients) -> None:
+        """Leave the sum of gradients that `backward_apart` gave in each parameter's .grad."""
+        for parameter, *parts in zip(self.parameters, *gradients.values(), strict=True):
+            present = [part for part in parts if part is not None]
+            parameter.grad = sum(present[1:], present[0]) if present else None
+
+    def update(self, optimizer: Optimizer, clip: float) -> Tensor | None:
+        """Clip the gradient to a norm, 0 for no clipping, and move the parameters.
+
+        Returns:
+            The gradient's norm before clipping, where it is clipped.
+        """
+        self.scaler.unscale_(optimizer)
+        norm = None
+        if clip:
+            norm = distributed.full(torch.nn.utils.clip_grad_norm_(self.parameters, clip))
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return norm
+
+    def close(self) -> None:
+        """Let go of what may not outlive the process group, nor hide the best weights."""
+        self.parallel.close()
+        self.parallel = Single(self.objective)
+
+    def _clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _backward(self, task: str, number: int, *, reduce: bool = True) -> TaskLoss:
+        """Add the gradient of the mean loss over the rows of a draw to each parameter's .grad.
+
+        The rows go through in batches of batch_size. Each batch's summed loss is divided by the
+        weight of all of them, so that their gradients add up to that of one large batch. With
+        several processes, the last batch brings the gradients of all together, if `reduce`.
+        """
+        shares = self._take(task, number)
+        weight = self._weight(shares)
+        total = torch.zeros((), device=self.device)
+        for share in shares:
+            with self.parallel.reducing(reduce and share is shares[-1]):
+                with autocast(self.device, self._precision):
+                    loss, mean = self.parallel(share.batch, task, weight, share.factor)
+                # Over processes, gradients are averaged, and what is wanted is their sum.
+                self.scaler.scale(loss * distributed.count()).backward()
+            total += mean
+        if self.runs_ahead:
+            self._next[task] = number + 1, self._shares(task, number + 1)
+        ids = self.data[task].train.ids
+        return TaskLoss(task, total, tuple(ids[row] for row in self.streams[task][number]))
+
+    def _take(self, task: str, number: int) -> list[Share]:
+        """The batches of a draw, made ahead or made now."""
+        made_for, shares = self._next.pop(task, (None, []))
+        return shares if made_for == number else self._shares(task, number)
+
+    def _shares(self, task: str, number: int) -> list[Share]:
+        """This process's batches of a draw, on their way to the device."""
+        rows, source, size = self.streams[task][number], self.data[task].train, self._batch_size
+        shares = []
+        for start in range(0, len(rows), size):
+            own, counted = distributed.share_of_batch(rows[start : start + size])
+            batch = source.batch(own, number).to(self.device)
+            shares.append(Share(batch, 1.0 if counted else 0.0))
+        return shares
+
+    def _weight(self, shares: Sequence[Share]) -> Tensor:
+        """() what the summed loss of all processes' batches is divided by."""
+        own = sum(share.batch.weight * share.factor for share in shares)
+        weight = distributed.sum_over_processes(torch.full((), float(own), device=self.device))
+        return weight.clamp_(min=1)  # short texts may come without a masked token
+
+
+def stream_of(config: RunConfig, task_data: TaskData) -> BatchStream:
+    """The order of a task's rows, in groups of those that make one step."""
+    lengths = task_data.train.lengths
+    return BatchStream(
+        # Features come in the place of tokens where the encoder is frozen, and have one length.
+        np.ones_like(lengths) if config.caches_features else lengths,
+        config.batch_size * config.accumulate,
+        seed=config.seed,
+        name=task_data.task.name,
+        bucketed=config.batches == "bucketed",
+    )
+
+
+def uses_all_parameters(config: RunConfig, model: TrainedModel) -> bool:
+    """Whether every step uses all parameters that train."""
+    pooler_idle = not config.uses_pooler and any(
+        name.startswith("encoder.pooler.") for name in trainable(model)
+    )
+    return len(model.tasks) == 1 and not pooler_idle and not config.extensions

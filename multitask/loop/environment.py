@@ -1,0 +1,113 @@
+"""The device that a run computes on, and what a record says of program and machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from minbert.quick import current_route
+from multitask.loop import distributed
+
+
+def choose_device(name: str, precision: str = "fp32") -> torch.device:
+    """The device of this name, checked against what is there and what it can compute."""
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"precision is {precision!r}; choose one of fp32, bf16, fp16")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used: {reason}; try --device cpu") from None
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    low = kinds.get(precision)
+    return torch.autocast(device.type, low) if low else nullcontext()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a figure's reader may want to know of the program and the machine that made it."""
+    packages = ("numpy", "tokenizers", "safetensors")
+    return {
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),  # with its build, +cu130, which metadata may lack
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.count(),
+        "route": current_route(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    try:  # getrusage counts the process that started this one too
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return round(int(line.split()[1]) / 2**10, 1)
+    except OSError:
+        pass
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with a + where files differ from it."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, encoding="utf-8", check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def random_numbers_of(seed: int, step: int, device: torch.device) -> Generator[None]:
+    """Dropout draws what (seed, step, process) gives; the caller's random state stays as it was."""
+    entropy = (seed, 2, step, distributed.rank())
+    number = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(number)  # torch.manual_seed takes a millisecond
+        if device.type == "cuda":
+            with torch.cuda.device(device):  # which need not be the current one
+                torch.cuda.manual_seed(number)
+        yield

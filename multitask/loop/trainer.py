@@ -1,0 +1,227 @@
+"""The training loop: there is one, for one task or many, and for every extension.
+
+A step draws a task, takes the task's next batch, and moves the parameters by the gradient of the
+mean loss over the batch's rows. Everything random is a function of the seed and the step, so a
+run that was killed and resumed makes the same numbers as one that was left alone.
+
+`Trainer.step` is the algorithm. What it stands on: objective.py (losses), engine.py (how gradients
+are computed), steps.py (the log), state.py (checkpoints).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from data.draws import uniform_task
+from multitask.config import RunConfig
+from multitask.dataset import TaskData
+from multitask.evaluate import Evaluation, evaluate, summary
+from multitask.extensions.base import Step, Together
+from multitask.loop import distributed
+from multitask.loop.engine import Draw, Engine
+from multitask.loop.environment import random_numbers_of
+from multitask.loop.interrupts import Interrupts
+from multitask.loop.optimizer import make_optimizer
+from multitask.loop.state import Progress, load_state, save_state, save_weights
+from multitask.loop.steps import StepLine, StepLog
+from multitask.model import TrainedModel
+from multitask.objective import Objective
+from multitask.runs.checkpoint import trainable
+from multitask.runs.metrics_log import MetricsLog
+from multitask.runs.run import Run
+from optim import SCHEDULES, set_lr
+
+
+class Trainer:
+    """Trains a model on its tasks' data and writes a run folder."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: TrainedModel,
+        data: dict[str, TaskData],
+        run: Run,
+        *,
+        progress_bar: bool = True,
+    ) -> None:
+        self.config, self.model, self.data, self.run = config, model, data, run
+        if config.compile:
+            model.encoder.compile_layers()
+        self.extensions = Together(config.extensions)
+        self.engine = Engine(config, Objective(model, config.extensions), data)
+        self.parameters = trainable(model)
+        self.optimizer = make_optimizer(config, model)
+        one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
+        self.steps_per_epoch = config.steps_per_epoch or one_pass
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.warmup_steps = round(config.warmup * self.total_steps)
+        self.progress = Progress(draws=dict.fromkeys(data, 0))
+        self.interrupts = Interrupts(shared=distributed.count() > 1)
+        self.metrics = MetricsLog(run, tensorboard=config.tensorboard)
+        self.log = StepLog(
+            self.metrics,
+            self.interrupts,
+            every=config.log_every,
+            per_epoch=self.steps_per_epoch,
+            runs_ahead=self.engine.runs_ahead,
+        )
+        self._bar_shown = progress_bar and distributed.is_writer()
+
+    def step(self) -> float | None:
+        """Take one optimizer step, and return the last loss that is known, if one is new."""
+        config, notes = self.config, []
+        step = self._next_step(notes)
+        rate = SCHEDULES[config.schedule](step.number, self.total_steps, self.warmup_steps)
+        set_lr(self.optimizer, rate)
+        with random_numbers_of(config.seed, step.number, self.model.device):
+            self.extensions.begin_step(self.model, step)
+            draws = self._draw(self.extensions.choose_tasks(step) or self._random_task(step))
+            if self.extensions.combines:
+                losses, gradients = self.engine.backward_apart(draws)
+                self.engine.put(self.extensions.combine(gradients, step))
+            else:
+                losses = self.engine.backward(draws)
+        norm = self.engine.update(self.optimizer, config.clip)
+        self.progress.step += 1
+        return self.log.step(
+            StepLine(step.number, config.lr * rate, losses, norm, notes), self.progress
+        )
+
+    def _next_step(self, notes: list[dict[str, Any]]) -> Step:
+        """What extensions may know of the step that comes; their lines go to `notes`."""
+        return Step(
+            number=self.progress.step,
+            total=self.total_steps,
+            per_epoch=self.steps_per_epoch,
+            rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
+            seed=self.config.seed,
+            parameters=self.parameters,
+            memory=self.progress.memory,
+            log=notes.append,
+        )
+
+    def _random_task(self, step: Step) -> list[str]:
+        return [uniform_task(list(self.data), seed=step.seed, step=step.number)]
+
+    def _draw(self, tasks: list[str]) -> list[Draw]:
+        """The next rows of each task."""
+        draws = []
+        for task in tasks:
+            draws.append(Draw(task, self.progress.draws[task]))
+            self.progress.draws[task] += 1
+        return draws
+
+    # The loop
+
+    def fit(self) -> Progress:
+        """Train to the last epoch, or to the end of patience; resumes where `progress` stands."""
+        progress, interrupts = self.progress, self.interrupts
+        started = time.monotonic() - progress.seconds
+        try:
+            with interrupts.handled():
+                if self.config.evaluate_first and progress.before is None and not progress.step:
+                    progress.before = self._score(epoch=0)
+                while not self._finished():
+                    self._train_epoch(started)
+                    self._end_epoch()
+                    progress.seconds = time.monotonic() - started
+                    self.save()
+        except KeyboardInterrupt:
+            if not interrupts.torn:
+                progress.seconds = time.monotonic() - started
+                self.log.flush(self.progress)
+                if interrupts.agreed or not self.config.shard:
+                    self.save()
+                if interrupts.agreed:
+                    distributed.wait()  # until it is saved
+            raise
+        finally:
+            self.engine.close()
+        return progress
+
+    def _finished(self) -> bool:
+        progress, patience = self.progress, self.config.patience
+        tired = patience is not None and progress.evaluated - progress.best_epoch >= patience
+        return progress.evaluated >= self.config.epochs or tired
+
+    def _train_epoch(self, started: float) -> None:
+        progress, save_every = self.progress, self.config.save_every
+        end = (progress.evaluated + 1) * self.steps_per_epoch
+        bar = tqdm(
+            total=self.steps_per_epoch,
+            initial=progress.step - (end - self.steps_per_epoch),
+            desc=f"epoch {progress.evaluated + 1}/{self.config.epochs}",
+            unit="step",
+            disable=None if self._bar_shown else True,
+        )
+        self.model.train()
+        with bar:
+            while progress.step < end:
+                with self.interrupts.held():
+                    loss = self.step()
+                    progress.seconds = time.monotonic() - started
+                    if save_every and progress.step % save_every == 0:
+                        self.log.flush(self.progress)
+                        self.save()
+                if loss is not None:
+                    bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                bar.update()
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        epoch = progress.evaluated + 1
+        scores = self._score(epoch)
+        score = summary(scores, self.model.tasks)["score"]
+        with self.interrupts.held():
+            if score > progress.best_score:
+                progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
+                save_weights(self.run.best, self.parameters, {"epoch": epoch, "scores": scores})
+            progress.evaluated = epoch
+            progress.losses = {}
+
+    def _score(self, epoch: int) -> dict[str, dict[str, float]]:
+        """Development scores of every task, logged as a line of metrics.jsonl."""
+        scores = {name: found.metrics for name, found in self.evaluate("dev").items()}
+        self.metrics.write_epoch(epoch, scores, self.progress, self.model.tasks)
+        return scores
+
+    def evaluate(self, split: str) -> dict[str, Evaluation]:
+        """Evaluations of every task that has this split."""
+        return {
+            name: evaluate(
+                self.model,
+                task_data.task,
+                task_data.sources[split],
+                precision=self.config.precision,
+                progress=self._bar_shown,
+            )
+            for name, task_data in self.data.items()
+            if split in task_data.sources
+        }
+
+    # Saving and resuming
+
+    def save(self) -> None:
+        """Write last.safetensors: weights, optimizer and progress."""
+        if distributed.is_writer():
+            self.run.sync_log()
+        save_state(
+            self.run.last,
+            self.progress,
+            self.parameters,
+            self.optimizer,
+            self.engine.scaler,
+            self.data,
+        )
+
+    def restore(self) -> None:
+        """Continue from last.safetensors; a run that was killed before its first starts anew."""
+        if self.run.last.exists():
+            self.progress = load_state(
+                self.run.last, self.parameters, self.optimizer, self.engine.scaler, self.data
+            )
+        progress = self.progress
+        distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))

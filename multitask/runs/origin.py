@@ -1,0 +1,110 @@
+"""What a run starts from, and what another may start from it: backbones and trained models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minbert.adapters import merge_and_remove
+from minbert.checks import check_unused
+from minbert.loading import (
+    Backbone,
+    blank_backbone,
+    empty_encoder,
+    load_backbone,
+    outlines,
+    read_config,
+)
+from minbert.tokenization import Tokenizer
+from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.model import MultitaskModel
+from multitask.runs.checkpoint import check_tensors, load_checkpoint, load_trained, trainable
+from multitask.runs.run import Run, weights_sha256
+
+
+def backbone_of(config: RunConfig) -> Backbone:
+    """The backbone that a config names; its pooler may be missing where it is not used.
+
+    What is missing, a masked-language-model head too, gets initial values that depend on the seed.
+    """
+    pretrains = isinstance(config, PretrainConfig)
+    if pretrains:
+        fresh = ("pooler", "mlm_head")
+    else:
+        fresh = () if config.uses_pooler else ("pooler",)
+    run, source = Run(Path(config.backbone).expanduser()), config.backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if run.best.is_file():
+            why = f"it is for a backbone from the hub, and {source} is a run; leave it out"
+            check_unused(config, why, "revision")
+            if isinstance(run.config(), TrainConfig):
+                backbone = trained_backbone(run)
+                head = backbone.encoder.make_mlm_head() if pretrains else None
+                return replace(backbone, mlm_head=head)
+            source = str(run.backbone)  # pre-training has written an ordinary one
+        backbone = load_backbone(
+            source,
+            revision=config.revision,
+            offline=config.offline,
+            mlm_head=pretrains,
+            fresh=fresh,
+        )
+    if config.uses_pooler and not backbone.encoder.has_pooler:
+        raise ValueError(
+            f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"
+        )
+    return backbone
+
+
+def former_backbone(run: Run, config: RunConfig) -> Backbone:
+    """The backbone that a run started from.
+
+    Raises:
+        ValueError: other weights are in its place.
+    """
+    if isinstance(config, PretrainConfig) and config.starts_from_scratch:
+        cls, described = read_config(run.backbone / "config.json")
+        tokenizer = Tokenizer.from_folder(run.backbone)
+        return blank_backbone(cls, described, tokenizer, seed=config.seed)
+    backbone = backbone_of(config)
+    expected, actual = run.source(), weights_sha256(backbone)
+    if actual != expected:
+        raise ValueError(
+            f"{run.folder} started from weights with sha256 {expected}, and {backbone.folder} "
+            f"holds {actual}; put the former backbone back"
+        )
+    return backbone
+
+
+def trained_model(run: Run) -> tuple[MultitaskModel, dict[str, Any]]:
+    """A run's best model on the CPU, in eval mode, with the epoch and the scores that it had."""
+    config = run.at_home(run.config())
+    assert isinstance(config, TrainConfig)
+    tensors, state = load_checkpoint(run.best)
+    with outlines():
+        outline = empty_encoder(run.backbone)
+        kept = {name for name, _ in outline.named_parameters(prefix="encoder")}
+        check_tensors(trainable(MultitaskModel.from_config(config, outline)), tensors, run.best)
+    if kept <= tensors.keys():
+        encoder = empty_encoder(run.backbone)
+    else:  # the run left some of the encoder as it was
+        encoder = former_backbone(run, config).encoder
+    model = MultitaskModel.from_config(config, encoder)
+    load_trained(model, tensors, run.best)
+    return model.eval(), state
+
+
+def trained_backbone(run: Run) -> Backbone:
+    """A run's best encoder as a backbone to start from, with extensions merged into it."""
+    model, _ = trained_model(run)
+    for extension in run.config().extensions:
+        extension.export(model)
+    merge_and_remove(model.encoder)
+    encoder = empty_encoder(run.backbone)  # its dropout and what is frozen as in a new one
+    encoder.load_state_dict(model.encoder.state_dict())
+    tokenizer = Tokenizer.from_folder(run.backbone)
+    return Backbone(encoder.eval(), tokenizer, None, run.folder, dropped=(), fresh=())
