@@ -66,8 +66,9 @@ def outcomes(
 ) -> Iterator[tuple[Exercise, dict[str, Any]]]:
     """Run exercises and give the outcome of each: its cases, and how it ended.
 
-    An exercise that hangs or ends the process is given up; the next ones run in a new process. A
-    process that does not get as far as the first exercise is a ValueError.
+    An exercise that hangs or ends the process is given up; the next ones run in a new process, as
+    they do after one that left threads behind. A process that does not get as far as the first
+    exercise is a ValueError.
     """
     left = list(exercises)
     while left:
@@ -158,6 +159,8 @@ def _follow(
                 text = "what came out of it is not what a check gives"
                 yield {"cases": [], "error": _error("ended", text)}
                 return
+            if over and cases is None and len(left) < len(exercises):
+                return  # between two exercises: the next ones run in a new process
             if late or over:
                 if over:
                     text = f"the process ended in the middle{_how(process)}"

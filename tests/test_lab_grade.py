@@ -93,8 +93,8 @@ def test_zip_files_that_reach_outside_are_refused(submission, marking, tmp_path)
 def test_links_and_large_files_are_not_read(submission, tmp_path):
     secret = tmp_path / "secret.py"
     secret.write_text("password = 1", encoding="utf-8")
-    (submission / "data" / "sampling.py").unlink()
-    os.symlink(secret, submission / "data" / "sampling.py")
+    (submission / "data" / "draws.py").unlink()
+    os.symlink(secret, submission / "data" / "draws.py")
     (submission / "optim" / "adamw.py").write_bytes(b"#" * (LARGEST + 1))
     (submission / "optim" / "groups.py").write_bytes(b"\xff\xfe\x00")
     found = open_submission(submission, ["minbert/attention.py"])
@@ -236,7 +236,7 @@ def test_numbers_without_a_score_are_a_note(tmp_path):
 def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
     """Unpacked, with its own copy of the project; setup.sh is stood for by this environment."""
     edit(submission, "warmup", "return 1.0")
-    (submission / "data" / "sampling.py").unlink()
+    (submission / "data" / "draws.py").unlink()
     path, home = tmp_path / "autograder.zip", tmp_path / "autograder"
     assert lab(["bundle", str(path), "--only", "optim"]) == 0
     assert lab(["bundle", str(path)]) == 2  # there already

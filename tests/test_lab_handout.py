@@ -201,7 +201,7 @@ def test_mistakes_are_named_where_to_look_is_said_and_the_check_stops(copy, caps
 
 def test_broken_code_fails_its_own_exercises_and_is_named(copy):
     """A syntax error, an exit and an endless loop."""
-    (copy / "data" / "sampling.py").write_text("def uniform_task(:\n", encoding="utf-8")
+    (copy / "data" / "draws.py").write_text("def uniform_task(:\n", encoding="utf-8")
     edit(copy, "optim/schedules.py", "linear", ["import sys", "sys.exit('bye')"])
     edit(copy, "optim/groups.py", "is_bias_or_norm", ["while True:", "    pass"])
     handout.solve(copy, numbered(13))
@@ -215,6 +215,23 @@ def test_broken_code_fails_its_own_exercises_and_is_named(copy):
     assert errors["warmup"]["where"].startswith("optim/schedules.py:")
     assert errors["sampling"]["type"] == "SyntaxError"
     assert errors["sampling"]["where"] == "data/draws.py:1"
+
+
+def test_threads_and_memory_of_an_exercise_cost_no_other(copy):
+    """Neither threads that go on, nor what the frames of an error hold."""
+    edit(copy, "optim/adamw.py", "bias_corrections", [
+        "import threading, time",
+        "threading.Thread(target=time.sleep, args=(60,)).start()",
+        "raise ValueError('with a thread')",
+    ])  # fmt: skip
+    edit(copy, "optim/groups.py", "is_bias_or_norm", [
+        "import threading",
+        "raise ValueError(str(threading.active_count()))",
+    ])  # fmt: skip
+    launch = Launch(copy, copy / "lab/golden/supplied")
+    exercises = [e for e in EXERCISES if e.name in ("bias_correction", "no_decay")]
+    found = [outcome["error"]["message"] for _, outcome in outcomes(launch, exercises, Output())]
+    assert found == ["with a thread", "1"]
 
 
 def test_the_check_works_where_no_package_imports(copy):
