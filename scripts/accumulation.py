@@ -8,16 +8,16 @@ in a process of its own, for the most memory that a process took is known for th
 Runs that are done are not repeated, and a folder with runs of other settings is refused.
 """
 
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from data.readers import OnBadRow
 from minbert.files import write_text
 from multitask import TrainConfig
 from multitask.commands.messages import run_script
-from multitask.glue.glue_run import find_run
+from multitask.experiments.jobs import jobs_of
+from multitask.experiments.queue import Queue
 from multitask.report.run_blocks import batches_rows
 from multitask.text_table import table
 
@@ -28,7 +28,7 @@ def main(
     backbone: str = "minilm",
     rows: int = 32,
     batch_sizes: tuple[int, ...] = (32, 16, 8),
-    precisions: tuple[str, ...] = ("fp32", "bf16"),
+    precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", "bf16"),
     epochs: int = 1,
     lr: float = 1e-4,
     limit: int | None = None,
@@ -55,42 +55,32 @@ def main(
     uneven = [size for size in batch_sizes if size < 1 or rows % size]
     if uneven:
         sys.exit(f"batches of {uneven[0]} do not make steps of {rows} rows; choose divisors")
-    runs = []
-    for precision in precisions:
-        for size in batch_sizes:
-            settings: dict[str, Any] = {
-                "data_dir": data_dir,
-                "backbone": backbone,
-                "pooling": "mean",
-                "max_length": 128,
-                "epochs": epochs,
-                "lr": lr,
-                "batch_size": size,
-                "accumulate": rows // size,
-                "precision": precision,
-                "limit": limit,
-                "on_bad_row": on_bad_row,
-                "device": device,
-                "out": out / f"{task}-{size}-{precision}",
-            }
-            run = find_run(TrainConfig(tasks=(task,), **settings))
-            if not run.record_path.exists():
-                train(task, settings)
-            runs.append(run.record())
-    text = table(*batches_rows(runs))
+    configs = [
+        TrainConfig(
+            tasks=(task,),
+            data_dir=data_dir,
+            backbone=backbone,
+            pooling="mean",
+            max_length=128,
+            epochs=epochs,
+            lr=lr,
+            batch_size=size,
+            accumulate=rows // size,
+            precision=precision,
+            limit=limit,
+            on_bad_row=on_bad_row,
+            device=device,
+            out=out / f"{task}-{size}-{precision}",
+        )
+        for precision in precisions
+        for size in batch_sizes
+    ]
+    queue = Queue(jobs_of(configs))
+    if not queue.work():
+        raise ValueError("; ".join(dict.fromkeys(queue.failed.values())))
+    text = table(*batches_rows([job.run.record() for job in queue.jobs]))
     write_text(out / "table.txt", f"{text}\n")
     print(text)
-
-
-def train(task: str, settings: dict[str, Any]) -> None:
-    """`minbert train` in a process of its own."""
-    command = [sys.executable, "-m", "multitask", "train", "--tasks", task, "--overwrite"]
-    for name, value in settings.items():
-        if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -7,48 +7,31 @@ Copy it and change what is compared: each config is a run of its own.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
-from multitask import TrainConfig
-from multitask.commands.messages import run_script
-from multitask.experiments.compare import compare
+from multitask.commands.messages import Flat, run_script
+from multitask.experiments.compare import Comparison
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 
 
-def main(
-    task: str = "sst",
-    data_dir: Path | None = None,
-    backbone: str = "minilm",
-    epochs: int = 3,
-    out: Path = Path("runs/bitfit"),
-) -> None:
+def main(common: Flat[Comparison], task: str = "sst") -> None:
     """Train a task in full, then biases or factors alone; print scores, parameters and seconds.
 
     Args:
+        common: what all runs have in common.
         task: sst, para, sts, cola or cfimdb.
-        data_dir: folder with the task's files; by default the small data that comes along.
-        backbone: minilm, a folder, or a hub name.
-        epochs: passes over the data.
-        out: folder of the runs.
     """
-    full = TrainConfig(
-        tasks=(task,),
-        data_dir=data_dir,
-        backbone=backbone,
-        epochs=epochs,
-        pooling="mean",
-        on_bad_row="skip",
-    )
+    full = common.config(task)
     two_roles = BitFit(roles=("query", "feed_forward_inner"))
-    configs = {
-        "full fine-tuning": full,
-        "BitFit": replace(full, lr=1e-3, extensions=(BitFit(),)),
-        "BitFit, two roles": replace(full, lr=1e-3, extensions=(two_roles,)),
-        "IA3": replace(full, lr=5e-3, extensions=(IA3(),)),
-        "heads alone": replace(full, lr=1e-3, frozen=True),
-    }
-    print(compare(configs, out))
+    common.show(
+        {
+            "full fine-tuning": full,
+            "BitFit": replace(full, lr=1e-3, extensions=(BitFit(),)),
+            "BitFit, two roles": replace(full, lr=1e-3, extensions=(two_roles,)),
+            "IA3": replace(full, lr=5e-3, extensions=(IA3(),)),
+            "heads alone": replace(full, lr=1e-3, frozen=True),
+        }
+    )
 
 
 if __name__ == "__main__":

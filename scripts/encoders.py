@@ -20,7 +20,7 @@ from minbert.files import write_json
 from minbert.loading import load_backbone
 from multitask import PretrainConfig, TrainConfig
 from multitask.commands.messages import run_script
-from multitask.glue.glue_run import finish_run
+from multitask.experiments.queue import finish
 from multitask.pretraining import read_text
 from multitask.report.run_blocks import encoders_rows
 from multitask.runs.run import Run
@@ -79,9 +79,8 @@ def main(
         "device": device,
         "on_bad_row": on_bad_row,
     }
-    points, records = [], {}
-    for encoder in ENCODERS:
-        learnt = PretrainConfig(
+    learnt = {
+        encoder: PretrainConfig(
             from_scratch=encoder,
             size=size,
             tasks=text,
@@ -92,30 +91,33 @@ def main(
             out=out / f"{encoder}-mlm",
             **common,
         )
-        run = finish_run(learnt)
-        tuned = TrainConfig(
+        for encoder in ENCODERS
+    }
+    tuned = {
+        encoder: TrainConfig(
             tasks=(task,),
-            backbone=str(run.backbone),
+            backbone=str(Run(out / f"{encoder}-mlm").backbone),
             pooling="mean",
             lr=task_lr,
             epochs=epochs,
             out=out / f"{encoder}-{task}",
             **common,
         )
-        tuned_run = finish_run(tuned)
-        points.append(
-            {
-                "encoder": encoder,
-                "run": run.folder.name,
-                "tuned": tuned_run.folder.name,
-                **sizes(run, learnt),
-                "curve": curve(run),
-            }
-        )
-        records[run.folder.name] = run.record()
-        records[tuned_run.folder.name] = tuned_run.record()
+        for encoder in ENCODERS
+    }
+    runs = finish([*learnt.values(), *tuned.values()])
+    points = [
+        {
+            "encoder": encoder,
+            "run": run.folder.name,
+            "tuned": f"{encoder}-{task}",
+            **sizes(run, learnt[encoder]),
+            "curve": curve(run),
+        }
+        for encoder, run in zip(ENCODERS, runs)
+    ]
     write_json(out / "encoders.json", points)
-    print(table(*encoders_rows(points, records)))
+    print(table(*encoders_rows(points, {run.folder.name: run.record() for run in runs})))
 
 
 def sizes(run: Run, config: PretrainConfig) -> dict[str, int]:

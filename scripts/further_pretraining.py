@@ -8,57 +8,47 @@ it and change what is compared: each config is a run of its own.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
-from multitask import PretrainConfig, TrainConfig, train
-from multitask.commands.messages import run_script
-from multitask.experiments.compare import compare
+from multitask import PretrainConfig
+from multitask.commands.messages import Flat, run_script
+from multitask.experiments.compare import Comparison
+from multitask.runs.run import Run
 
 
-def main(
-    data_dir: Path | None = None,
-    task: str = "sst",
-    backbone: str = "minilm",
-    mlm_epochs: int = 3,
-    epochs: int = 3,
-    out: Path = Path("runs/further-pretraining"),
-) -> None:
+def main(common: Flat[Comparison], task: str = "sst", mlm_epochs: int = 3) -> None:
     """Compare fine-tuning with and without further pre-training.
 
     Args:
-        data_dir: folder with the task's files; by default the small data that comes along.
+        common: what all runs have in common.
         task: its text is learnt first, its labels then.
-        backbone: minilm, a folder, or a hub name.
         mlm_epochs: passes over the text.
-        epochs: passes over the labelled rows.
-        out: folder of the three runs.
     """
+    plain = common.config(task, pooling="pooler")
     pretraining = PretrainConfig(
         tasks=(task,),
-        data_dir=data_dir,
-        backbone=backbone,
+        data_dir=common.data_dir,
+        backbone=common.backbone,
         epochs=mlm_epochs,
         lr=1e-4,
+        device=common.device,
         on_bad_row="skip",
         evaluate_first=True,
-        out=out / "mlm",
-        overwrite=True,
-    )
-    learnt = train(pretraining)
-    record = learnt.record()
-    before, after = (record[when]["mlm"]["perplexity"] for when in ("before", "dev"))
-    print(
-        f"\nperplexity of held-out text: {before:.1f} before, {after:.1f} after "
-        f"{record['seconds']:.0f} s of pre-training\n"
-    )
-    plain = TrainConfig(
-        tasks=(task,), data_dir=data_dir, backbone=backbone, epochs=epochs, on_bad_row="skip"
+        out=common.folder / "mlm",
     )
     configs = {
+        "pre-training": pretraining,
         "plain": plain,
-        "further pre-trained": replace(plain, backbone=str(learnt.backbone)),
+        "further pre-trained": replace(plain, backbone=str(common.folder / "mlm" / "backbone")),
     }
-    print(compare(configs, out))
+
+    def perplexities(run: Run) -> str:
+        record = run.record()
+        if "mlm" not in record["dev"]:
+            return "-"
+        before, after = (record[when]["mlm"]["perplexity"] for when in ("before", "dev"))
+        return f"{before:.1f}, {after:.1f}"
+
+    common.show(configs, {"perplexity of held-out text before, after": perplexities})
 
 
 if __name__ == "__main__":

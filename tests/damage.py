@@ -108,10 +108,9 @@ def things(root: Path) -> dict[str, Thing]:
     add_lora(encoder, LoRASettings(rank=2))
     save_adapter(root / "adapter", encoder)
     study = root / "study"
-    for stage, start in (("finetune-sst-1", "multitask-all-1"), ("multitask-all-1", None)):
+    for stage in ("finetune-sst-1", "multitask-all-1"):
         shutil.copytree(finished, study / "stages" / stage)
         shutil.rmtree(study / "stages" / stage / "backbone")
-        write_json(study / "stages" / stage / "stage.json", {"kind": "finetune", "start": start})
     write_json(study / "study.json", {"scale": "small", "backbone": "minilm", "data_dir": "data"})
     stages = ["multitask-all-1", "finetune-sst-1"]
     results = [{"row": row, "task": "sst", "seed": 1, "stages": stages}

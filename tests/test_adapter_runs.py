@@ -27,7 +27,7 @@ from minbert import load_backbone
 from minbert.adapters import load_adapter
 from multitask import Predictor, TrainConfig, resume, train, training
 from multitask.commands.main import main, parse
-from multitask.experiments.compare import compare
+from multitask.experiments.compare import Comparison, compare
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
@@ -334,7 +334,10 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "extensions" / "adapters.md"
 def test_scripts_run(folder, tmp_path, monkeypatch, capsys, name):
     script = runpy.run_path(str(DOCUMENT.parents[2] / "scripts" / f"{name}.py"))
     data, out = write_data_with_bad_rows(tmp_path / "data"), tmp_path / "runs"
-    script["main"](data_dir=data, backbone=str(folder / "backbone"), epochs=1, out=out)
+    common = Comparison(
+        data_dir=data, backbone=str(folder / "backbone"), epochs=1, device="cpu", out=out
+    )
+    script["main"](common)
     table = capsys.readouterr().out.split("\n\n")[-1]
     assert "full fine-tuning" in table and "trainable parameters" in table
     assert len(list(out.glob("*/record.json"))) == {"lora": 3, "bitfit": 5}[name]
@@ -360,7 +363,7 @@ def test_compare_trains_each_and_tables_them(folder, tmp_path, capsys):
     configs = {"plain": replace(plain, out=None), "LoRA": settings(folder, "lora", epochs=1)}
     table = compare(configs, tmp_path)
     said = capsys.readouterr().out
-    assert "2 runs" in said and f"plain: sst, 1 epochs, about 0.1 minutes, in {tmp_path}" in said
+    assert "2 runs" in said and f"plain: sst, 1 epochs, about 5 s, in {tmp_path}" in said
     header, _, first, second = table.splitlines()
     assert header.split()[:3] == ["run", "sst", "accuracy"] and "trainable parameters" in header
     record = Run.open(tmp_path / "plain").record()

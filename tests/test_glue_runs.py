@@ -17,9 +17,10 @@ from multitask.commands.glue_commands import ComparePeft, RunGlue
 from multitask.commands.main import parse
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
+from multitask.experiments import jobs
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.glue import glue_recipes, glue_run, peft, score
+from multitask.glue import glue_recipes, peft, score
 from multitask.glue.glue_recipes import RECIPES, method_of, recipe_config
 from multitask.glue.glue_run import read_runs
 from multitask.runs.run import Run
@@ -99,9 +100,9 @@ def test_what_is_done_is_passed_over_and_what_was_cut_short_goes_on(folder, tmp_
         raise AssertionError("trained again")
 
     calls = []
-    go_on = glue_run.resume
-    monkeypatch.setattr(glue_run, "train", refuse)
-    monkeypatch.setattr(glue_run, "resume", lambda f, **k: calls.append(f.name) or go_on(f, **k))
+    go_on = jobs.resume
+    monkeypatch.setattr(jobs, "train", refuse)
+    monkeypatch.setattr(jobs, "resume", lambda f, **k: calls.append(f.name) or go_on(f, **k))
     again.run()
     assert calls == []
     (tmp_path / "rte-11712" / "record.json").unlink()
@@ -153,7 +154,7 @@ def test_a_finished_run_is_found_however_its_place_is_written(folder, tmp_path, 
     again.run()
     (tmp_path / "link").symlink_to(folder / "data")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(glue_run, "train", None)
+    monkeypatch.setattr(jobs, "train", None)
     for changes in (
         {"data_dir": Path("data"), "backbone": "backbone"},
         {"data_dir": tmp_path / "link", "device": "auto"},
@@ -313,7 +314,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
             assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
     for name in ("parameters", "rates"):
         assert (tmp_path / "out" / f"{name}.svg").read_text(encoding="utf-8").count("<path") > 10
-    monkeypatch.setattr(glue_run, "train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(jobs, "train", lambda *a, **k: pytest.fail("trained again"))
     compare.run()
     assert read_json(tmp_path / "out" / "peft.json") == points
 

@@ -369,9 +369,9 @@ def test_the_script_compares_with_plain_fine_tuning(folder, tmp_path, monkeypatc
     out = capsys.readouterr().out
     for name, run in (("plain", "plain"), ("further pre-trained", "further-pre-trained")):
         score = Run(tmp_path / run).record()["score"]
-        assert re.search(rf"^{name} +{score:.3f} +[\d,]+ +\d+$", out, flags=re.MULTILINE)
+        assert re.search(rf"^{name} +- +{score:.3f} +- +[\d,]+ +\d+$", out, flags=re.MULTILINE)
     before, after = (Run(tmp_path / "mlm").record()[k]["mlm"] for k in ("before", "dev"))
-    assert f"{before['perplexity']:.1f} before, {after['perplexity']:.1f} after" in out
+    assert f" {before['perplexity']:.1f}, {after['perplexity']:.1f} " in out
     source = Run(tmp_path / "further-pre-trained").record()["backbone"]["source"]
     assert source == str(tmp_path / "mlm" / "backbone")
 

@@ -16,13 +16,14 @@ from helpers import config, make_trainer, tiny
 
 from minbert.files import read_json
 from multitask.commands.main import parse
+from multitask.experiments import queue
+from multitask.experiments.jobs import missing
+from multitask.experiments.queue import Queue
 from multitask.extensions.one_segment import OneSegment
-from multitask.study import stage_runner
 from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
 from multitask.study.folder import StudyFolder, merged
 from multitask.study.plan import make_plan, parts_of, select_rows, settings_of
 from multitask.study.rows import MAIN, SCALES, TASKS, rows
-from multitask.study.stage_runner import Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = SCALES["tiny"]
@@ -254,14 +255,18 @@ def study_of(home, out):
 @pytest.fixture
 def forked(monkeypatch):
     """Stages in forks of this process, which has its imports done."""
-    monkeypatch.setattr(stage_runner, "_context", lambda: multiprocessing.get_context("fork"))
-    monkeypatch.setattr(stage_runner, "POLL", 0.05)
+    monkeypatch.setattr(queue, "_context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(queue, "POLL", 0.05)
+
+
+def queue_of(study, plan, keep_weights="starts"):
+    return Queue(study.jobs_of(plan, device="cpu"), keep_weights=keep_weights)
 
 
 def in_a_process(study, plan):
     """Start a runner as another process would."""
     process = multiprocessing.get_context("fork").Process(
-        target=lambda: sys.exit(0 if Runner(study, plan, device="cpu").run() else 1)
+        target=lambda: sys.exit(0 if queue_of(study, plan).work() else 1)
     )
     process.start()
     return process
@@ -295,7 +300,7 @@ def test_a_killed_study_goes_on_and_two_processes_share_the_work(home, tmp_path,
     both = [in_a_process(study, plan) for _ in range(2)]
     for process in both:
         process.join()
-    out = capfd.readouterr().out
+    out = capfd.readouterr().err
     assert [process.exitcode for process in both] == [0, 0], out
     done = [line.split()[1].rstrip(":") for line in out.splitlines() if line.startswith("done: ")]
     assert len(done) == len(set(done))  # none was run by both
@@ -317,14 +322,14 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(home, tmp_path, for
     place = study.run_of(broken.name).folder
     place.parent.mkdir()
     place.write_text("a file where a folder is wanted", encoding="utf-8")
-    session = Runner(study, plan, device="cpu")
-    assert not session.run()
+    session = queue_of(study, plan)
+    assert not session.work()
     assert set(session.failed) == {broken.name}
-    left = {stage.name for stage in study.missing(plan)}
+    left = {job.name for job in missing(session.jobs)}
     assert left == {s.name for s in plan.stages if broken in s.chain}
     assert "failed" in capsys.readouterr().err
     place.unlink()
-    assert Runner(study, plan, device="cpu", keep_weights="none").run()
+    assert queue_of(study, plan, keep_weights="none").work()
     assert not list(tmp_path.glob("stages/*/*.safetensors"))
 
 
@@ -337,11 +342,11 @@ def test_the_commands_run_show_and_report_a_study(home, tmp_path, forked, capsys
     assert "5 results from 5 stages, 0 of them finished" in shown
     assert not (tmp_path / "study").exists()
     parse(["study", "run", *words, "--device", "cpu"]).run()
-    shown = capsys.readouterr().out
-    assert shown.count("done: ") == 5 and "finished: " in shown
+    shown = capsys.readouterr()
+    assert shown.err.count("done: ") == 5 and "finished: " in shown.out
     parse(["study", "run", *words, "--device", "cpu"]).run()
-    shown = capsys.readouterr().out
-    assert "5 of them finished" in shown and "done: " not in shown
+    shown = capsys.readouterr()
+    assert "5 of them finished" in shown.out and "done: " not in shown.err
     parse(["study", "status", str(tmp_path / "study")]).run()
     assert "5 of 5 stages are finished" in capsys.readouterr().out
     parse(["report", str(tmp_path / "study")]).run()

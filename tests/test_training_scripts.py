@@ -7,6 +7,8 @@ import pytest
 from helpers import write_backbone, write_data_with_bad_rows
 
 from multitask import training
+from multitask.experiments import jobs
+from multitask.experiments.compare import Comparison
 from multitask.runs.run import Run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -33,8 +35,10 @@ def test_a_script_ends_with_a_table_of_what_it_compared(
     monkeypatch.setattr(training, "draw_run", lambda run: None)
     main = runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
     data = write_data_with_bad_rows(tmp_path)
-    settings = {"data_dir": data, "backbone": str(folder / "backbone"), "epochs": 1}
-    main(**settings, **SETTINGS.get(name, {}), out=folder / name)
+    common = Comparison(
+        data_dir=data, backbone=str(folder / "backbone"), epochs=1, device="cpu", out=folder / name
+    )
+    main(common, **SETTINGS.get(name, {}))
     out, err = capsys.readouterr()
     assert f"left out {data}" in err
     lines = out.splitlines()
@@ -57,7 +61,7 @@ def test_accumulation_refuses_runs_of_other_settings(folder, tmp_path, capsys, m
     assert printed == (tmp_path / "table.txt").read_text(encoding="utf-8")
     records = [Run(tmp_path / f"sst-{size}-fp32").record() for size in (8, 4)]
     assert [record["config"]["accumulate"] for record in records] == [1, 2]
-    monkeypatch.setattr("subprocess.run", None)
+    monkeypatch.setattr(jobs, "train", None)
     main(**settings)
     assert capsys.readouterr().out == printed
     for name, value in {"limit": 12, "rows": 16, "lr": 0.1, "on_bad_row": "stop"}.items():

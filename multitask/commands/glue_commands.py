@@ -108,12 +108,11 @@ class RunGlue(Settings):
 
     def run(self) -> None:
         from minbert.quick import keep_freed_memory
-        from multitask.glue.glue_run import finish
+        from multitask.glue.glue_run import finish_glue
         from multitask.glue.score import describe, read_system
 
         keep_freed_memory()
-        for config in self.configs():
-            finish(config)
+        finish_glue(self.configs())
         print(describe(read_system(self.out)))
 
     def configs(self) -> list[TrainConfig]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from lab.terminal import errors_as_messages
 from multitask.commands.flags import FLAGS
+
+T_ = TypeVar("T_")
+Flat = Annotated[T_, tyro.conf.OmitArgPrefixes]
+"""A dataclass whose fields are a script's flags, beside those of other parameters."""
 
 
 def command_line() -> list[str]:

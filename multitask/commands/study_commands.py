@@ -84,22 +84,25 @@ class RunStudy(PlanStudy):
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
 
     def run(self) -> None:
-        from multitask.study.stage_runner import Runner
+        from multitask.experiments.jobs import missing
+        from multitask.experiments.queue import Queue
 
         study, plan = self.study(), self.plan()
         study.create()
         study.add_plan(plan)
         _print_plan(study, plan)
-        runner = Runner(study, plan, keep_weights=self.keep_weights, device=self.device)
-        if runner.run():
+        reasons = {name: ", ".join(rows) for name, rows in plan.users().items()}
+        jobs = study.jobs_of(plan, device=self.device)
+        queue = Queue(jobs, keep_weights=self.keep_weights, reasons=reasons)
+        if queue.work():
             print(
                 f"\nfinished: {study.folder}; draw tables and figures: "
                 f"minbert report {study.folder}"
             )
             return
-        for name, reason in runner.failed.items():
-            print(f"failed: {name}: {reason}\n    {study.failure_of(name)}", file=sys.stderr)
-        left = len(study.missing(plan))
+        for name, reason in queue.failed.items():
+            print(f"failed: {name}: {reason}", file=sys.stderr)
+        left = len(missing(jobs))
         raise ValueError(f"{left} stages are not finished; the same command tries them again")
 
 
@@ -153,37 +156,32 @@ class Report:
 
 
 def _print_plan(study: StudyFolder, plan: Plan) -> None:
-    from multitask.study.estimate import seconds_of
+    from multitask.experiments.estimate import seconds_of, words_of
+    from multitask.experiments.jobs import missing
     from multitask.text_table import table
 
-    missing = study.missing(plan)
+    every = [study.job_of(stage) for stage in plan.stages]
+    left = missing(study.jobs_of(plan))
     users = plan.users()
-    seconds = seconds_of(plan.stages, study) if missing else {}
+    seconds = seconds_of(every) if left else {}
     rows = [
         [
-            stage.name,
-            _time(seconds[stage.name]),
-            stage.start.name if stage.start else "-",
-            _few(users[stage.name]),
+            job.name,
+            words_of(seconds[job.name]),
+            job.start.name if job.start else "-",
+            _few(users[job.name]),
         ]
-        for stage in missing
+        for job in left
     ]
     if rows:
         print(table(["stage", "about", "starts from", "for"], rows))
-    done = len(plan.stages) - len(missing)
     print(
         f"{plan.variant}, scale {plan.scale.name}: {len(plan.results)} results from "
-        f"{len(plan.stages)} stages, {done} of them finished; about "
-        f"{_time(sum(seconds[s.name] for s in missing))} left for one process"
+        f"{len(every)} stages, {len(every) - len(left)} of them finished; about "
+        f"{words_of(sum(seconds[job.name] for job in left))} left for one process"
     )
     print(f"scale {plan.scale.name}: {plan.scale.note}")
 
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

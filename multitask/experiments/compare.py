@@ -6,89 +6,161 @@ compare({"plain": config, "LoRA": replace(config, lr=1e-3, extensions=(LoRA(rank
 from __future__ import annotations
 
 import re
-import time
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
 from data.tasks import get_task
-from multitask.config import TrainConfig
-from multitask.dataset import load_data
-from multitask.heads import loss_sum
-from multitask.loop.environment import choose_device
-from multitask.model import MultitaskModel
-from multitask.runs.origin import backbone_of
+from multitask.config import AnyConfig, TrainConfig
+from multitask.experiments.estimate import seconds_of, words_of
+from multitask.experiments.jobs import Job, jobs_of, missing
+from multitask.experiments.queue import Queue
 from multitask.runs.run import Run
 from multitask.text_table import table
-from multitask.training import train
+
+Columns = Mapping[str, Callable[[Run], str]]
+"""Header of a column -> what it says of a finished run, the first of a row's."""
 
 
 def compare(
-    configs: Mapping[str, TrainConfig],
+    configs: Mapping[str, AnyConfig],
     out: Path = Path("runs/compare"),
-    columns: Mapping[str, Callable[[Run], str]] | None = None,
+    columns: Columns | None = None,
+    *,
+    seeds: int = 1,
 ) -> str:
     """Train each config, after saying what that will take, and return a table of what came of it.
 
-    The table has the development scores, the trainable parameters and the seconds of training of
-    each.
+    What is done already is not trained again. The table has the development scores, the trainable
+    parameters and the seconds of training of each; with several seeds mean ± standard deviation.
 
     Args:
         configs: by the names of their rows. One may start from the folder of an earlier one.
         out: a run is written to its config's own `out`, or else to a folder of its name in this
-            one, where it replaces an earlier one.
-        columns: more columns: header -> what it says of a finished run.
+            one.
+        columns: more columns.
+        seeds: train each with so many seeds, its own and those after it, in folders NAME-SEED.
+
+    Raises:
+        ValueError: a folder holds a run with other settings.
     """
-    columns = columns or {}
     placed = {
-        name: replace(config, out=config.out or out / re.sub(r"\W+", "-", name), overwrite=True)
+        name: replace(config, out=config.out or out / re.sub(r"\W+", "-", name))
         for name, config in configs.items()
     }
-    print(f"{len(placed)} runs, with a score after each epoch:")
-    sources: dict[str, str] = {}  # folder of a run that is not there yet -> its backbone
-    for name, config in placed.items():
-        backbone = sources.get(config.backbone, config.backbone)
-        sources[str(config.out)] = backbone
-        minutes = estimated_seconds(replace(config, backbone=backbone)) / 60
-        print(
-            f"  {name}: {', '.join(config.tasks)}, {config.epochs} epochs, "
-            f"about {max(minutes, 0.1):.1f} minutes, in {config.out}"
-        )
-    runs = {name: train(config) for name, config in placed.items()}
+    by_name = _with_seeds(placed, seeds)
+    jobs = jobs_of(config for found in by_name.values() for config in found)
+    _announce(jobs)
+    Queue(jobs, apart=False).work()
+    made = iter(job.run for job in jobs)
+    runs = {name: [next(made) for _ in found] for name, found in by_name.items()}
+    return comparison_table(runs, columns)
 
-    tasks = dict.fromkeys(task for config in placed.values() for task in config.tasks)
-    metrics = {task: get_task(task).metrics[0] for task in tasks}
+
+def comparison_table(runs: Mapping[str, list[Run]], columns: Columns | None = None) -> str:
+    """A row for each name: its runs, which differ in their seeds."""
+    columns = columns or {}
+    records = {name: [run.record() for run in found] for name, found in runs.items()}
+    every = [record for found in records.values() for record in found]
+    metrics = {task: get_task(task).metrics[0] for record in every for task in record["dev"]}
     header = ["run", *(f"{task} {metric}" for task, metric in metrics.items()), *columns]
     rows = []
-    for name, run in runs.items():
-        record = run.record()
-        scores = (record["dev"].get(task, {}).get(metric) for task, metric in metrics.items())
-        cells = ["-" if score is None else f"{score:.3f}" for score in scores]
-        cells += [describe(run) for describe in columns.values()]
-        trained = f"{record['parameters']['trained']:,}"
-        rows.append([name, *cells, trained, f"{record['seconds']:.0f}"])
+    for name, found in records.items():
+        scores = [
+            spread([r["dev"][task][metric] for r in found if task in r["dev"]]) or "-"
+            for task, metric in metrics.items()
+        ]
+        own = [describe(runs[name][0]) for describe in columns.values()]
+        trained = f"{found[0]['parameters']['trained']:,}"
+        seconds = f"{fmean(record['seconds'] for record in found):.0f}"
+        rows.append([name, *scores, *own, trained, seconds])
     return table([*header, "trainable parameters", "seconds"], rows)
 
 
-def estimated_seconds(config: TrainConfig) -> float:
-    """About how long a config trains, without scores: the time of one batch a task, times steps."""
-    backbone = backbone_of(config)
-    data = load_data(config, backbone.tokenizer, backbone.encoder.config.max_positions)
-    device = choose_device(config.device, config.precision)
-    model = MultitaskModel.from_config(config, backbone.encoder).to(device).train()
-    seconds, steps = 0.0, 0.0  # of a pass over all rows
-    for name, task_data in data.items():
-        source = task_data.train
-        rows = range(min(config.batch_size, len(source.ids)))
-        batch = source.batch(rows).to(device)
-        assert batch.labels is not None
-        started = 0.0
-        for _ in range(2):  # the first time warms up
-            started = time.monotonic()
-            loss_sum(model.tasks[name], model(batch, name), batch.labels).backward()
-        batches = len(source.ids) / len(rows)
-        seconds += (time.monotonic() - started) * batches
-        steps += batches / config.accumulate
-    passes = config.epochs * (config.steps_per_epoch or steps) / steps
-    together = any(extension.combines for extension in config.extensions)  # all tasks in each step
-    return seconds * passes * (len(data) if together else 1)
+def spread(values: list[float]) -> str:
+    """Mean, with ± the standard deviation where there are several; empty without values."""
+    if not values:
+        return ""
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the runs of a script have in common."""
+
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the small data that the project ships."""
+    backbone: str = "minilm"
+    """minilm, a folder, or a hub name such as bert-base-uncased."""
+    epochs: int = 3
+    """Passes over the data."""
+    seeds: int = 1
+    """Train each with so many seeds."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, ..."""
+    out: Path | None = None
+    """Folder of the runs; by default one of the script's name under runs/."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs are written."""
+        return self.out or Path("runs") / Path(sys.argv[0]).stem
+
+    def config(self, *tasks: str, **settings: Any) -> TrainConfig:
+        """The config of plain fine-tuning on tasks, with what is set otherwise."""
+        common: dict[str, Any] = {
+            "data_dir": self.data_dir,
+            "backbone": self.backbone,
+            "epochs": self.epochs,
+            "device": self.device,
+            "pooling": "mean",
+            "on_bad_row": "skip",
+        }
+        return TrainConfig(tasks=tasks, **common | settings)
+
+    def show(self, configs: Mapping[str, AnyConfig], columns: Columns | None = None) -> None:
+        """Train what is missing, and print the table."""
+        print(compare(configs, self.folder, columns, seeds=self.seeds))
+
+
+def _with_seeds(configs: Mapping[str, AnyConfig], seeds: int) -> dict[str, list[AnyConfig]]:
+    """Each config with each seed; one that starts from another starts from that of its seed."""
+    if seeds == 1:
+        return {name: [config] for name, config in configs.items()}
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, it is {seeds}")
+    folders = {str(config.out) for config in configs.values()}
+    found = {}
+    for name, config in configs.items():
+        found[name] = [
+            replace(
+                config,
+                seed=seed,
+                out=Path(f"{config.out}-{seed}"),
+                backbone=_of_seed(config.backbone, folders, seed),
+            )
+            for seed in range(config.seed, config.seed + seeds)
+        ]
+    return found
+
+
+def _of_seed(backbone: str, folders: set[str], seed: int) -> str:
+    """The folder with this seed, where a backbone is one of these folders or in one."""
+    for folder in folders:
+        if backbone == folder or backbone.startswith(f"{folder}/"):
+            return f"{folder}-{seed}{backbone[len(folder) :]}"
+    return backbone
+
+
+def _announce(jobs: list[Job]) -> None:
+    """Say what is to be trained, and about how long that takes."""
+    seconds = seconds_of(missing(jobs))
+    print(f"{len(jobs)} runs, with a score after each epoch:")
+    for job in jobs:
+        config = job.config
+        when = f"about {words_of(seconds[job.name])}" if job.name in seconds else "done already"
+        tasks = ", ".join(config.tasks)
+        print(f"  {job.name}: {tasks}, {config.epochs} epochs, {when}, in {config.out}")

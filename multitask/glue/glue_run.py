@@ -2,15 +2,12 @@
 
 OUT/mrpc-11711/, OUT/mrpc-11712/, OUT/mnli-11711/, ...
 
-A folder with a finished run is passed over, and one that was cut short goes on, so that one command
-is repeated until all is done. A run of MNLI answers its mismatched sets and the diagnostic set too.
+A run of MNLI answers its mismatched sets and the diagnostic set too.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,13 @@ from typing import Any
 from data.readers import SAMPLES, has_split
 from data.tasks import TASKS
 from minbert.files import read_json, write_json
-from multitask.config import PLACES, PretrainConfig, TrainConfig
+from multitask.config import TrainConfig
 from multitask.evaluate import write_predictions
+from multitask.experiments.jobs import jobs_of
+from multitask.experiments.queue import finish
 from multitask.predictor import Predictor
 from multitask.runs.file_types import MISMATCHED, check_scores
-from multitask.runs.run import Run, located
-from multitask.training import resume, train
+from multitask.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -61,73 +59,25 @@ def scores_of(run: Run, record: dict[str, Any]) -> dict[str, dict[str, float]]:
     return record["dev"]
 
 
-def finish(config: TrainConfig, *, progress: bool = True) -> GlueRun:
-    """The run of a GLUE task's config, as `finish_run` has it, with MNLI's other sets answered."""
-    assert config.out is not None
-    run = Run(config.out)
-    if not run.record_path.exists():
-        _mismatched(run).unlink(missing_ok=True)  # of an earlier model
-    finish_run(config, progress=progress)
-    if config.tasks == ("mnli",):
-        _answer_other_sets(run, config, progress=progress)
-    return GlueRun.read(run)
-
-
-def finish_run(config: TrainConfig | PretrainConfig, *, progress: bool = True) -> Run:
-    """The run of a config in its `out`: trained, gone on with, or as it was found.
+def finish_glue(configs: Sequence[TrainConfig], *, progress: bool = True) -> list[GlueRun]:
+    """The finished runs of configs, of one task each; those of MNLI answer its other sets too.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: a folder holds a run with other settings, or training fails.
     """
-    run = find_run(config)
-    if run.record_path.exists():
-        state = "done"
-    elif run.config_path.exists():
-        state = "goes on"
-        resume(run.folder, progress=progress)
-    else:
-        state = "starts"
-        train(config, progress=progress)
-    print(f"{run.folder}: {state}; score {run.record()['score']:.3f}", file=sys.stderr)
-    return run
-
-
-def find_run(config: TrainConfig | PretrainConfig) -> Run:
-    """The run of a config in its `out`, begun or not; where it computes may differ (`PLACES`).
-
-    Raises:
-        ValueError: the folder holds a run with other settings.
-    """
-    assert config.out is not None, "a run is found again by its folder"
-    run = Run(config.out)
-    if not run.config_path.exists():
-        return run
-    actual, expected = _settings(run.config()), _settings(config)
-    changed = [
-        f"{k} {actual.get(k)!r} (not {expected[k]!r})"
-        for k in expected
-        if actual.get(k) != expected[k]
-    ]
-    if changed:
-        raise ValueError(
-            f"{run.folder} holds a run with {', '.join(changed)}; choose another --out, or "
-            "remove that folder"
-        )
-    return run
+    for job in jobs_of(configs):
+        if not job.is_done:
+            _mismatched(job.run).unlink(missing_ok=True)  # of an earlier model
+    runs = finish(configs, progress=progress)
+    for run, config in zip(runs, configs, strict=True):
+        if config.tasks == ("mnli",):
+            _answer_other_sets(run, config, progress=progress)
+    return [GlueRun.read(run) for run in runs]
 
 
 def _mismatched(run: Run) -> Path:
     """Where a run of MNLI keeps its scores on the second development set."""
     return run.folder / f"{MISMATCHED}.json"
-
-
-def _settings(config: TrainConfig | PretrainConfig) -> dict[str, Any]:
-    """What decides the numbers of a run, as config.json has it; paths without links."""
-    values = json.loads(json.dumps(located(config).to_dict()))
-    for name in ("data_dir", "backbone"):
-        if os.path.isabs(values[name] or ""):
-            values[name] = os.path.realpath(values[name])
-    return {name: value for name, value in values.items() if name not in PLACES}
 
 
 def _answer_other_sets(run: Run, config: TrainConfig, *, progress: bool) -> None:

@@ -25,7 +25,7 @@ from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
-from multitask.glue.glue_run import finish
+from multitask.glue.glue_run import finish_glue
 from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def compare_methods(
             extensions=(*base.extensions, *extensions_of(kind, rank)),
             out=out / f"{name}-{lr:g}-{seed}",
         )
-        done = finish(config)
+        (done,) = finish_glue([config])
         return Point(
             task=done.task,
             method=method,

@@ -24,7 +24,7 @@ import numpy as np
 from data.tasks import get_task
 from multitask.extensions.base import extension_from_dict
 from multitask.report.markdown import ROOT
-from multitask.runs.file_types import Kept, PlanFile, StageFile, StudySettings, read_checked
+from multitask.runs.file_types import Kept, PlanFile, StudySettings, read_checked
 from multitask.runs.run import Run
 from multitask.study.folder import StudyFolder, merged
 
@@ -135,11 +135,7 @@ class Study:
             "backbone": _without_folders(study.backbone),
             "data_dir": _without_folders(str(study.data_dir)),
         }
-        stages = {
-            name: {**read_checked(run.folder / "stage.json", StageFile), **record_of(run)}
-            for name, run in found.items()
-            if run.record_path.exists()
-        }
+        stages = {name: record_of(run) for name, run in found.items() if run.record_path.exists()}
         name = study.folder.resolve().name
         data_dir = study.data_dir if study.data_dir.expanduser().is_dir() else None
         return cls(name, settings, plans, stages, "stages/{}/record.json", data_dir)

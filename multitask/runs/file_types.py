@@ -271,10 +271,3 @@ class PlanFile(Struct):
 
     variant: Name
     results: list[PlannedResult]
-
-
-class StageFile(Struct):
-    """stage.json of a stage."""
-
-    kind: str
-    start: Name | None

@@ -2,7 +2,7 @@
 
 study.json          scale, backbone and data of all that is in the folder
 plans/              which stages make which score: what reports read
-stages/NAME/        a run folder, with stage.json; whoever runs the stage has claimed it
+stages/NAME/        a run folder; whoever runs the stage has claimed it
 stages/NAME.failed.txt  why it failed
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from minbert.claim import claimed
 from minbert.files import read_json, write_json
-from multitask.config import AnyConfig
+from multitask.experiments.jobs import Job
 from multitask.runs.file_types import PlanFile, StudySettings, read_checked
 from multitask.runs.run import Run
 from multitask.study.plan import Plan, Stage
@@ -79,54 +79,25 @@ class StudyFolder:
         """The run folder of a stage."""
         return Run(self.folder / "stages" / name)
 
-    def failure_of(self, name: str) -> Path:
-        """Where a stage says why it failed."""
-        return self.folder / "stages" / f"{name}.failed.txt"
-
-    def is_done(self, stage: Stage) -> bool:
-        """Whether a stage is finished."""
-        return self.run_of(stage.name).record_path.exists()
-
-    def can_start_others(self, stage: Stage) -> bool:
-        """Whether a stage is finished and its weights are there."""
-        return self.is_done(stage) and self.run_of(stage.name).best.exists()
-
-    def is_settled(self, stage: Stage) -> bool:
-        """Whether there is nothing to run of a stage that was missing a moment ago."""
-        final = stage.kind == "finetune"
-        return self.is_done(stage) if final else self.can_start_others(stage)
-
-    def missing(self, plan: Plan) -> list[Stage]:
-        """What is still to run, in order: unfinished results, and the stages that they start from
-        where these are unfinished or their weights were removed."""
-        names = set()
-        for result in plan.results:
-            final = result.stages[-1]
-            if self.is_done(final):
-                continue
-            names.add(final.name)
-            for stage in reversed(result.stages[:-1]):
-                if self.can_start_others(stage):
-                    break
-                names.add(stage.name)
-        return [stage for stage in plan.stages if stage.name in names]
-
-    def config_of(self, stage: Stage, **places: Any) -> AnyConfig:
-        """A stage's config with all that says where it runs."""
+    def job_of(self, stage: Stage, **places: Any) -> Job:
+        """A stage as a job, with all that says where it runs."""
+        start = self.job_of(stage.start, **places) if stage.start is not None else None
         settings: dict[str, Any] = {
             "out": self.run_of(stage.name).folder,
             "data_dir": self.data_dir,
-            "backbone": self.backbone,
-            "overwrite": True,
+            "backbone": self.backbone if start is None else str(start.run.folder),
             "save_every": 500,
             **places,
         }
-        if stage.start is not None:
-            settings["backbone"] = str(self.run_of(stage.start.name).folder)
-            # What was trained on the task goes on with its heads, which MLM does not have.
-            if stage.start.kind == "multitask":
-                settings["keep_heads"] = True
-        return replace(stage.config, **settings)
+        # What was trained on the task goes on with its heads, which MLM does not have.
+        if stage.start is not None and stage.start.kind == "multitask":
+            settings["keep_heads"] = True
+        return Job(replace(stage.config, **settings), start)
+
+    def jobs_of(self, plan: Plan, **places: Any) -> list[Job]:
+        """The stages that a plan's results end with, as jobs."""
+        last = {result.stages[-1].name: result.stages[-1] for result in plan.results}
+        return [self.job_of(stage, **places) for stage in last.values()]
 
 
 def merged(plans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minbert.claim import holder
+from multitask.experiments.jobs import failure_of
 from multitask.study.folder import StudyFolder, merged
 from multitask.text_table import table
 
@@ -37,7 +38,7 @@ def _state(study: StudyFolder, name: str) -> str:
     who = holder(run.folder)
     if who is not None:
         return f"run by {who}"
-    failure = study.failure_of(name)
+    failure = failure_of(run)
     if failure.exists():
         return f"failed: {failure.read_text(encoding='utf-8').splitlines()[0]}"
     return ""
