@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import drift, growth, length
 from minbert.files import read_json, write_text
-from multitask.report.markdown import README, ROOT, markdown, put_between
+from multitask.report.markdown import markdown, put_between
 from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = (README.name, "docs/speed.md")
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "docs/speed.md")
 OURS = "minbert"
 
 

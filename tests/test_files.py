@@ -26,8 +26,10 @@ from minbert.files import (
     write_json,
     write_text,
 )
-from multitask.report.records import RECORDS, Study, read_records
+from multitask.report.records import Study, read_records
 from multitask.report.run_set import RunSet
+
+RECORDS = Path(__file__).resolve().parent.parent / "records"
 
 KILLED = """
 import sys, time
@@ -294,7 +296,10 @@ def test_a_message_quotes_at_most_a_line():
 
 def test_every_record_that_is_kept_is_of_its_kind():
     """Those of the project: of versions since its first."""
-    found = [*read_records().values(), *Study.of_records(RECORDS / "study-small").stages.values()]
+    found = [
+        *read_records(RECORDS).values(),
+        *Study.of_records(RECORDS / "study-small").stages.values(),
+    ]
     assert len(found) > 200
     assert {name: len(RunSet.of_records(RECORDS / name).runs) for name in ("glue", "peft")}
 

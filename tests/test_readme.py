@@ -12,10 +12,11 @@ from data.tasks import TASKS
 from multitask.commands.main import parse
 from multitask.config import PLACES, TrainConfig
 from multitask.report.document import with_results
-from multitask.report.markdown import README
-from multitask.report.records import RECORDS, passes, read_records
+from multitask.report.records import passes, read_records
 from multitask.report.study_tables import results_table
 
+README = Path(__file__).resolve().parent.parent / "README.md"
+RECORDS = README.parent / "records"
 TEXT = README.read_text(encoding="utf-8")
 
 
@@ -57,7 +58,7 @@ def test_there_are_commands():
 
 
 def test_results_table_is_drawn_from_the_records():
-    records = read_records()
+    records = read_records(RECORDS)
     assert len(records) >= 3
     assert with_results(TEXT, records) == TEXT
 
@@ -67,7 +68,7 @@ def test_each_row_of_the_results_has_the_command_that_made_it():
     commands = {name: parse(shlex.split(words)) for name, words in found}
     elsewhere = PLACES | {"command", "data_dir", "seed", "on_bad_row"}
     checked = set()
-    for name, record in read_records().items():
+    for name, record in read_records(RECORDS).items():
         experiment = name.removesuffix(f"-{record['config']['seed']}")
         config = TrainConfig(**commands[experiment].values()).to_dict()
         config = json.loads(json.dumps(config))  # tuples as lists
@@ -115,7 +116,7 @@ def test_a_step_with_a_batch_of_every_task_counts_for_all():
 
 
 def test_records_name_what_made_them():
-    for name, record in read_records().items():
+    for name, record in read_records(RECORDS).items():
         assert record["commit"] and "+" not in record["commit"], name
         assert record["versions"]["torch"] and record["device"], name
         assert set(record["config"]["tasks"]) <= TASKS.keys(), name

@@ -3,6 +3,7 @@
 import random
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from multitask.evaluate import Evaluation
 from multitask.report import document, study_figures, study_tables
 from multitask.report.document import FIGURES, MARKER, TITLES, redraw, report_on_records, skeleton
 from multitask.report.keeping import keep
-from multitask.report.markdown import ROOT
 from multitask.report.records import Study
 from multitask.report.run_blocks import BLOCKS
 from multitask.study.deviations import chosen
@@ -108,7 +108,7 @@ def project(tmp_path_factory):
     text = skeleton(Study.of_records(folder)).replace("\n## Table 1", f"\n{prose}\n## Table 1")
     write_text(root / "Report.md", text + "\nThe end, by hand.\n")
     write_text(root / "README.md", "".join(("# Top\n", *document.RESULTS, "Below.\n")))
-    report_on_records(root / "records", root)
+    report_on_records([root / "Report.md", root / "README.md"], root / "records")
     return root
 
 
@@ -118,7 +118,7 @@ def test_deleted_figures_come_back_the_same(project):
     assert before.keys() == {f"{NAME}-{block.removeprefix('figure-')}.svg" for block in FIGURES}
     assert all(figure.startswith(b"<?xml") for figure in before.values())
     shutil.rmtree(project / "figures")
-    report_on_records(project / "records", project)
+    report_on_records([project / "Report.md", project / "README.md"], project / "records")
     assert contents(project / "figures") == before
     assert (project / "Report.md").read_bytes() == text
 
@@ -308,5 +308,5 @@ def test_long_curves_are_shortened():
 
 def test_the_projects_report_has_every_block():
     """And each is drawn from the records: see test_made_files.py."""
-    text = (ROOT / "Report.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "Report.md").read_text(encoding="utf-8")
     assert len(MARKER.findall(text)) == len(TITLES) + len(BLOCKS)

@@ -319,7 +319,7 @@ def test_three_encoders_from_scratch(tmp_path, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("multitask.glue.glue_run.train", refuse)
+    monkeypatch.setattr("multitask.experiments.jobs.train", refuse)
     script["main"](**settings)
     assert capsys.readouterr().out == printed
     with pytest.raises(SystemExit, match="4 steps are not 3 equal parts; choose a divisor"):

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from data.readers import SAMPLES
 from minbert.checks import check_counts
@@ -131,28 +131,28 @@ class StudyGroup(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Draw tables and figures from records.
+    """Draw the tables and figures of documents anew, from records; their prose stays."""
 
-    With a study's folder, its own Report.md, from its runs. Without, the project's Report.md and
-    the results table of README.md, from the records under records/.
-    """
-
-    folder: Annotated[Positional[Path | None], arg(name="study")] = None
-    """Folder of a study."""
+    documents: Positional[tuple[Path, ...]] = (Path("Report.md"),)
+    """Markdown files with markers (docs/study.md), drawn from the records that are kept, or folders
+    of studies, each of which has a Report.md of its own, drawn from its runs."""
+    records: Path = Path("records")
+    """Folder of the records that are kept."""
     keep: tuple[Path, ...] = ()
-    """First copy the records of these runs, folders of runs, or studies to records/."""
+    """First copy the records of these runs, folders of runs, or studies there."""
 
     def run(self) -> None:
         from multitask.report.document import report_on, report_on_records
         from multitask.report.keeping import keep
 
         for folder in self.keep:
-            print(keep(folder))
-        if self.folder is not None:
-            print(report_on(self.folder))
-            return
-        for path in report_on_records():
-            print(path)
+            print(keep(folder, self.records))
+        for path in self.documents:
+            if path.is_dir():
+                print(report_on(path))
+            else:
+                report_on_records([path], self.records)
+                print(path)
 
 
 def _print_plan(study: StudyFolder, plan: Plan) -> None:

@@ -11,14 +11,14 @@ of runs are in run_blocks.py; there NAME is a folder of records/.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from minbert.files import write_text
 from multitask.report import run_blocks
 from multitask.report import study_figures as figures
 from multitask.report import study_tables as tables
-from multitask.report.markdown import README, ROOT, put_between
+from multitask.report.markdown import put_between
 from multitask.report.mistakes import draw_mistakes
 from multitask.report.records import RECORDS, Study, read_records
 from multitask.report.run_set import RunSet
@@ -166,9 +166,12 @@ def report_on(folder: Path) -> Path:
     return path
 
 
-def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
-    """Report.md and the README from the records that are kept: their blocks, and the results table
-    in the one that has its marker."""
+def report_on_records(documents: Iterable[Path], records: Path = RECORDS) -> None:
+    """Draw the blocks of documents, and the results table of those that have its marker, anew.
+
+    Raises:
+        ValueError: a document is not there, or a marker in it names no block.
+    """
     studies: dict[str, Study] = {}
 
     def find(name: str) -> Study:
@@ -176,13 +179,16 @@ def report_on_records(records: Path = RECORDS, root: Path = ROOT) -> list[Path]:
             studies[name] = Study.of_records(records / name)
         return studies[name]
 
-    report, readme = root / "Report.md", root / README.name
-    redraw(report, find, records)
-    for path in (report, readme):
+    for path in documents:
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is no document and no folder of a study; name a Markdown file with the "
+                "markers of docs/study.md, or the folder that minbert study run wrote"
+            )
+        redraw(path, find, records)
         text = path.read_text(encoding="utf-8")
         if RESULTS[0] in text:
             write_text(path, with_results(text, read_records(records)))
-    return [report, readme]
 
 
 def with_results(text: str, records: dict) -> str:

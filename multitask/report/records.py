@@ -23,12 +23,11 @@ import numpy as np
 
 from data.tasks import get_task
 from multitask.extensions.base import extension_from_dict
-from multitask.report.markdown import ROOT
 from multitask.runs.file_types import Kept, PlanFile, StudySettings, read_checked
 from multitask.runs.run import Run
 from multitask.study.folder import StudyFolder, merged
 
-RECORDS = ROOT / "records"
+RECORDS = Path("records")
 POINTS = 40
 """Most points of a curve that a record keeps."""
 Record = dict[str, Any]

@@ -12,8 +12,9 @@ import torch
 
 from minbert.files import read_json, write_json, write_text
 from multitask.loop.environment import environment
-from multitask.report.markdown import ROOT, markdown, put_between
+from multitask.report.markdown import markdown, put_between
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 RECORD = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
 MARKS = "<!-- campaign: python -m tests.campaign --record -->\n", "<!-- end of campaign -->\n"
