@@ -54,7 +54,7 @@ CHANGES = {
     ),
     "setup.sh": (("try: bash setup.sh minbert demo", "try: bash setup.sh minbert lab check"),),
     # So that training goes through what the student has written.
-    "multitask/config.py": (
+    "multitask/settings.py": (
         ('route: Literal["auto", "plain", "blas", "onednn"] = "auto"',
          'route: Literal["auto", "plain", "blas", "onednn"] = "plain"'),
         ('layout: Literal["packed", "padded"] = "packed"',

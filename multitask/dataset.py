@@ -14,9 +14,10 @@ from data.readers import SAMPLES, BadRow, Example, has_split, read_split, spread
 from data.tasks import Split, Task, get_task
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
-from multitask.config import RunConfig, TrainConfig
+from multitask.config import TrainConfig
 from multitask.loop.distributed import count, gather, share
 from multitask.model import MultitaskModel
+from multitask.settings import DataSettings
 
 
 @dataclass
@@ -43,9 +44,9 @@ class TaskData:
         ]
 
 
-def longest_row(config: RunConfig, max_positions: int) -> int:
+def longest_row(settings: DataSettings, max_positions: int) -> int:
     """Tokens that a row may have."""
-    max_length = config.max_length or max_positions
+    max_length = settings.max_length or max_positions
     if max_length > max_positions:
         raise ValueError(
             f"max_length {max_length} is more than the {max_positions} positions of the backbone; "

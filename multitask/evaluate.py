@@ -20,7 +20,7 @@ from multitask.heads import answers, loss_sum
 from multitask.loop.distributed import count, gather, rounds
 from multitask.loop.environment import autocast
 from multitask.metrics import METRICS, OF_LOSS, overall
-from multitask.model import TrainedModel
+from multitask.trained_model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data.batching import Batch
 from multitask.extensions.base import Extension, Together
 from multitask.heads import loss_sum
-from multitask.model import TrainedModel
+from multitask.trained_model import TrainedModel
 
 
 class Objective(nn.Module):

@@ -21,9 +21,10 @@ from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
 from multitask.analysis import analyse
-from multitask.config import AnyConfig, PretrainConfig, RunConfig
+from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.evaluate import Evaluation, summary, write_predictions
+from multitask.extensions.base import Together
 from multitask.loop import distributed
 from multitask.loop.environment import choose_device, environment, peak_memory_mb
 from multitask.loop.optimizer import groups_table, make_groups
@@ -34,6 +35,7 @@ from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.runs.origin import backbone_of, former_backbone
 from multitask.runs.run import Run, absolute
 from multitask.runs.run_figure import draw_run
+from multitask.settings import DeviceSettings
 
 
 def train(config: AnyConfig, *, progress: bool = True) -> Run:
@@ -97,16 +99,16 @@ def resume(
 def describe_groups(config: AnyConfig) -> str:
     """The parameter groups that a run would train, as a table."""
     model = make_model(config, backbone_of(config))
-    return groups_table(make_groups(config, model), model)
+    return groups_table(make_groups(config, model, Together(config.extensions)), model)
 
 
 @contextmanager
-def _computing(config: RunConfig) -> Generator[torch.device]:
+def _computing(settings: DeviceSettings) -> Generator[torch.device]:
     """The device and the process settings of a run."""
-    device = choose_device(config.device, config.precision)
+    device = choose_device(settings.device, settings.precision)
     gc.collect()  # of a run before in this process, which frames of handled errors keep alive
     give_back_memory()
-    with route_of(config.route), distributed.processes(device):
+    with route_of(settings.route), distributed.processes(device):
         yield device
 
 

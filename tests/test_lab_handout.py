@@ -139,7 +139,7 @@ def test_signatures_and_docstrings_stay(made):
 
 
 def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
-    for path in ("multitask/config.py", "minbert/quick.py"):
+    for path in ("multitask/settings.py", "minbert/quick.py"):
         text = (made / path).read_text(encoding="utf-8")
         assert all(new in text and old not in text for old, new in handout.CHANGES[path])
     done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))

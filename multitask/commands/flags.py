@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_origin
 
+from tyro.conf import OmitArgPrefixes, arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
     UnsupportedTypeAnnotationError,
 )
 
+from multitask.settings import SECTIONS
+
 FLAGS = ConstructorRegistry()
 Rule = PrimitiveConstructorSpec | UnsupportedTypeAnnotationError | None
+_asking: list[PrimitiveTypeInfo | StructTypeInfo] = []
+"""What tyro's own rules are asked about at this moment."""
+
+FIRST = ("tasks", "data_dir", "backbone", "out", "epochs", "batch_size", "lr", "device", "resume",
+         "use", "show_groups")  # fmt: skip
+"""Flags of training that stand before the boxes of the sections: what a beginner needs."""
 
 
 @FLAGS.primitive_rule
@@ -33,18 +47,67 @@ def _path(info: PrimitiveTypeInfo) -> Rule:
 
 
 @FLAGS.primitive_rule
-def _several(info: PrimitiveTypeInfo) -> Rule:
-    """Several values, of which help shows none as "none"."""
-    if get_origin(info.type) not in (tuple, dict, Mapping) or info in _asking:
+def _several_or_none(info: PrimitiveTypeInfo) -> Rule:
+    """Several values, of which help shows none as "none"; and one that may be left out."""
+    if get_origin(info.type) not in (tuple, dict, Mapping, Union, UnionType) or info in _asking:
         return None
     _asking.append(info)
     try:
-        spec = ConstructorRegistry.get_primitive_spec(info)  # tyro's own
+        spec = ConstructorRegistry.get_primitive_spec(info)
     finally:
         _asking.pop()
     if not isinstance(spec, PrimitiveConstructorSpec):
         return spec
-    return replace(spec, str_from_instance=lambda many: spec.str_from_instance(many) or ["none"])
+    return replace(
+        spec,
+        metavar=spec.metavar.removeprefix("{None}|"),
+        str_from_instance=lambda value: spec.str_from_instance(value) or ["none"],
+    )
 
 
-_asking: list[PrimitiveTypeInfo] = []
+class Box(dict[str, Any]):
+    """The values of a box of flags."""
+
+    flags: ClassVar[tuple[StructFieldSpec, ...]]
+
+
+@FLAGS.struct_rule
+def _in_boxes(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A dataclass, with a box of flags for each section of settings that it is composed of."""
+    if isinstance(info.type, type) and issubclass(info.type, Box):
+        return StructConstructorSpec(instantiate=info.type, fields=info.type.flags)
+    if not is_dataclass(info.type) or info in _asking:
+        return None
+    _asking.append(info)
+    try:
+        spec = ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _asking.pop()
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    flags = {f.name: replace(f, helptext=partial(_flowing, f.helptext)) for f in spec.fields}
+    sections = {title: s for title, s in SECTIONS.items() if issubclass(info.type, s)}
+    if not sections:
+        return replace(spec, fields=tuple(flags.values()))
+    flags.pop("extensions")  # each has flags of its own, which are left when the boxes are full
+    first = [flags.pop(name) for name in FIRST if name in flags]
+    boxes = []
+    for title, section in sections.items():
+        own = tuple(flags.pop(name) for name in section.__annotations__ if name in flags)
+        box = type(title, (Box,), {"flags": own, "__doc__": section.__doc__})
+        titled: Any = Annotated[OmitArgPrefixes[box], arg(name=title)]
+        boxes.append(StructFieldSpec(f"box_{title}", titled, box()))
+
+    def unpacked(**values: Any) -> Any:
+        for title in sections:
+            values |= values.pop(f"box_{title}")
+        return info.type(**values)
+
+    unpacked.__doc__ = info.type.__doc__  # which help begins with
+    return StructConstructorSpec(instantiate=unpacked, fields=(*first, *boxes, *flags.values()))
+
+
+def _flowing(text: str | Callable[[], str | None] | None) -> str | None:
+    """A docstring without the line breaks that the source has."""
+    text = text() if callable(text) else text
+    return text and " ".join(text.split())

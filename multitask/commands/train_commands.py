@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from tyro.conf import Suppress
+from typing import Any, ClassVar
 
 from multitask.commands import dashed, flags_of
-from multitask.config import AnyConfig, PretrainConfig, TrainConfig
+from multitask.config import PretrainConfig, TrainConfig
 from multitask.extensions.base import Extension, load_extensions
-
-if TYPE_CHECKING:
-    from multitask.runs.run import Run
-
 
 BESIDE_RESUME = ("--resume", "--data-dir", "--device", "--show-groups")
 """Flags that go with --resume."""
@@ -34,7 +28,7 @@ class Demo:
     """Another seed gives another run."""
 
     def run(self) -> None:
-        config = TrainConfig(
+        train = Train(
             out=self.out,
             overwrite=True,
             epochs=self.epochs,
@@ -44,14 +38,13 @@ class Demo:
             evaluate_first=True,
         )
         print("One MiniLM encoder, four heads, on data/samples: a few minutes on two CPU cores.")
-        _train(config)
+        train.run()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What the commands that train have beside their config's flags."""
 
-    extensions: Suppress[tuple[Extension, ...]] = ()
     use: tuple[str, ...] = ()
     """Extensions to use with the settings they have by default; a flag of an extension, such as
     --lora.rank 4, uses it too."""
@@ -82,12 +75,24 @@ class Training:
         return {**self.settings(), "extensions": self.chosen()}
 
     def run(self) -> None:
+        from minbert.quick import keep_freed_memory
+        from multitask import training
+        from multitask.commands.words import finished
+        from multitask.runs.run import Run
+
+        if isinstance(self, Train) and self.show_groups:
+            former = Run.open(self.resume).config() if self.resume else None
+            print(training.describe_groups(former or TrainConfig(**self.values())))
+            return
+        keep_freed_memory()  # for this process does nothing else
         if self.resume:
             settings = self.settings()
             device = settings["device"] if "--device" in self.flags else None
-            _resume(self.resume, settings["data_dir"], device)
+            run = training.resume(self.resume, data_dir=settings["data_dir"], device=device)
         else:
-            _train(self.config_class(**self.values()))
+            run = training.train(self.config_class(**self.values()))
+        if os.environ.get("RANK", "0") == "0":
+            print(finished(run))
 
     def chosen(self) -> tuple[Extension, ...]:
         """The extensions that the command line uses: see `with_extensions`."""
@@ -102,16 +107,6 @@ class Train(Training, TrainConfig):
     """Do not train: print the learning rate and the weight decay of every part of the model."""
 
     config_class = TrainConfig
-
-    def run(self) -> None:
-        if not self.show_groups:
-            super().run()
-            return
-        from multitask.runs.run import Run
-        from multitask.training import describe_groups
-
-        config = Run.open(self.resume).config() if self.resume else TrainConfig(**self.values())
-        print(describe_groups(config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,26 +142,3 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
     return make_dataclass(
         command.__name__, groups, bases=(command,), namespace=namespace, frozen=True, kw_only=True
     )
-
-
-def _train(config: AnyConfig) -> None:
-    from multitask.training import train
-
-    _finish(lambda: train(config))
-
-
-def _resume(folder: Path, data_dir: Path | None, device: str | None) -> None:
-    from multitask.training import resume
-
-    _finish(lambda: resume(folder, data_dir=data_dir, device=device))
-
-
-def _finish(training: Callable[[], Run]) -> None:
-    """Train as a program that does nothing else, and say what came of it."""
-    from minbert.quick import keep_freed_memory
-    from multitask.commands.words import finished
-
-    keep_freed_memory()
-    run = training()
-    if os.environ.get("RANK", "0") == "0":
-        print(finished(run))

@@ -23,8 +23,8 @@ from minbert.files import brief, checked
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from multitask.config import RunConfig
-    from multitask.model import TrainedModel
+    from multitask.settings import Settings
+    from multitask.trained_model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Extension:
     def __post_init__(self) -> None:
         convert_fields(self)
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: Settings) -> None:
         """Raise ValueError where the extension does not go with the rest of the config."""
 
     def prepare(self, model: TrainedModel) -> None:

@@ -12,7 +12,7 @@ from minbert.adapters import train_biases
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
-    from multitask.model import TrainedModel
+    from multitask.trained_model import TrainedModel
 
 
 @register("bitfit")

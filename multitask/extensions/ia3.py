@@ -14,7 +14,7 @@ from minbert.adapters import IA3Settings, add_ia3, merge_and_remove
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
-    from multitask.model import TrainedModel
+    from multitask.trained_model import TrainedModel
 
 
 @register("ia3")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
-    from multitask.model import TrainedModel
+    from multitask.trained_model import TrainedModel
 
 
 @register("layer_lr")

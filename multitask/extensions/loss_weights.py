@@ -27,8 +27,8 @@ from multitask.extensions.base import Extension, Step, register
 from multitask.loop import distributed
 
 if TYPE_CHECKING:
-    from multitask.config import RunConfig
-    from multitask.model import TrainedModel
+    from multitask.settings import Settings
+    from multitask.trained_model import TrainedModel
 
 
 @register("loss_weights")
@@ -55,7 +55,7 @@ class LossWeights(Extension):
         if not self.learned:
             check_unused(self, "no weights are learned; give learned too", "learned_lr")
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: Settings) -> None:
         unknown = sorted(self.weights.keys() - set(config.tasks))
         if unknown:
             raise ValueError(

@@ -15,7 +15,7 @@ from torch import nn
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
-    from multitask.model import TrainedModel
+    from multitask.trained_model import TrainedModel
 
 
 @register("one_segment")

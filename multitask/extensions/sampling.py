@@ -22,7 +22,7 @@ from data.draws import uniform_task, weighted_task
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from multitask.config import RunConfig
+    from multitask.settings import Settings
 
 
 @register("sampling")
@@ -52,7 +52,7 @@ class Sampling(Extension):
                 f"{self.strategy}; choose the strategy temperature"
             )
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: Settings) -> None:
         if self.leave_out is not None and self.leave_out not in config.tasks:
             raise ValueError(
                 f"leave_out is {self.leave_out!r}; choose one of the tasks {list(config.tasks)}"

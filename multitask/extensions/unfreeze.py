@@ -17,8 +17,8 @@ from minbert.checks import check_unused
 from multitask.extensions.base import Extension, Step, register
 
 if TYPE_CHECKING:
-    from multitask.config import RunConfig
-    from multitask.model import TrainedModel
+    from multitask.settings import Settings
+    from multitask.trained_model import TrainedModel
 
 
 @register("unfreeze")
@@ -38,7 +38,7 @@ class Unfreeze(Extension):
         if self.only is not None:
             check_unused(self, f"only {self.only} learns, from the start; leave it out", "every")
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: Settings) -> None:
         if config.caches_features:
             raise ValueError("unfreeze trains parts of the encoder, and frozen trains none of it")
         if config.shard and self.only is None:

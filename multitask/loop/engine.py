@@ -1,8 +1,8 @@
 """How a step is computed: batches that add up, 16 bits, a device, several processes.
 
 The trainer says which tasks' rows; the engine leaves the gradient of their mean loss in each
-parameter's .grad, and later moves the parameters by it. A GPU computes while the host goes on, so
-the next batches are made and sent meanwhile.
+parameter's .grad. A GPU computes while the host goes on, so the next batches are made and sent
+meanwhile.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from multitask.extensions.base import TaskGradients
 from multitask.loop import distributed
 from multitask.loop.environment import autocast
 from multitask.loop.parallel import Single, spread
-from multitask.model import TrainedModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
+from multitask.trained_model import TrainedModel
 
 
 class Draw(NamedTuple):
@@ -58,7 +58,7 @@ class TaskLoss:
 
 
 class Engine:
-    """Forward and backward passes of an objective, and the optimizer's update."""
+    """Forward and backward passes of an objective."""
 
     def __init__(
         self, config: RunConfig, objective: Objective, data: Mapping[str, TaskData]
@@ -98,19 +98,16 @@ class Engine:
             present = [part for part in parts if part is not None]
             parameter.grad = sum(present[1:], present[0]) if present else None
 
-    def update(self, optimizer: Optimizer, clip: float) -> Tensor | None:
-        """Clip the gradient to a norm, 0 for no clipping, and move the parameters.
+    def clip(self, optimizer: Optimizer, norm: float) -> Tensor | None:
+        """Clip the gradient to a norm, 0 for no clipping.
 
         Returns:
-            The gradient's norm before clipping, where it is clipped.
+            The gradient's norm before, where it is clipped.
         """
         self.scaler.unscale_(optimizer)
-        norm = None
-        if clip:
-            norm = distributed.full(torch.nn.utils.clip_grad_norm_(self.parameters, clip))
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        return norm
+        if not norm:
+            return None
+        return distributed.full(torch.nn.utils.clip_grad_norm_(self.parameters, norm))
 
     def close(self) -> None:
         """Let go of what may not outlive the process group, nor hide the best weights."""

@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from multitask.config import RunConfig
 from multitask.extensions.base import Together
-from multitask.model import TrainedModel
 from multitask.runs.checkpoint import trainable
+from multitask.settings import OptimizerSettings
 from multitask.text_table import table
+from multitask.trained_model import TrainedModel
 from optim import AdamW, is_bias_or_norm, parameter_groups
 
 
-def make_optimizer(config: RunConfig, model: TrainedModel) -> AdamW:
-    """AdamW as the config and its extensions want it."""
+def make_optimizer(settings: OptimizerSettings, model: TrainedModel, extensions: Together) -> AdamW:
+    """AdamW as the settings and the extensions want it."""
     return AdamW(
-        make_groups(config, model),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        correct_bias=config.correct_bias,
-        fused=config.optimizer == "fused",
+        make_groups(settings, model, extensions),
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        correct_bias=settings.correct_bias,
+        fused=settings.optimizer == "fused",
     )
 
 
-def make_groups(config: RunConfig, model: TrainedModel) -> list[dict[str, Any]]:
+def make_groups(
+    settings: OptimizerSettings, model: TrainedModel, extensions: Together
+) -> list[dict[str, Any]]:
     """Groups for the optimizer; the extensions' factors of the learning rate multiply."""
-    scales = Together(config.extensions).lr_scale(model)
+    scales = extensions.lr_scale(model)
     return parameter_groups(
         trainable(model).items(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
         lr_scale=lambda name: scales.get(name, 1.0),
     )
 

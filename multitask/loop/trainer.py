@@ -27,11 +27,11 @@ from multitask.loop.interrupts import Interrupts
 from multitask.loop.optimizer import make_optimizer
 from multitask.loop.state import Progress, load_state, save_state, save_weights
 from multitask.loop.steps import StepLine, StepLog
-from multitask.model import TrainedModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.runs.metrics_log import MetricsLog
 from multitask.runs.run import Run
+from multitask.trained_model import TrainedModel
 from optim import SCHEDULES, set_lr
 
 
@@ -53,7 +53,7 @@ class Trainer:
         self.extensions = Together(config.extensions)
         self.engine = Engine(config, Objective(model, config.extensions), data)
         self.parameters = trainable(model)
-        self.optimizer = make_optimizer(config, model)
+        self.optimizer = make_optimizer(config, model, self.extensions)
         one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
         self.steps_per_epoch = config.steps_per_epoch or one_pass
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -84,7 +84,9 @@ class Trainer:
                 self.engine.put(self.extensions.combine(gradients, step))
             else:
                 losses = self.engine.backward(draws)
-        norm = self.engine.update(self.optimizer, config.clip)
+        norm = self.engine.clip(self.optimizer, config.clip)
+        self.engine.scaler.step(self.optimizer)  # without fp16, the optimizer's own
+        self.engine.scaler.update()
         self.progress.step += 1
         return self.log.step(
             StepLine(step.number, config.lr * rate, losses, norm, notes), self.progress
