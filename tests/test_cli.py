@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import inspect
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +27,8 @@ from multitask.commands import main as cli
 from multitask.commands.words import finished
 from multitask.extensions import base
 from multitask.runs.run import Run
+from multitask.settings import SECTIONS
+from optim import AdamW
 
 GROUPS = {name: group.commands for name, group in cli.COMMANDS.items() if issubclass(group, Group)}
 """Group -> its commands."""
@@ -111,6 +115,28 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
             assert f"--{word}" in out
 
 
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, cls):
+    _, out, _ = minbert(cls.command, "--help")
+    parts = re.split(r"^\W*((?:[\w-]+ )?options)\W*$", out, flags=re.MULTILINE)
+    boxes = dict(zip(parts[1::2], parts[2::2], strict=True))
+    shown = {title: re.findall(r"^\W*?--(\w[\w.-]*)", box, re.M) for title, box in boxes.items()}
+    first = shown.pop("options")
+    assert first[:8] == [
+        *("tasks", "data-dir", "backbone", "out", "epochs", "batch-size", "lr", "device")
+    ]
+    sections = {title: section for title, section in SECTIONS.items() if issubclass(cls, section)}
+    assert list(shown)[: len(sections)] == [f"{title} options" for title in sections]
+    for title, section in sections.items():
+        own = [name.replace("_", "-") for name in section.__annotations__]
+        assert shown.pop(f"{title} options") == [name for name in own if name not in first]
+    extensions = {
+        name.replace("_", "-") for name, x in base.EXTENSIONS.items() if dataclasses.fields(x)
+    }
+    assert shown.keys() == {f"{name} options" for name in extensions}
+    assert len(shown["lora options"]) > 5 and all("lora." in name for name in shown["lora options"])
+
+
 def test_a_wrong_flag_points_to_the_help_of_its_command(minbert):
     for words, message in {
         ("train", "--lora.rank", "0"): "Error parsing lora: rank must be at least 1, it is 0",
@@ -178,6 +204,30 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     (tmp_path / "new" / "record.json").unlink()
     code, out, _ = minbert("train", "--resume", "new")
     assert code == 0 and "best epoch 1 of 1, 4 steps" in out
+
+
+def test_a_step_is_few_calls_from_the_command(minbert, folder):
+    """Who reads from `minbert train` to the optimizer passes through few functions and files."""
+    step, chain = inspect.unwrap(AdamW.step).__code__, []
+
+    def watch(frame, event, _):
+        if frame.f_code is step and not chain:
+            while frame is not None:
+                path = Path(frame.f_code.co_filename)
+                if path.is_relative_to(ROOT) and path != Path(__file__):
+                    chain.insert(0, (path.relative_to(ROOT).as_posix(), frame.f_code.co_name))
+                frame = frame.f_back
+
+    words = ["--data-dir", folder / "data", "--backbone", folder / "backbone", "--device", "cpu"]
+    sys.setprofile(watch)
+    try:
+        code, _, err = minbert("train", "--tasks", "sst", "--epochs", 1, *words)
+    finally:
+        sys.setprofile(None)
+    assert code == 0, err
+    assert chain[0] == ("multitask/commands/main.py", "main")
+    assert chain[-2:] == [("multitask/loop/trainer.py", "step"), ("optim/adamw.py", "step")]
+    assert len(chain) <= 8 and len({path for path, _ in chain}) <= 5, chain
 
 
 def test_commands_alone_set_how_the_process_keeps_memory(minbert, run, folder, monkeypatch):

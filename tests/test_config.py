@@ -1,9 +1,13 @@
 """TrainConfig and PretrainConfig: what they refuse, and their way through JSON."""
 
+import ast
+import inspect
 import json
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.tasks import TASKS
@@ -13,6 +17,7 @@ from multitask.extensions import base
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.lora import LoRA
+from multitask.settings import SECTIONS, OptimizerSettings, TextSettings
 
 
 @pytest.fixture
@@ -33,6 +38,31 @@ def test_the_defaults_are_the_course_setting():
     config = TrainConfig()
     assert config.tasks == ("sst", "para", "sts", "cola")
     assert (config.lr, config.batch_size, config.seed) == (5e-5, 16, 11711)
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+def test_a_config_is_made_of_sections(cls):
+    sections = [section for section in SECTIONS.values() if issubclass(cls, section)]
+    names = [name for section in sections for name in section.__annotations__]
+    assert sorted([*names, "extensions"]) == sorted(f.name for f in fields(cls))
+
+
+@pytest.mark.parametrize("section", SECTIONS.values())
+def test_each_setting_of_a_section_says_what_it_is(section):
+    (tree,) = ast.parse(inspect.getsource(section)).body
+    settings = [node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)]
+    after = {a.target.id: b for a, b in pairwise(tree.body) if isinstance(a, ast.AnnAssign)}
+    assert settings == list(section.__annotations__) and section.__doc__
+    for name in settings:
+        assert isinstance(after[name], ast.Expr) and after[name].value.value.endswith("."), name
+
+
+def test_a_section_stands_and_is_checked_by_itself():
+    assert OptimizerSettings(lr=np.float32(0.5)).lr == 0.5
+    with pytest.raises(ValueError, match="lr must be finite and not negative: -1"):
+        OptimizerSettings(lr=-1)
+    with pytest.raises(ValueError, match="hold_out must be at least 2, it is 1"):
+        TextSettings(hold_out=1)
 
 
 # Another value than the default for every setting

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import os
 import re
 import subprocess
@@ -101,6 +102,20 @@ def test_what_trains_does_not_know_what_uses_training():
         seen |= others
         assert others <= ROOMS[room], f"{path.relative_to(ROOT)} imports {sorted(others)}"
     assert seen >= {"glue", "study", "report", "experiments"}
+
+
+def test_multitask_has_no_circle_of_imports():
+    """Not even of those for types alone, or inside functions."""
+    graph = {}
+    for path in modules("multitask"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        graph[name] = {f"{node.module}.{each.name}" for node in found for each in node.names}
+        graph[name] |= {node.module for node in found}
+    graph = {n: found & graph.keys() for n, found in graph.items() if not n.endswith("__init__")}
+    assert "multitask.config" in graph["multitask.training"] and len(graph) > 50
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_imports_inside_functions_are_seen(tmp_path):
