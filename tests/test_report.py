@@ -21,8 +21,8 @@ from multitask.report.run_blocks import BLOCKS
 from multitask.study.deviations import chosen
 from multitask.study.folder import merged
 from multitask.study.plan import make_plan
-from multitask.study.rows import MAIN, SCALES, rows
-from multitask.study.rows import TASKS as STUDIED
+from multitask.study.table_rows import MAIN, SCALES, rows
+from multitask.study.table_rows import TASKS as STUDIED
 
 NAME = "made-up"
 PARTS = ["embeddings", *(f"layer {n}" for n in range(1, 7)), "pooler"]

@@ -23,7 +23,7 @@ from multitask.extensions.one_segment import OneSegment
 from multitask.study.deviations import DEVIATIONS, NAMES, apply, chosen
 from multitask.study.folder import StudyFolder, merged
 from multitask.study.plan import make_plan, parts_of, select_rows, settings_of
-from multitask.study.rows import MAIN, SCALES, TASKS, rows
+from multitask.study.table_rows import MAIN, SCALES, TASKS, rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = SCALES["tiny"]

@@ -51,7 +51,7 @@ class PlanStudy:
         """What is to be run."""
         from multitask.study import deviations
         from multitask.study.plan import make_plan, parts_of, select_rows
-        from multitask.study.rows import SCALES, rows
+        from multitask.study.table_rows import SCALES, rows
 
         check_counts(self, "seeds")
         scale = SCALES[self.scale]

@@ -23,7 +23,7 @@ from multitask.report.mistakes import draw_mistakes
 from multitask.report.records import RECORDS, Study, read_records
 from multitask.report.run_set import RunSet
 from multitask.study.folder import StudyFolder
-from multitask.study.rows import TASKS
+from multitask.study.table_rows import TASKS
 
 RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
 MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")

@@ -11,7 +11,7 @@ from multitask.report.drawing import GREY, heat_map, save
 from multitask.report.records import Record, Study
 from multitask.report.study_tables import LABELS
 from multitask.runs.run_figure import COLOURS
-from multitask.study.rows import TASKS as STUDIED
+from multitask.study.table_rows import TASKS as STUDIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

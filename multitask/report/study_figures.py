@@ -14,8 +14,8 @@ from multitask.report.drawing import OURS, THEIRS, heat_map, plot_seeds, save
 from multitask.report.records import Study
 from multitask.report.study_tables import LABELS
 from multitask.runs.run_figure import COLOURS
-from multitask.study.rows import MAIN, SCALES
-from multitask.study.rows import TASKS as STUDIED
+from multitask.study.table_rows import MAIN, SCALES
+from multitask.study.table_rows import TASKS as STUDIED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,8 @@ from multitask.metrics import overall
 from multitask.report.markdown import markdown
 from multitask.report.records import Record, Study, passes, spread
 from multitask.study.deviations import DEVIATIONS
-from multitask.study.rows import MAIN, METHODS, SCALES, Row
-from multitask.study.rows import TASKS as STUDIED
+from multitask.study.table_rows import MAIN, METHODS, SCALES, Row
+from multitask.study.table_rows import TASKS as STUDIED
 
 LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
 """Names of the published tables; LIN is CoLA."""

@@ -18,7 +18,7 @@ from minbert.loading import empty_encoder
 from multitask.config import PLACES, AnyConfig, RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply
-from multitask.study.rows import Row, Scale
+from multitask.study.table_rows import Row, Scale
 
 FIRST_SEED = 11711
 NOT_HASHED = PLACES | {"data_dir", "backbone", "revision"}
