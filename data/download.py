@@ -12,10 +12,10 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -68,7 +68,7 @@ def download(
     """Download to `<path>.part`, going on from what is there; returns that path.
 
     Args:
-        url: a web address; redirects are followed to web addresses only, and never from https to
+        url: a web address; redirects are followed to web addresses only, and from https never to
             http.
         path: what the file will be called.
         max_bytes: a larger file is refused.
@@ -124,8 +124,20 @@ def discard(part: Path) -> None:
 
 async def _attempt(url: str, part: Path, max_bytes: int, progress: bool, end: float) -> None:
     """Get the missing bytes. Raises _Interrupted if another try may help."""
+
+    async def check(request: httpx2.Request) -> None:
+        if request.url.scheme not in ("https", urlsplit(url).scheme):
+            raise FetchError(f"{url} redirects to {str(request.url)[:200]!r}, which is refused")
+
     try:
-        client = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=_certificates())
+        client = httpx2.AsyncClient(
+            timeout=TIMEOUT_S,
+            verify=_certificates(),
+            headers={"User-Agent": "minbert", "Accept-Encoding": "identity"},
+            follow_redirects=True,
+            max_redirects=REDIRECTS,
+            event_hooks={"request": [check]},
+        )
     except (ValueError, ImportError) as error:  # the latter for socks, which wants a package
         raise FetchError(f"a proxy that the environment names cannot be used: {error}") from None
     with anyio.move_on_after(end - time.monotonic()):
@@ -134,7 +146,7 @@ async def _attempt(url: str, part: Path, max_bytes: int, progress: bool, end: fl
                 return await _transfer(client, url, part, max_bytes, progress)
         except httpx2.TransportError as error:
             reason = (str(error) or type(error).__name__)[:200]
-            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
                 raise FetchError(
                     f"{url}: the server's certificate is not trusted ({reason}). Check the clock, "
                     "and whether a proxy stands between; SSL_CERT_FILE names a file of "
@@ -143,6 +155,10 @@ async def _attempt(url: str, part: Path, max_bytes: int, progress: bool, end: fl
             raise _Interrupted(f"no connection, or it broke: {reason}") from None
         except httpx2.InvalidURL as error:
             raise FetchError(f"{url} is, or leads to, no web address: {error}") from None
+        except httpx2.TooManyRedirects:
+            raise FetchError(
+                f"{url} redirects more than {REDIRECTS} times, perhaps in a circle"
+            ) from None
     raise _Interrupted("the time limit was reached")
 
 
@@ -151,8 +167,9 @@ async def _transfer(
 ) -> None:
     tag = _tag_of(part).read_text("ascii", "replace") if _tag_of(part).exists() else ""
     have = part.stat().st_size if part.exists() and tag else 0
+    only = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
     with anyio.move_on_after(TIMEOUT_S) as opening:
-        response = await _opened(client, url, have, tag)
+        response = await client.send(client.build_request("GET", url, headers=only), stream=True)
     if opening.cancelled_caught:
         raise _Interrupted(f"no answer in {TIMEOUT_S:g} s")
     start, total = _extent(response)
@@ -197,24 +214,6 @@ async def _transfer(
         )
     if total is not None and done != total:
         raise _Interrupted(f"it ended after {done} of {total} bytes")
-
-
-async def _opened(client: httpx2.AsyncClient, url: str, have: int, tag: str) -> httpx2.Response:
-    """The answer after redirects, its body still to be read."""
-    headers = {"User-Agent": "minbert", "Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-    request = client.build_request("GET", url, headers=headers)
-    for _ in range(1 + REDIRECTS):
-        response = await client.send(request, stream=True)
-        if response.next_request is None:
-            return response
-        await response.aclose()
-        old, request = request.url, response.next_request
-        if request.url.scheme not in {"https", old.scheme} & {"http", "https"}:
-            location = response.headers["Location"]
-            raise FetchError(f"{old} redirects to {location[:200]!r}, which is refused")
-    raise FetchError(f"{url} redirects more than {REDIRECTS} times, perhaps in a circle")
 
 
 def _extent(response: httpx2.Response) -> tuple[int, int | None]:
@@ -265,12 +264,6 @@ def _retry_after(headers: httpx2.Headers) -> float:
 def _certificates() -> ssl.SSLContext:
     """The system's, or those of SSL_CERT_FILE; reading them takes a while."""
     return httpx2.create_ssl_context()
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _named(response: httpx2.Response) -> str:

@@ -27,6 +27,9 @@ from minbert.files import brief, read_json, sha256_of, write_json
 __all__ = ["ALL", "COURSE", "SOURCES", "FetchError", "File", "Source", "fetch"]
 
 RECORD = "checksums.json"
+REMOVED = (
+    "it was removed. Rerun to download it again; if that does not help, the public file has changed"
+)
 
 
 def fetch(
@@ -138,33 +141,32 @@ class _Record:
         path = inside(self.target, file.path)
         if not path.exists():
             return False
-        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
-        if expected is None:
-            self._remember(file, actual)
-        elif expected != actual:
+        if wrong := self._wrong(path, file):
             raise FetchError(
-                f"{path} has sha256 {actual}, not {expected}; it was changed, or is another "
-                "version. Move it away or delete it, then rerun"
+                f"{path} {wrong}; it was changed, or is another version. Move it away or delete "
+                "it, then rerun"
             )
         return True
 
     def accept(self, path: Path, file: File, origin: str) -> None:
         """Check what was just made for `file` at `path`; a wrong one is removed."""
-        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
-        if expected is None:
-            self._remember(file, actual)
-        elif expected != actual:
+        if wrong := self._wrong(path, file):
             discard(path)
             raise FetchError(
-                f"{file.path} from {origin} has sha256 {actual}, not {expected}; it was removed. "
-                f"Rerun to download it again; if that does not help, the public file has changed"
+                f"{file.path} from {origin} {wrong}; {REMOVED}"
                 + ("" if file.sha256 else f": delete its line in {self.path} to accept that")
             )
 
-    def _remember(self, file: File, checksum: str) -> None:
-        say(f"{file.path}: no checksum is known; remembering {checksum[:12]}... in {self.path}")
-        self.sums[file.path] = checksum
-        write_json(self.path, dict(sorted(self.sums.items())))
+    def _wrong(self, path: Path, file: File) -> str | None:
+        """How a file's checksum differs from what is known; if nothing is, it is remembered."""
+        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if expected is None:
+            say(f"{file.path}: no checksum is known; remembering {actual[:12]}... in {self.path}")
+            self.sums[file.path] = actual
+            write_json(self.path, dict(sorted(self.sums.items())))
+        elif expected != actual:
+            return f"has sha256 {actual}, not {expected}"
+        return None
 
 
 def _one_by_one(source: Source, target: Path, record: _Record, **options: Any) -> None:
@@ -191,10 +193,7 @@ def _from_archive(source: Source, target: Path, record: _Record, **options: Any)
     part = download(source.url, archive, max_bytes=source.max_bytes, hint=hint, **options)
     try:
         if source.sha256 is not None and (actual := sha256_of(part)) != source.sha256:
-            raise FetchError(
-                f"{source.url} has sha256 {actual}, not {source.sha256}; it was removed. Rerun to "
-                "download it again; if that does not help, the public file has changed"
-            )
+            raise FetchError(f"{source.url} has sha256 {actual}, not {source.sha256}; {REMOVED}")
         _unpack(part, source, target, record)
     except OSError as error:  # of this machine: the archive need not come again
         raise FetchError(

@@ -185,7 +185,7 @@ def test_a_wait_that_is_none(site: Site, tmp_path: Path, after: str):
     "place, rule",
     [
         ("text.csv", "more than 10 times, perhaps in a circle"),
-        ("file:///etc/passwd", "redirects to 'file:///etc/passwd', which is refused"),
+        ("file:///etc/passwd", "redirects to 'file://127.0.0.1/etc/passwd', which is refused"),
         ("ftp://127.0.0.1/x", "which is refused"),
         ("data:,x", "leads to, no web address"),
         ("http://127.0.0.1:x/", "in 5 tries; .*Invalid URL in location header"),
