@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.checks import check_counts, check_rates, convert, convert_fields, warn
-from minbert.files import brief
-from minbert.hub_keys import NO_EFFECT, ONLY, HubFormat
+from minbert.checks import check_counts, check_rates, convert, convert_fields
+from minbert.hub_keys import NO_EFFECT, ONLY, HubFormat, check_keys
 from minbert.layouts import Layout, Padded
 
 
@@ -83,18 +82,11 @@ class EncoderConfig:
             ValueError: a key asks for what is not computed here, or has a value of a wrong type.
         """
         kinds = get_type_hints(cls)
-        known = {f.name: cls.HUB.names.get(f.name, f.name) for f in fields(cls)}
+        names = {f.name: cls.HUB.names.get(f.name, f.name) for f in fields(cls)}
         only = {**ONLY, **{name: (value,) for name, value in cls.HUB.fixed.items()}}
-        for name in only.keys() - known.values() & config.keys():
-            if config[name] not in only[name]:
-                raise ValueError(
-                    f"config.json says {name} = {brief(config[name])}, and {cls.__name__} computes "
-                    f"{only[name][0]!r} only; load another checkpoint"
-                )
-        handled = NO_EFFECT | only.keys() | cls.HUB.read | cls.HUB.no_effect | {*known.values()}
-        if unknown := [name for name in config if name not in handled]:
-            warn(f"config.json: nothing is known of {', '.join(unknown)}; without effect")
-        given = {ours: theirs for ours, theirs in known.items() if theirs in config}
+        known = NO_EFFECT | cls.HUB.read | {*names.values()}
+        check_keys(config, only, known, file="config.json", reader=cls.__name__)
+        given = {ours: theirs for ours, theirs in names.items() if theirs in config}
         return cls(**{o: convert(config[theirs], kinds[o], theirs) for o, theirs in given.items()})
 
     @classmethod

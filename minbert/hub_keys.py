@@ -1,15 +1,18 @@
 """How hub checkpoints write an encoder: a `HubFormat` beside each, and what all have in common.
 
-Each key of a config.json is read (the fields of an encoder's config, and `fixed` and `read` of its
-format), known to be without effect on what an encoder computes (NO_EFFECT, `no_effect`), or refused
-where it asks for something else (ONLY). Of any other key it is said that nothing is known of it.
+Each key of a config.json is read (the fields of an encoder's config, and `read` of its format),
+refused where it asks for what is not computed (ONLY, and `fixed` of the format), or known to be
+without effect (NO_EFFECT). Of any other key it is said that nothing is known of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
+
+from minbert.checks import warn
+from minbert.files import brief
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,6 @@ class HubFormat:
     """Settings of config.json that this encoder has in one form only."""
     read: frozenset[str] = frozenset()
     """Keys of config.json that `from_hub` of the config reads beside the fields."""
-    no_effect: frozenset[str] = frozenset()
-    """Keys that old checkpoints of this kind have and that change nothing: see NO_EFFECT too."""
 
     prefix: str
     """What stands before the encoder's names when a head is in the file too."""
@@ -86,5 +87,44 @@ NO_EFFECT = GENERATION | {
     "bos_token_id", "eos_token_id", "sep_token_id", "cross_attention_hidden_size",
     "tie_encoder_decoder", "tie_word_embeddings",
     "original_max_position_embeddings", "rope_theta",
+    # of old checkpoints
+    "directionality", "embedding_size", "pooler_fc_size", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "summary_activation",
+    "summary_last_dropout", "summary_type", "summary_use_proj", "deterministic_flash_attn",
+    "layer_norm_eps", "position_embedding_type", "reference_compile", "repad_logits_with_grad",
+    "sparse_pred_ignore_index", "sparse_prediction",
 }  # fmt: skip
-"""Keys without effect. That tie_word_embeddings holds is seen in the tensors."""
+"""Keys without effect where the encoder's format does not name them. That tie_word_embeddings holds
+is seen in the tensors."""
+
+
+def check_keys(
+    settings: Mapping[str, Any],
+    only: Mapping[str, tuple[Any, ...]],
+    known: Set[str],
+    *,
+    file: str,
+    reader: str,
+) -> None:
+    """Look through the settings of another library's file; what is not known is said, for it has
+    no effect.
+
+    Args:
+        settings: the file's.
+        only: key -> the values of it that are computed here.
+        known: keys that are read, or without effect.
+        file: its name, for messages.
+        reader: who reads it, likewise.
+
+    Raises:
+        ValueError: a setting asks for what is not computed here.
+    """
+    for key, value in settings.items():
+        if key in only and value not in only[key]:
+            values = " or ".join(repr(each) for each in only[key] if each is not None)
+            raise ValueError(
+                f"{file} says {key} = {brief(value)}, and {reader} computes {values or None} only; "
+                "load another checkpoint"
+            )
+    if unknown := [key for key in settings if key not in only and key not in known]:
+        warn(f"{file}: nothing is known of {', '.join(unknown)}; without effect")

@@ -8,7 +8,6 @@ filled in, and what is another is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-from minbert.checks import warn
 from minbert.files import brief
+from minbert.hub_keys import check_keys
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = dict(
@@ -43,10 +42,10 @@ GENERIC = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 """Classes that do what the tokenizer.json says, and take nothing of NORMALIZER."""
 
 READ = {
-    *NORMALIZER, *ROLES, "tokenizer_class", "truncation_side", "model_max_length",
-    "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens",
+    "model_max_length", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens",
 }  # fmt: skip
 ONLY: dict[str, tuple[Any, ...]] = {
+    **{role: (token, None) for role, token in ROLES.items()},
     "tokenizer_class": (*sorted(BERTS | GENERIC), None),
     "truncation_side": ("right", "left"),
     "do_lower_case": (True, False, None),
@@ -72,24 +71,10 @@ padding and cutting, which are asked for with each call."""
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Look through a tokenizer_config.json; what is not known is said, for it has no effect.
-
-    Raises:
-        ValueError: a setting asks for what is not done here.
-    """
-    for key, value in settings.items():
-        if key in ONLY and value not in ONLY[key]:
-            known = ", ".join(json.dumps(each) for each in ONLY[key] if each is not None)
-            raise ValueError(f"{key} is {brief(value)}; what is done here is {known}")
-        if key in ROLES and value is not None and _content(value) != ROLES[key]:
-            raise ValueError(f"{key} is {brief(_content(value))}; it must be {ROLES[key]}")
-    unknown = [
-        key
-        for key in settings
-        if key not in READ | ONLY.keys() | NO_EFFECT and not key.endswith("_token")
-    ]
-    if unknown:
-        warn(f"tokenizer_config.json: nothing is known of {', '.join(unknown)}; without effect")
+    """Look through a tokenizer_config.json: see `check_keys`."""
+    plain = {key: _content(value) for key, value in settings.items()}
+    known = READ | NO_EFFECT | {key for key in settings if key.endswith("_token")}
+    check_keys(plain, ONLY, known, file="tokenizer_config.json", reader="Tokenizer")
 
 
 def _content(token: Any) -> Any:

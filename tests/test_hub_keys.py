@@ -85,7 +85,7 @@ def keys_of(name):
 def handled(cls):
     config = cls.Config
     own = {config.HUB.names.get(field.name, field.name) for field in fields(config)}
-    sets = (own, NO_EFFECT, ONLY, config.HUB.fixed, config.HUB.read, config.HUB.no_effect)
+    sets = (own, NO_EFFECT, ONLY, config.HUB.fixed, config.HUB.read)
     return set().union(*sets)
 
 

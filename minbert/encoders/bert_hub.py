@@ -18,17 +18,6 @@ BERT = HubFormat(
         "position_embedding_type": "absolute",
         "is_decoder": False,
     },
-    no_effect=frozenset(
-        {
-            "directionality",
-            "embedding_size",
-            "pooler_fc_size",
-            "pooler_num_attention_heads",
-            "pooler_num_fc_layers",
-            "pooler_size_per_head",
-            "pooler_type",
-        }
-    ),
     prefix="bert.",
     keys={
         "embeddings.word": "embeddings.word_embeddings",

@@ -11,15 +11,6 @@ CONVBERT = HubFormat(
     classes=("ConvBertModel", "ConvBertForMaskedLM"),
     names=BERT.names,
     fixed={"hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False},
-    no_effect=frozenset(
-        {
-            "position_embedding_type",
-            "summary_activation",
-            "summary_last_dropout",
-            "summary_type",
-            "summary_use_proj",
-        }
-    ),
     prefix="convbert.",
     keys={
         **{ours: theirs for ours, theirs in BERT.keys.items() if ours != "pooler.dense"},

@@ -32,17 +32,6 @@ MODERNBERT = HubFormat(
         "tie_word_embeddings": True,
     },
     read=frozenset({"layer_types", "rope_parameters", "rope_scaling"}),
-    no_effect=frozenset(
-        {
-            "deterministic_flash_attn",
-            "layer_norm_eps",
-            "position_embedding_type",
-            "reference_compile",
-            "repad_logits_with_grad",
-            "sparse_pred_ignore_index",
-            "sparse_prediction",
-        }
-    ),
     prefix="model.",
     outside=("head.",),
     keys={
