@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data.batching import Ragged
-from data.lines import numbered_lines
+from data.lines import numbered_lines, texts_in
 from minbert.files import replacing
 from minbert.tokenization import Tokenizer
 
@@ -34,9 +34,7 @@ def lines_of(paths: Sequence[Path]) -> Iterator[Text]:
         ValueError: a file is none, or a line is no UTF-8 text.
     """
     for path in paths:
-        for number, line, bad in numbered_lines(path):
-            if bad:
-                raise ValueError(f"{path}:{number}: {bad}")
+        for _, line in texts_in(numbered_lines(path), path):
             # A lone \r ends a line here too: a text is whatever is between line ends of any kind.
             yield from ((text,) for part in line.split("\r") if (text := part.strip()))
 

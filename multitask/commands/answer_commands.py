@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from data.lines import decoded, texts_in
 from data.readers import SAMPLES, texts_by_id
 from data.tasks import Split
 from minbert.checks import InputWarning, warn_of_cut
@@ -159,14 +159,12 @@ class Predict:
             size = 2 if pair else 1
             yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
         elif self.file:
-            with self.file.open(encoding="utf-8-sig", newline="\n") as lines:  # as in a pipe
+            with self.file.open("rb") as lines:
                 yield from _split(lines, pair, str(self.file))
         elif sys.stdin.isatty():
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")
         else:
-            assert isinstance(sys.stdin, TextIOWrapper)
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
-            yield from _split(sys.stdin, pair, "<stdin>")
+            yield from _split(sys.stdin.buffer, pair, "<stdin>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,21 +243,11 @@ def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:
         print(f"adapter: left out {name}, of another model's head", file=sys.stderr)
 
 
-@contextmanager
-def _utf8(name: str) -> Generator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: {error}; convert it, as with iconv") from None
-
-
-def _split(lines: Iterable[str], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
-    with _utf8(name):
-        for number, line in enumerate(lines, start=1):
-            texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
-            count = 2 if pair else 1
-            if len(texts) != count or not all(text.strip() for text in texts):
-                rule = "two texts with a tab between them" if pair else "one text, not empty"
-                line = line.rstrip()
-                raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line!r}")
-            yield texts
+def _split(lines: Iterable[bytes], pair: bool, name: str) -> Iterator[tuple[str, ...]]:
+    count = 2 if pair else 1
+    for number, line in texts_in(decoded(lines, name), name):
+        texts = tuple(line.rstrip("\r\n").split("\t")) if pair else (line.strip(),)
+        if len(texts) != count or not all(text.strip() for text in texts):
+            rule = "two texts with a tab between them" if pair else "one text, not empty"
+            raise ValueError(f"{name}:{number}: a line must hold {rule}; it is {line.rstrip()!r}")
+        yield texts
