@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data.lines import numbered_lines
 from data.tasks import Split, Table, Task
-from minbert.files import brief, converted
+from minbert.files import brief, checked
 
 SAMPLES = Path(__file__).parent / "samples"
 """Small data written for this project; the default data directory."""
@@ -73,7 +73,7 @@ def read_split(
     Raises:
         ValueError: no such split, no file, two files, or a bad row and on_bad_row is "stop".
     """
-    converted(on_bad_row, OnBadRow, "on_bad_row")
+    checked(on_bad_row, OnBadRow, name="on_bad_row")
     if split not in task.tables:
         raise ValueError(
             f"task {task.name!r} has no {split} split; it has {', '.join(task.tables)}"
@@ -86,28 +86,12 @@ def read_split(
             f"of its folders; found {[str(path) for path in paths] or 'none'}. "
             "Point --data-dir at the folder with the files, or fetch them: minbert data fetch"
         )
-    examples, skipped, seen = [], [], set()
-    for line, content, fields in _lines(paths[0], table):
-        try:
-            if isinstance(fields, str):
-                raise ValueError(fields)
-            example = _example(fields, table, task, number=len(examples) + len(skipped))
-            if example.id in seen:
-                raise ValueError(f"id {brief(example.id, 60)} stands in an earlier row too")
-        except ValueError as error:
-            bad = BadRow(paths[0], line, str(error), content)
-            if on_bad_row == "stop":
-                raise ValueError(
-                    f"{bad}\n    mend the row, or leave such rows out with --on-bad-row skip"
-                ) from None
-            skipped.append(bad)
-        else:
-            seen.add(example.id)
-            examples.append(example)
-    if not examples:
-        first = f"; the first of {len(skipped)} bad ones: {skipped[0]}" if skipped else ""
+    rows = _read(paths[0], table, task, on_bad_row)
+    if not rows.examples:
+        bad = rows.skipped
+        first = f"; the first of {len(bad)} bad ones: {bad[0]}" if bad else ""
         raise ValueError(f"{paths[0]} has no usable row for task {task.name!r}{first}")
-    return Rows(paths[0], examples, skipped)
+    return rows
 
 
 def texts_by_id(task: Task, split: Split, data_dir: str | Path) -> dict[str, tuple[str, ...]]:
@@ -135,32 +119,46 @@ def _paths(table: Table, data_dir: str | Path) -> list[Path]:
     return sorted(data_dir.glob(f"*/{table.path}"))
 
 
-def _lines(path: Path, table: Table) -> Iterator[tuple[int, str, dict[str, str] | str]]:
-    """Line number, content, and the named fields or, instead, what is wrong with them."""
-    names = table.header
-    for number, line, bad in numbered_lines(path):
-        content = line.rstrip("\r\n")
-        if number == 1 and "\r" in content and not line.endswith("\n"):
+def _read(path: Path, table: Table, task: Task, on_bad_row: OnBadRow) -> Rows:
+    rows, seen, names = Rows(path, [], []), set(), table.header
+    for line, text, broken in numbered_lines(path):
+        content = text.rstrip("\r\n")
+        if line == 1 and "\r" in content and not text.endswith("\n"):
             raise ValueError(
-                f"{path} has one line, of {len(line):,} characters: its rows end in \\r alone, as "
+                f"{path} has one line, of {len(text):,} characters: its rows end in \\r alone, as "
                 "on old Macs; convert it: tr '\\r' '\\n'"
             )
         if not content:
             continue
-        fields = bad or _fields(content, table.quoted)
-        if names is None:
-            if isinstance(fields, str):
-                raise ValueError(f"{path}:{number}: {fields}")
-            names = _checked_header(fields, path, table)
-        elif isinstance(fields, str):
-            yield number, content, fields
-        elif len(fields) != len(names):
-            yield number, content, f"{len(fields)} columns where {len(names)} are due"
+        try:
+            if broken:
+                raise ValueError(broken)
+            fields = _fields(content, table.quoted)
+            if names is None:
+                names = _checked_header(fields, table)
+                continue
+            if len(fields) != len(names):
+                raise ValueError(f"{len(fields)} columns where {len(names)} are due")
+            number = len(rows.examples) + len(rows.skipped)
+            example = _example(dict(zip(names, fields, strict=True)), table, task, number)
+            if example.id in seen:
+                raise ValueError(f"id {brief(example.id, 60)} stands in an earlier row too")
+        except ValueError as error:
+            if names is None:
+                raise ValueError(f"{path}:{line}: {error}") from None
+            bad = BadRow(path, line, str(error), content)
+            if on_bad_row == "stop":
+                raise ValueError(
+                    f"{bad}\n    mend the row, or leave such rows out with --on-bad-row skip"
+                ) from None
+            rows.skipped.append(bad)
         else:
-            yield number, content, dict(zip(names, fields, strict=True))
+            seen.add(example.id)
+            rows.examples.append(example)
+    return rows
 
 
-def _fields(line: str, quoted: bool) -> list[str] | str:
+def _fields(line: str, quoted: bool) -> list[str]:
     if not quoted:
         return line.split("\t")
     limit = csv.field_size_limit(2**31 - 1)  # a text may be longer than the process's limit
@@ -168,24 +166,24 @@ def _fields(line: str, quoted: bool) -> list[str] | str:
         # The csv module takes a \r outside of quotes for the end of the row.
         return next(csv.reader([line.replace("\r", " ")], delimiter="\t", strict=True))
     except csv.Error as error:
-        return f"broken quoting ({error})"
+        raise ValueError(f"broken quoting ({error})") from None
     finally:
         csv.field_size_limit(limit)
 
 
-def _checked_header(fields: list[str], path: Path, table: Table) -> tuple[str, ...]:
+def _checked_header(fields: list[str], table: Table) -> tuple[str, ...]:
     shown = brief(fields, 60)
     needed = [name for name in (table.id, *table.texts, table.label) if name is not None]
     twice = [name for name in needed if fields.count(name) > 1]
     if twice:
         raise ValueError(
-            f"{path}:1: the header {shown} names the columns {twice} more than once; rename "
+            f"the header {shown} names the columns {twice} more than once; rename "
             "those that are not to be read"
         )
     missing = [name for name in needed if name not in fields]
     if missing:
         raise ValueError(
-            f"{path}:1: the header {shown} lacks the columns {missing}; they must be named "
+            f"the header {shown} lacks the columns {missing}; they must be named "
             f"{needed} and be separated by tabs"
         )
     return tuple(fields)

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from minbert.files import brief, converted
+from minbert.files import brief, checked
 
 NO_SEQUENCE = (str, bytes, Mapping, AbstractSet)
 """What can be gone through and is no list of values all the same."""
@@ -53,7 +53,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     """A value as a setting of this type and name has it: see `convert_fields`."""
     if isinstance(value, AbstractSet):
         raise ValueError(f"{name} is {brief(value)}, in no order; give a list")
-    return converted(_plain(value), kind, name)
+    return checked(_plain(value), kind, name=name)
 
 
 def _plain(value: Any) -> Any:
@@ -116,12 +116,7 @@ def warn_of_cut(rows: Iterable[int], total: int, limit: int, what: str = "texts"
     """Say, if any rows (from 0) were longer than `limit` tokens, how many and which is first."""
     cut = sorted(rows)
     if cut:
-        warn(cut_note(cut, total, limit, what))
-
-
-def cut_note(cut: list[int], total: int, limit: int, what: str = "texts") -> str:
-    """How many rows were cut, and which is the first."""
-    return (
-        f"{len(cut)} of {total} {what} {'is' if len(cut) == 1 else 'are'} longer than {limit} "
-        f"tokens and lost their end; the first is row {cut[0] + 1}"
-    )
+        warn(
+            f"{len(cut)} of {total} {what} {'is' if len(cut) == 1 else 'are'} longer than {limit} "
+            f"tokens and lost their end; the first is row {cut[0] + 1}"
+        )

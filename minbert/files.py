@@ -12,9 +12,9 @@ import json
 import os
 import re
 import reprlib
+import secrets
 import shutil
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -58,7 +58,6 @@ def replacing(path: Path) -> Generator[Path]:
     handle, temporary = _locked_temporary(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
         os.fsync(handle)
         os.replace(temporary, path)
     except OSError as error:  # of a full disk, say, which does not name the file
@@ -74,12 +73,13 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
     """A new temporary file, locked as long as it is open, by which others see that its writer
     lives; where the file system has no locks, nothing is removed."""
     while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         if fcntl is not None:
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
-            return handle, Path(name)
+            return handle, temporary
         os.close(handle)  # removed before it was locked
 
 
@@ -209,7 +209,7 @@ def parse_json(text: str, kind: Any = Any, source: object = "the text") -> Any:
     return checked(value, kind, source)
 
 
-def checked(value: Any, kind: Any, source: object = None) -> Any:
+def checked(value: Any, kind: Any, source: object = None, *, name: str = "") -> Any:
     """A JSON value, if it is of this kind and of no other that Python happens to accept for it: an
     int is neither true nor 2.0, a Path is written as a string.
 
@@ -218,26 +218,22 @@ def checked(value: Any, kind: Any, source: object = None) -> Any:
         kind: a type, such as list[str] or int | None; or a dataclass, which is made of the value
             and has a field for each key; or a msgspec.Struct, which passes over other keys.
         source: where the value is from, for messages; None where the caller says so.
+        name: what messages call the value itself.
 
     Raises:
         ValueError: it is of another kind, or the class refuses it.
     """
     try:
-        return converted(value, kind)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}" if source else str(error)) from None
-
-
-def converted(value: Any, kind: Any, name: str = "") -> Any:
-    """As `checked`, of a value that has a name: an error calls it so."""
-    if is_dataclass(kind) and isinstance(value, dict):
-        unknown = sorted(value.keys() - {f.name for f in fields(kind)})
-        if unknown:
-            raise ValueError(f"unknown settings: {brief(unknown)}; leave them out")
-    try:
+        if is_dataclass(kind) and isinstance(value, dict):
+            unknown = sorted(value.keys() - {f.name for f in fields(kind)})
+            if unknown:
+                raise ValueError(f"unknown settings: {brief(unknown)}; leave them out")
         return msgspec.convert(value, kind, dec_hook=_convert)
     except msgspec.ValidationError as error:
-        raise ValueError(_explained(str(error), value, kind, name)) from None
+        message = _explained(str(error), value, kind, name)
+    except ValueError as error:
+        message = str(error)
+    raise ValueError(f"{source}: {message}" if source else message)
 
 
 def brief(value: object, most: int = 160) -> str:
@@ -317,9 +313,3 @@ def stand_in(start: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "a web page, of an error or a login, in place of the file; download the file again"
     return None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
