@@ -106,16 +106,13 @@ def _read(path: Path, width: int) -> list[tuple[tuple[str, ...], float]]:
     if columns is None:
         names = list(rows[0]) if rows else "no rows"
         raise ValueError(f"{path} has {names}; {width} columns of text and a label are due")
+    wanted = {**dict.fromkeys(columns, ((str,), "text")), "label": ((int, float), "number")}
     for number, row in enumerate(rows):
-        for column in columns:
-            if not isinstance(row[column], str):
+        for name, (kinds, what) in wanted.items():
+            if type(row[name]) not in kinds:
                 raise ValueError(
-                    f"{path}: row {number}: column {column!r} is {brief(row[column])}, and no text"
+                    f"{path}: row {number}: column {name!r} is {brief(row[name])}, and no {what}"
                 )
-        if type(row["label"]) not in (int, float):
-            raise ValueError(
-                f"{path}: row {number}: column 'label' is {brief(row['label'])}, and no number"
-            )
     return [(tuple(row[column] for column in columns), row["label"]) for row in rows]
 
 
