@@ -7,8 +7,8 @@
     use_adapter(encoder, "first")               # or None: the backbone alone
     merge(encoder), unmerge(encoder), merge_and_remove(encoder)
 
-layers.py has the formulas, apply.py puts them where an encoder's ROLES say, files.py writes and
-reads them.
+layers.py has the formulas, apply.py puts them where an encoder's ROLES say, adapter_files.py writes
+and reads them.
 """
 
 from minbert.adapters.adapter_files import ADAPTER_FILES, load_adapter, save_adapter

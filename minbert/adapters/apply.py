@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from minbert.adapters.layers import IA3, Adapted, LoRAEmbedding, LoRALinear, Whole
-from minbert.checks import convert_fields
+from minbert.checks import check_rates, convert_fields
 from minbert.encoder import Encoder, pattern_of
 
 FUSED = {"query_key_value": ("query", "key", "value")}
@@ -52,8 +52,7 @@ class LoRASettings:
                 raise ValueError(f"{name} must be at least 1, it is {rank}")
         if not 0 < self.alpha < float("inf"):
             raise ValueError(f"alpha must be finite and above 0, it is {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), it is {self.dropout}")
+        check_rates(self, "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,11 +249,8 @@ def select(encoder: Encoder, targets: Iterable[str]) -> list[str]:
     """The names of the modules that have one of these roles, in the encoder's order."""
     if isinstance(targets, str):
         raise ValueError(f"roles are a tuple of names, not {targets!r}; pass ({targets!r},)")
-    roles = {}
-    for place, _ in encoder.named_modules():
-        role = encoder.ROLES.get(pattern_of(place))
-        if role is not None:
-            roles[place] = role
+    named = {place: encoder.ROLES.get(pattern_of(place)) for place, _ in encoder.named_modules()}
+    roles = {place: role for place, role in named.items() if role is not None}
     found = set()
     for target in targets:
         chosen = {
@@ -303,7 +299,3 @@ def _groups_of(base: nn.Module) -> tuple[str, ...]:
     if isinstance(base, nn.Embedding):
         return "embeddings", "all"
     return ("linear", "all") if isinstance(base, nn.Linear) else ()
-
-
-def _is_embedding(encoder: Encoder, place: str) -> bool:
-    return isinstance(base_of(encoder, place), nn.Embedding)
