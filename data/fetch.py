@@ -207,42 +207,37 @@ def _from_archive(source: Source, target: Path, record: _Record, **options: Any)
 
 
 def _unpack(archive: Path, source: Source, target: Path, record: _Record) -> None:
-    """Write the listed members, all or none of them."""
-    unpacked: list[tuple[Path, Path]] = []
-    try:
-        with _sound(source.url):
-            opened = zipfile.ZipFile(archive)
-        with opened:
-            members = {info.filename: info for info in opened.infolist()}
-            for info in opened.infolist():
-                _check_member(info, source.url)
-            missing = [name for name in source.files if name not in members]
-            if missing:
-                raise FetchError(
-                    f"{source.url} has no member {missing[0]!r}, only "
-                    f"{brief(', '.join(members))}; the public file has changed"
-                )
-            size = sum(members[name].file_size for name in source.files)
-            if size > source.max_bytes:
-                raise FetchError(
-                    f"{source.url} unpacks to {size} bytes, more than max_bytes "
-                    f"{source.max_bytes} of its source; it is not what it should be"
-                )
-            for name, file in source.files.items():
-                path = inside(target, file.path)
-                if record.has(file):
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f"{path.name}.part")
-                unpacked.append((part, path))
+    """Write the listed members, if all are there and no member at all is suspicious."""
+    with _sound(source.url):
+        opened = zipfile.ZipFile(archive)
+    with opened:
+        members = {info.filename: info for info in opened.infolist()}
+        for info in opened.infolist():
+            _check_member(info, source.url)
+        missing = [name for name in source.files if name not in members]
+        if missing:
+            raise FetchError(
+                f"{source.url} has no member {missing[0]!r}, only {brief(', '.join(members))}; "
+                "the public file has changed"
+            )
+        size = sum(members[name].file_size for name in source.files)
+        if size > source.max_bytes:
+            raise FetchError(
+                f"{source.url} unpacks to {size} bytes, more than max_bytes {source.max_bytes} of "
+                "its source; it is not what it should be"
+            )
+        for name, file in source.files.items():
+            path = inside(target, file.path)
+            if record.has(file):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.name}.part")
+            try:
                 with part.open("wb") as out:
                     out.writelines(_blocks(opened, members[name], source.url))
-                record.accept(part, file, source.url)
-        for part, path in unpacked:
-            os.replace(part, path)
-    finally:
-        for part, _ in unpacked:
-            part.unlink(missing_ok=True)
+                _settle(part, path, file, record, source.url)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def _blocks(opened: zipfile.ZipFile, member: zipfile.ZipInfo, url: str) -> Iterator[bytes]:
