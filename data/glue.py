@@ -60,7 +60,6 @@ GLUE = (
         tables=_tables("SST-2", ("sentence",), id=None),
         metrics=("accuracy",),
         predictions=_predictions("sst2"),
-        licence="Socher et al. (2013), research use; split of GLUE",
     ),
     Task(
         name="mrpc",
@@ -71,7 +70,6 @@ GLUE = (
         symmetric=True,
         metrics=("f1", "accuracy"),
         predictions=_predictions("mrpc"),
-        licence="Dolan & Brockett (2005), Microsoft's own licence; split of GLUE",
     ),
     Task(
         name="stsb",
@@ -82,7 +80,6 @@ GLUE = (
         symmetric=True,
         metrics=("pearson", "spearman"),
         predictions=_predictions("stsb", float),
-        licence="Cer et al. (2017), CC BY-SA 4.0 and others; split of GLUE",
     ),
     Task(
         name="qqp",
@@ -93,7 +90,6 @@ GLUE = (
         symmetric=True,
         metrics=("f1", "accuracy"),
         predictions=_predictions("qqp"),
-        licence="Quora, terms of service, non-commercial; split of GLUE",
     ),
     Task(
         name="mnli",
@@ -103,7 +99,6 @@ GLUE = (
         tables=_mnli_tables(),
         metrics=("accuracy",),
         predictions=_predictions("mnli"),
-        licence="Williams et al. (2018), OANC licence, CC BY-SA 3.0 and others; split of GLUE",
     ),
     Task(
         name="qnli",
@@ -113,7 +108,6 @@ GLUE = (
         tables=_tables("QNLI", ("question", "sentence"), label_names=_ENTAILMENT),
         metrics=("accuracy",),
         predictions=_predictions("qnli"),
-        licence="Rajpurkar et al. (2016), CC BY-SA 4.0; made into pairs by GLUE",
     ),
     Task(
         name="rte",
@@ -123,7 +117,6 @@ GLUE = (
         tables=_tables("RTE", _PAIR, label_names=_ENTAILMENT),
         metrics=("accuracy",),
         predictions=_predictions("rte"),
-        licence="Dagan et al. (2006) and later ones, research use; split of GLUE",
     ),
     Task(
         name="wnli",
@@ -133,7 +126,6 @@ GLUE = (
         tables=_tables("WNLI", _PAIR),
         metrics=("accuracy",),
         predictions=_predictions("wnli"),
-        licence="Levesque et al. (2011), CC BY 4.0; made into pairs by GLUE",
     ),
     Task(
         name="ax",
@@ -143,6 +135,5 @@ GLUE = (
         tables={"test": Table(path="diagnostic/diagnostic.tsv", id="index", texts=_PAIR)},
         metrics=("matthews",),
         predictions=_predictions("ax"),
-        licence="Wang et al. (2018), research use",
     ),
 )

@@ -63,8 +63,6 @@ class Task:
     metrics: tuple[str, ...]
     """Names in multitask.metrics; the first one is the task's score."""
     predictions: PredictionFile
-    licence: str
-    """Where the data comes from, and under which terms."""
 
     @property
     def num_outputs(self) -> int:

@@ -22,7 +22,6 @@ def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]
     }
 
 
-_COURSE = "CS224N default final project"
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
 _COURSE_TASKS = (
@@ -34,7 +33,6 @@ _COURSE_TASKS = (
         tables=_cs224n("ids-sst", ("sentence",), "sentiment"),
         metrics=("accuracy", "macro_f1"),
         predictions=PredictionFile(stem="sst", column="Predicted_Sentiment", number=int),
-        licence=f"Socher et al. (2013), research use; split of the {_COURSE}",
     ),
     Task(
         name="para",
@@ -45,7 +43,6 @@ _COURSE_TASKS = (
         symmetric=True,
         metrics=("accuracy", "f1"),
         predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase", number=float),
-        licence=f"Quora, terms of service, non-commercial; split of the {_COURSE}",
     ),
     Task(
         name="sts",
@@ -56,7 +53,6 @@ _COURSE_TASKS = (
         symmetric=True,
         metrics=("pearson", "spearman"),
         predictions=PredictionFile(stem="sts", column="Predicted_Similiary", number=float),
-        licence=f"Agirre et al. (2013), CC BY-SA 4.0 and others; split of the {_COURSE}",
     ),
     Task(
         name="cola",
@@ -74,7 +70,6 @@ _COURSE_TASKS = (
         },
         metrics=("matthews", "accuracy"),
         predictions=PredictionFile(stem="lin", column="Predicted_Linguistic", number=float),
-        licence="Warstadt et al. (2018), fair use of published examples; split of GLUE",
     ),
     Task(
         name="cfimdb",
@@ -84,7 +79,6 @@ _COURSE_TASKS = (
         tables=_cs224n("ids-cfimdb", ("sentence",), "sentiment"),
         metrics=("accuracy", "f1"),
         predictions=PredictionFile(stem="cfimdb", column="Predicted_Sentiment", number=float),
-        licence=f"Kaushik et al. (2020), after IMDB, research use; split of the {_COURSE}",
     ),
 )
 
@@ -97,7 +91,6 @@ MLM = Task(
     tables={},
     metrics=("loss", "perplexity", "accuracy"),
     predictions=PredictionFile(stem="mlm", column="Predicted_Token", number=int),
-    licence="that of the text",
 )
 """What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
 

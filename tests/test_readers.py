@@ -10,6 +10,7 @@ import pytest
 from helpers import write_table
 
 from data.readers import SAMPLES, Example, has_split, read_split, spread
+from data.sources import SOURCES
 from data.tasks import SPLITS, TASKS, get_task
 from multitask.metrics import METRICS
 
@@ -39,7 +40,7 @@ def read_text(folder, task, text, split="train", **options):
 def test_every_task_is_complete():
     assert len(TASKS) > 13
     for name, task in TASKS.items():
-        assert name == task.name and task.title and task.licence
+        assert name == task.name and task.title and SOURCES[name].licence
         assert set(task.tables) == ({"test"} if name == "ax" else set(SPLITS)) | (
             {"dev_mismatched", "test_mismatched"} if name == "mnli" else set()
         )
