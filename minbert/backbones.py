@@ -179,26 +179,29 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     files = weight_files(folder)
     if not files:
         raise ValueError(f"{folder} has no model.safetensors and no pytorch_model.bin")
-    tensors: dict[str, Tensor] = {}
-    for path in files:
-        regular(path)
-        try:
-            if path.suffix == ".safetensors":
-                found = load_file(path)
-            else:
-                mapped = zipfile.is_zipfile(path)  # and no file of before PyTorch 1.6
-                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        except pickle.UnpicklingError:  # its text advises to unpickle all the same
-            raise ValueError(
-                f"{path} is damaged, or holds more than tensors, which could run any code when "
-                "unpickled; only tensors are loaded: get this checkpoint as safetensors"
-            ) from None
-        except Exception as error:  # damaged files raise many kinds
-            raise ValueError(f"{path} cannot be read as a checkpoint: {brief(error)}") from error
-        if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
-            raise ValueError(f"{path} must hold tensors by their names and nothing else")
-        tensors |= found
-    return tensors
+    return {name: tensor for path in files for name, tensor in read_file(path).items()}
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of one weight file by name: see `read_tensors`."""
+    regular(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        mapped = zipfile.is_zipfile(path)  # and no file of before PyTorch 1.6
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError:  # its text advises to unpickle all the same
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors, which could run any code when "
+            "unpickled; only tensors are loaded: get this checkpoint as safetensors"
+        ) from None
+    except Exception as error:  # damaged files raise many kinds
+        raise ValueError(
+            f"{path} is damaged, or no file of tensors: {brief(error)}; put another copy there"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+        raise ValueError(f"{path} must hold tensors by their names and nothing else")
+    return found
 
 
 DTYPES = {

@@ -16,15 +16,13 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minbert.adapters.apply import adapted, adapter_names, attach, base_of, linear_of, lora_kind
 from minbert.adapters.layers import IA3, LoRA, LoRAEmbedding, LoRALinear, Whole
-from minbert.backbones import write_tensors
+from minbert.backbones import read_file, write_tensors
 from minbert.encoder import Encoder, name_in, pattern_of
-from minbert.files import brief, checked, read_json, regular, write_json
+from minbert.files import brief, checked, read_json, write_json
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 ROOT = "base_model.model."
@@ -212,10 +210,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"there is no {path.name}; save the adapter with peft's safe_serialization=True"
         )
-    try:
-        tensors = load_file(regular(path))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is damaged or no safetensors file: {brief(error)}") from None
+    tensors = read_file(path)
     foreign = [key for key in tensors if not key.startswith(ROOT)]
     if foreign:
         raise ValueError(f"{foreign[0]} is no tensor of an adapter: its name begins with {ROOT}")
