@@ -260,15 +260,11 @@ def _sound(url: str) -> Generator[None]:
 
 
 def _check_member(info: zipfile.ZipInfo, url: str) -> None:
-    # orig_filename, for zipfile itself mends some of the names.
-    for name in (info.filename, info.orig_filename):
-        if _unsafe(name):
-            raise FetchError(
-                f"{url} has a member {brief(name)} that would be written outside the target "
-                "folder; nothing was unpacked. Do not use this archive"
-            )
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise FetchError(
-            f"{url} has a member {brief(info.filename)} that is a symbolic link; nothing was "
-            "unpacked. Do not use this archive"
-        )
+    names = (info.filename, info.orig_filename)  # zipfile itself mends some of the names
+    if unsafe := [name for name in names if _unsafe(name)]:
+        what = f"{brief(unsafe[0])} that would be written outside the target folder"
+    elif stat.S_ISLNK(info.external_attr >> 16):
+        what = f"{brief(info.filename)} that is a symbolic link"
+    else:
+        return
+    raise FetchError(f"{url} has a member {what}; nothing was unpacked. Do not use this archive")

@@ -186,14 +186,12 @@ class Tokenizer:
             by_id = sorted(self.fast.get_vocab().items(), key=lambda item: item[1])
             write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in by_id))
             settings = {"tokenizer_class": "BertTokenizer", **self.settings, **ROLES}
-            settings |= self._normalizer()
+            for setting, own in NORMALIZER.items():
+                settings[setting] = getattr(self.fast.normalizer, own, False)
         else:
             own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": MODEL_INPUTS}
             settings = {**own, **self.settings, **ROLES}
         write_json(folder / "tokenizer_config.json", {**settings, "added_tokens_decoder": flags})
-
-    def _normalizer(self) -> dict[str, bool | None]:
-        return {k: getattr(self.fast.normalizer, own, False) for k, own in NORMALIZER.items()}
 
 
 def _add_tokens(
