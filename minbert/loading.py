@@ -91,9 +91,7 @@ def _own_limit(folder: Path, tokenizer: Tokenizer, max_positions: int) -> int | 
     """The longest text in tokens that sentence-transformers takes, where a folder's files say so:
     sentence_bert_config.json, or the tokenizer's model_max_length."""
     path = folder / "sentence_bert_config.json"
-    settings = read_json(path) if path.exists() else {}
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is {brief(settings)}; it must be an object")
+    settings = read_json(path, dict[str, Any]) if path.exists() else {}
     limit = settings.get("max_seq_length") or tokenizer.settings.get("model_max_length")
     if settings.get("do_lower_case") and tokenizer.encode(["A"]) != tokenizer.encode(["a"]):
         raise ValueError(
