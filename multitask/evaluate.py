@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from minbert.quick import give_back_memory
 from multitask.heads import answers, loss_sum
 from multitask.loop.distributed import count, gather, rounds
 from multitask.loop.environment import autocast
-from multitask.metrics import METRICS, OF_LOSS, overall
+from multitask.metrics import METRICS, OF_LOSS
 from multitask.trained_model import TrainedModel
 
 
@@ -97,18 +97,6 @@ def evaluate(
         labels=labels,
         metrics=metrics,
     )
-
-
-def summary(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> dict:
-    """The figures that sum a model up: the mean of its tasks' scores, and the course's overall.
-
-    A task's score is the first of its metrics, negative where lower is better.
-    """
-    primary = {}
-    for name, metrics in scores.items():
-        first = tasks[name].metrics[0]
-        primary[name] = -metrics[first] if first in OF_LOSS else metrics[first]
-    return {"score": float(np.mean(list(primary.values()))), "overall": overall(primary)}
 
 
 def prediction_path(folder: Path, task: Task, split: str) -> Path:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from data.tasks import Task
+
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """metric(labels (rows,), predictions (rows,)) -> score"""
 
@@ -77,6 +79,18 @@ def perplexity(loss: float) -> float:
 
 OF_LOSS: dict[str, Callable[[float], float]] = {"loss": float, "perplexity": perplexity}
 """Metrics that are functions of the mean loss; the lower they are, the better."""
+
+
+def summary(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> dict:
+    """The figures that sum a model up: the mean of its tasks' scores, and the course's overall.
+
+    A task's score is the first of its metrics, negative where lower is better.
+    """
+    primary = {}
+    for name, metrics in scores.items():
+        first = tasks[name].metrics[0]
+        primary[name] = -metrics[first] if first in OF_LOSS else metrics[first]
+    return {"score": float(np.mean(list(primary.values()))), "overall": overall(primary)}
 
 
 def overall(scores: Mapping[str, float]) -> dict[str, float]:

@@ -23,12 +23,13 @@ from minbert.quick import give_back_memory, route_of
 from multitask.analysis import analyse
 from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
-from multitask.evaluate import Evaluation, summary, write_predictions
+from multitask.evaluate import Evaluation, write_predictions
 from multitask.extensions.base import Together
 from multitask.loop import distributed
 from multitask.loop.environment import choose_device, environment, peak_memory_mb
 from multitask.loop.optimizer import groups_table, make_groups
 from multitask.loop.trainer import Progress, Trainer
+from multitask.metrics import summary
 from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
 from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable

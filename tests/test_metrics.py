@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from data.tasks import TASKS
-from multitask.evaluate import summary
-from multitask.metrics import METRICS, overall
+from multitask.metrics import METRICS, overall, summary
 
 DRAW = np.random.default_rng(0)
 BINARY = {

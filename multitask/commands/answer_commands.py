@@ -65,7 +65,8 @@ class Evaluate:
 
     def _evaluate(self, run_folder: Path) -> None:
         from multitask.commands.words import mistakes, scores_table
-        from multitask.evaluate import summary, write_predictions
+        from multitask.evaluate import write_predictions
+        from multitask.metrics import summary
         from multitask.predictor import Predictor
 
         predictor = Predictor(run_folder, adapter=self.adapter, precision=self.precision)

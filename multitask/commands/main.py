@@ -24,6 +24,7 @@ from multitask.commands.flags import FLAGS
 from multitask.commands.glue_commands import Glue
 from multitask.commands.messages import command_line
 from multitask.commands.study_commands import Report, StudyGroup
+from multitask.commands.sweep_commands import Sweep
 from multitask.commands.train_commands import Demo, Pretrain, Train, Training, with_extensions
 
 
@@ -43,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "predict": Predict,
     "export": Export,
     "info": Info,
+    "sweep": Sweep,
     "data": Data,
     "glue": Glue,
     "study": StudyGroup,

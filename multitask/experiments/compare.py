@@ -51,9 +51,9 @@ def compare(
         name: replace(config, out=config.out or out / re.sub(r"\W+", "-", name))
         for name, config in configs.items()
     }
-    by_name = _with_seeds(placed, seeds)
+    by_name = with_seeds(placed, seeds)
     jobs = jobs_of(config for found in by_name.values() for config in found)
-    _announce(jobs)
+    announce(jobs)
     Queue(jobs, apart=False).work()
     made = iter(job.run for job in jobs)
     runs = {name: [next(made) for _ in found] for name, found in by_name.items()}
@@ -126,7 +126,7 @@ class Comparison:
         print(compare(configs, self.folder, columns, seeds=self.seeds))
 
 
-def _with_seeds(configs: Mapping[str, AnyConfig], seeds: int) -> dict[str, list[AnyConfig]]:
+def with_seeds(configs: Mapping[str, AnyConfig], seeds: int) -> dict[str, list[AnyConfig]]:
     """Each config with each seed; one that starts from another starts from that of its seed."""
     if seeds == 1:
         return {name: [config] for name, config in configs.items()}
@@ -155,7 +155,7 @@ def _of_seed(backbone: str, folders: set[str], seed: int) -> str:
     return backbone
 
 
-def _announce(jobs: list[Job]) -> None:
+def announce(jobs: list[Job]) -> None:
     """Say what is to be trained, and about how long that takes."""
     seconds = seconds_of(missing(jobs))
     print(f"{len(jobs)} runs, with a score after each epoch:")

@@ -96,6 +96,11 @@ class Extension:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
         return gradients
 
+    def stops(self, epoch: int, score: float, beside: Callable[[int], list[float]]) -> bool:
+        """Whether the run ends after an epoch, with its best development score so far; `beside`
+        gives what other runs in the same folder had reached by an epoch."""
+        return False
+
     @property
     def chooses(self) -> bool:
         """Whether `choose_tasks` is overridden: one extension of a config may do that."""
@@ -147,6 +152,10 @@ class Together(tuple[Extension, ...]):
         for extension in self:
             gradients = extension.combine(gradients, step)
         return gradients
+
+    def stops(self, epoch: int, score: float, beside: Callable[[int], list[float]]) -> bool:
+        """Whether one of them ends the run."""
+        return any(extension.stops(epoch, score, beside) for extension in self)
 
 
 X_ = TypeVar("X_", bound=type[Extension])

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data.draws import uniform_task
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.evaluate import Evaluation, evaluate, summary
+from multitask.evaluate import Evaluation, evaluate
 from multitask.extensions.base import Step, Together
 from multitask.loop import distributed
 from multitask.loop.engine import Draw, Engine
@@ -27,6 +27,7 @@ from multitask.loop.interrupts import Interrupts
 from multitask.loop.optimizer import make_optimizer
 from multitask.loop.state import Progress, load_state, save_state, save_weights
 from multitask.loop.steps import StepLine, StepLog
+from multitask.metrics import summary
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.runs.metrics_log import MetricsLog
@@ -147,7 +148,12 @@ class Trainer:
     def _finished(self) -> bool:
         progress, patience = self.progress, self.config.patience
         tired = patience is not None and progress.evaluated - progress.best_epoch >= patience
-        return progress.evaluated >= self.config.epochs or tired
+        if progress.evaluated >= self.config.epochs or tired:
+            return True
+        lags = self.extensions.stops(
+            progress.evaluated, progress.best_score, self.run.scores_beside
+        )
+        return progress.evaluated > 0 and distributed.by_writer(lambda: lags)
 
     def _train_epoch(self, started: float) -> None:
         progress, save_every = self.progress, self.config.save_every

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task
-from multitask.evaluate import summary
 from multitask.loop.distributed import is_writer
 from multitask.loop.state import Progress
+from multitask.metrics import summary
 from multitask.runs.run import Run
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from data.tasks import get_task
 from minbert.adapters import ADAPTER_FILES
 from minbert.backbones import PACKAGES, fingerprint
 from minbert.claim import Busy, claimed
@@ -39,6 +40,7 @@ from minbert.files import (
 )
 from minbert.loading import Backbone, save_config
 from multitask.config import AnyConfig, PretrainConfig, RunConfig, TrainConfig, config_from_dict
+from multitask.metrics import summary
 from multitask.runs.file_types import Record, Source, read_checked, read_line
 
 
@@ -207,6 +209,21 @@ class Run:
             read_line(line, f"{path}, line {number}")
             for number, line in enumerate(whole.split("\n")[:-1], start=1)
         ]
+
+    def best_score(self, epoch: int) -> float | None:
+        """The best development score after so many epochs; None if it has not come as far."""
+        lines = [line for line in self.metrics() if line["kind"] == "epoch"]
+        tasks = {name: get_task(name) for line in lines for name in line["scores"]}
+        scores = [summary(x["scores"], tasks)["score"] for x in lines if 0 < x["epoch"] <= epoch]
+        return max(scores) if len(scores) >= epoch else None
+
+    def scores_beside(self, epoch: int) -> list[float]:
+        """What other runs in the same folder had reached by an epoch, where they have come as
+        far."""
+        home = self.folder.resolve()
+        paths = [path for path in home.parent.glob("*/config.json") if path.parent != home]
+        found = (Run(path.parent).best_score(epoch) for path in paths)
+        return [score for score in found if score is not None]
 
     def sync_log(self) -> None:
         """Have the disk hold all lines of metrics.jsonl, before a checkpoint says that they are."""
