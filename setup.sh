@@ -191,7 +191,9 @@ if ! is_up_to_date; then
 fi
 
 if [ $# -eq 0 ]; then
-  say "ready in $env; try: bash setup.sh minbert demo"
+  try="minbert demo"
+  if [ -d "$root/lab/golden" ]; then try="minbert lab check"; fi # a student's copy
+  say "ready in $env; try: bash setup.sh $try"
   exit
 fi
 if [ "$env" = "$root/.venv" ]; then export VIRTUAL_ENV=$env; fi

@@ -4,6 +4,7 @@
     checks/        what is tried on an exercise's functions           (in the handout)
     answers/       what is right, and the catalogue of mistakes       (never in the handout)
     handout.py     writes a student's copy: bodies out, expected numbers in
+    stamp.py       which version of the library a copy was made from
     runner.py      runs checks on the student's code, in a process of its own
     diagnose.py    compares what came out with what should have
     check.py       `minbert lab check`: the runner, the diagnosis, a list of progress

@@ -9,7 +9,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from lab.handout import ASSIGNMENT, REPORT, ROOT, project_files
+from lab.handout import ASSIGNMENT, REPORT, ROOT, project_files, stamp
+from lab.stamp import PLACE, UNKNOWN
 
 SETUP = """#!/usr/bin/env bash
 # Makes the container: Python, and what the project needs.
@@ -44,5 +45,10 @@ def bundle(path: Path, *, only: str | None = None) -> Path:
             info.external_attr = 0o100755 << 16  # a file that may be run
             archive.writestr(info, text)
         for file in files:
-            archive.write(file, f"project/{file.relative_to(ROOT).as_posix()}")
+            name = file.relative_to(ROOT).as_posix()
+            if name == PLACE:  # in the container there is no git to ask
+                text = file.read_text(encoding="utf-8").replace(UNKNOWN, stamp().commit or UNKNOWN)
+                archive.writestr(f"project/{name}", text)
+            else:
+                archive.write(file, f"project/{name}")
     return path

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from lab.diagnose import Verdict, judge
 from lab.exercises import EXERCISES, Exercise
+from lab.stamp import PLACE, Stamp
 
 SECONDS = 10.0
 """Time for an exercise; a check takes a small part of a second."""
@@ -236,6 +237,14 @@ def find_copy(start: Path) -> Path:
 def assigned(root: Path) -> tuple[Exercise, ...]:
     """The exercises of a copy: those that it has expected numbers for."""
     return tuple(e for e in EXERCISES if expected_path(root, e).exists())
+
+
+def stamp_of(root: Path) -> Stamp | None:
+    """The version that a copy was made from, if it says."""
+    try:
+        return Stamp.read((root / PLACE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def expected_path(root: Path, exercise: Exercise) -> Path:

@@ -65,7 +65,7 @@ def run_start(given: argparse.Namespace) -> int:
 
 
 def run_check(given: argparse.Namespace) -> int:
-    from lab.check import assigned, check, find_copy
+    from lab.check import assigned, check, find_copy, stamp_of
 
     root = find_copy(Path.cwd())
     exercises = assigned(root)
@@ -73,7 +73,10 @@ def run_check(given: argparse.Namespace) -> int:
         if numbered(given.number) not in exercises:
             raise ValueError(f"exercise {given.number} is not set in this copy")
         exercises = (numbered(given.number),)
-    return 0 if check(root, exercises, go_on=given.all) else 1
+    all_done = check(root, exercises, go_on=given.all)
+    if made_from := stamp_of(root):
+        print(f"This copy was made from {made_from}.")
+    return 0 if all_done else 1
 
 
 def run_hint(given: argparse.Namespace) -> int:

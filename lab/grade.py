@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import handout, sandbox
-from lab.check import KEPT, SECONDS, Launch, Output, outcomes
+from lab.check import KEPT, SECONDS, Launch, Output, outcomes, stamp_of
 from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, Exercise
+from lab.stamp import PLACE, Stamp
 from lab.submission import Submission, open_submission
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ def grade_one(
     except ValueError as error:
         verdict = Verdict("wrong", shown(str(error)))
         return Grade(name, {e.name: verdict for e in marking.exercises}, [*notes, verdict.message])
-    found = Grade(name, {}, [*notes, *altered(submission, marking.clean)])
+    notes += [*other_version(submission, marking.clean), *altered(submission, marking.clean)]
+    found = Grade(name, {}, notes)
     with tempfile.TemporaryDirectory(prefix="submission-", dir=folder) as own:
         Path(own).chmod(0o755)
         work = Path(own, "work")
@@ -249,6 +251,16 @@ def grade_one(
         found.notes += problems
     found.seconds = time.monotonic() - began
     return found
+
+
+def other_version(submission: Submission, clean: Path) -> list[str]:
+    """A note if the submission says that it was made from another version of the library."""
+    with contextlib.suppress(ValueError):
+        theirs = Stamp.read(submission.read(PLACE) or "")
+        ours = stamp_of(clean)
+        if theirs and ours and theirs.differs(ours):
+            return [f"made from {theirs}; graded with {ours}"]
+    return []
 
 
 def altered(submission: Submission, clean: Path) -> list[str]:

@@ -6,12 +6,15 @@ installable, with checks, expected numbers and the assignment, and without a sol
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from lab import source
 from lab.exercises import EXERCISES, Exercise
+from lab.stamp import PLACE, UNKNOWN, Stamp
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("minbert", "optim", "data", "multitask")
@@ -21,7 +24,8 @@ ASSIGNMENT = ROOT / "docs" / "assignment.md"
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
-       "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks")  # fmt: skip
+       "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks",
+       "stamp.py")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
@@ -29,42 +33,27 @@ LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
             "minbert/encoders/modernbert_config.py")  # fmt: skip
 """What the copy does not have: these encoders are written much as the exercises want BERT's."""
 
-CHANGES = {
-    "minbert/__init__.py": (
-        ("    from minbert.encoders.convbert import ConvBert, ConvBertConfig\n"
-         "    from minbert.encoders.modernbert import ModernBert\n"
-         "    from minbert.encoders.modernbert_config import ModernBertConfig\n", ""),
-        ('    "ConvBert": "encoders.convbert",\n    "ConvBertConfig": "encoders.convbert",\n', ""),
-        ('    "ModernBert": "encoders.modernbert",\n'
-         '    "ModernBertConfig": "encoders.modernbert_config",\n', ""),
-        ('    "ConvBert",\n    "ConvBertConfig",\n', ""),
-        ('    "ModernBert",\n    "ModernBertConfig",\n', ""),
-    ),
-    "minbert/encoders/__init__.py": (
-        ("import bert, convbert, modernbert", "import bert"),
-        ('["bert", "convbert", "encoder_class", "modernbert"]', '["bert", "encoder_class"]'),
-    ),
-    "pyproject.toml": (
-        ('minbert = "multitask.__main__:main"', 'minbert = "lab.__main__:main"'),
-        ("timeout = 120", "timeout = 20"),
-        # `pytest tests/exercises` without the large libraries that other tests compare with.
-        ('    "matplotlib>=3.8",\n',
-         '    "matplotlib>=3.8",\n    "pytest>=8",\n    "pytest-timeout>=2.3",\n'),
-        ('    "transformers>=5",\n    "sentence-transformers>=5",\n    "peft>=0.17",\n', ""),
-    ),
-    "setup.sh": (("try: bash setup.sh minbert demo", "try: bash setup.sh minbert lab check"),),
-    # So that training goes through what the student has written.
-    "multitask/settings.py": (
-        ('route: Literal["auto", "plain", "blas", "onednn"] = "auto"',
-         'route: Literal["auto", "plain", "blas", "onednn"] = "plain"'),
-        ('layout: Literal["packed", "padded"] = "packed"',
-         'layout: Literal["packed", "padded"] = "padded"'),
-        ('optimizer: Literal["fused", "plain"] = "fused"',
-         'optimizer: Literal["fused", "plain"] = "plain"'),
-    ),
-    "minbert/quick.py": (('_route: Route = "auto"', '_route: Route = "plain"'),),
-}  # fmt: skip
-"""File -> what is written differently in the copy."""
+NEEDS = ("pytest", "pytest-timeout")
+"""What `pytest tests/exercises` needs, of the extra "test": in a copy it is always there."""
+REFERENCES = ("transformers", "sentence-transformers", "peft")
+"""Large libraries that the extra "test" has for the library's own tests, which a copy has not."""
+
+EDITION = '''"""What this copy has otherwise than the library."""
+
+from __future__ import annotations
+
+VERSION = "{stamp.version}"
+"""Of the library that this copy was made from."""
+COMMIT = "{stamp.commit}"
+"""Of its files, with a + where some differed; empty where it is not known."""
+PLAIN = True
+"""Whether training goes through what you have written, unless it is told otherwise."""
+ENCODERS: dict[str, str] = {{}}
+"""Public name -> module of minbert, of encoders beside BERT."""
+
+__all__: list[str] = []
+'''
+"""The copy's minbert/edition.py."""
 
 
 def start(
@@ -103,10 +92,37 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
     text, _, _ = assignment.partition("\n## For teachers\n")
     (folder / "README.md").write_text(text, encoding="utf-8")
     shutil.copy(REPORT, folder / "Report.md")
-    for name, changes in CHANGES.items():
-        _change(folder / name, changes)
+    (folder / PLACE).write_text(EDITION.format(stamp=stamp()), encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (folder / "pyproject.toml").write_text(students_project(project), encoding="utf-8")
     for exercise in exercises:
         blank(folder, exercise)
+
+
+def stamp() -> Stamp:
+    """The version and commit of this library."""
+    from minbert.edition import COMMIT, VERSION
+    from minbert.version import commit
+
+    return Stamp(VERSION, (commit() or "") if COMMIT == UNKNOWN else COMMIT)
+
+
+def students_project(text: str) -> str:
+    """The copy's pyproject.toml, of the library's: with `pytest tests/exercises` always there, and
+    without what is installed for the library's own tests and pages."""
+    import tomlkit
+
+    project: Any = tomlkit.parse(text)
+    extras = project["project"]["optional-dependencies"]
+    for wanted in [*extras["test"]]:
+        name = re.split("[<>=~! ;[]", wanted)[0]
+        if name in REFERENCES:
+            extras["test"].remove(wanted)
+        elif name in NEEDS:
+            project["project"]["dependencies"].append(wanted)
+    extras.pop("docs", None)
+    project["tool"]["pytest"]["ini_options"]["timeout"] = 20
+    return tomlkit.dumps(project)
 
 
 def project_files() -> Iterator[Path]:
@@ -138,11 +154,3 @@ def solve(root: Path, exercise: Exercise) -> None:
         path = root / place.path
         text = path.read_text(encoding="utf-8")
         path.write_text(source.replace_body(text, place.name, body), encoding="utf-8")
-
-
-def _change(path: Path, changes: tuple[tuple[str, str], ...]) -> None:
-    text = path.read_text(encoding="utf-8")
-    for old, new in changes:
-        assert text.count(old) == 1, f"{path.name} should have {old!r} once; see lab/handout.py"
-        text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from minbert import edition
+
 if TYPE_CHECKING:
+    from minbert.edition import *  # noqa: F403  # encoders that a copy may lack
     from minbert.embedding import embed
     from minbert.encoder import Encoder, EncoderOutput
     from minbert.encoders.bert import Bert, BertConfig
-    from minbert.encoders.convbert import ConvBert, ConvBertConfig
-    from minbert.encoders.modernbert import ModernBert
-    from minbert.encoders.modernbert_config import ModernBertConfig
     from minbert.layouts import Packed, Padded
     from minbert.loading import Backbone, load_backbone, save_pretrained
     from minbert.tokenization import Tokenizer
@@ -27,27 +27,20 @@ _HOMES = {
     "embed": "embedding",
     "Bert": "encoders.bert",
     "BertConfig": "encoders.bert",
-    "ConvBert": "encoders.convbert",
-    "ConvBertConfig": "encoders.convbert",
-    "ModernBert": "encoders.modernbert",
-    "ModernBertConfig": "encoders.modernbert_config",
     "Backbone": "loading",
     "load_backbone": "loading",
     "save_pretrained": "loading",
     "Tokenizer": "tokenization",
+    **edition.ENCODERS,
 }
 
-__version__ = "0.1.0"
+__version__ = edition.VERSION
 __all__ = [
     "Backbone",
     "Bert",
     "BertConfig",
-    "ConvBert",
-    "ConvBertConfig",
     "Encoder",
     "EncoderOutput",
-    "ModernBert",
-    "ModernBertConfig",
     "Packed",
     "Padded",
     "Tokenizer",
@@ -55,6 +48,7 @@ __all__ = [
     "load_backbone",
     "save_pretrained",
 ]
+__all__ += edition.__all__
 
 
 def __getattr__(name: str) -> Any:

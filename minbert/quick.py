@@ -31,9 +31,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from minbert.edition import PLAIN
+
 Route = Literal["auto", "plain", "blas", "onednn"]
 
-_route: Route = "auto"
+_route: Route = "plain" if PLAIN else "auto"
 
 
 def use_route(route: Route) -> None:

@@ -1,14 +1,6 @@
-"""`minbert`; torchrun starts it as `python -m multitask`."""
+"""`python -m multitask` is `minbert`, as torchrun starts it."""
 
-from lab.terminal import errors_as_messages
-
-
-def main() -> None:
-    """Run the command line."""
-    with errors_as_messages():  # around the import too, where Ctrl-C may come
-        from multitask.commands.main import main as run
-    run()
-
+from lab.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ from typing import Literal
 from data.readers import OnBadRow
 from data.tasks import MLM, get_task
 from minbert.checks import check_counts, check_rates, check_unused, convert_fields
+from minbert.edition import PLAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class DataSettings(Section):
     of batch_size x accumulate rows."""
     batches: Literal["random", "bucketed"] = "random"
     """Random rows in a batch, or rows of similar length."""
-    layout: Literal["packed", "padded"] = "packed"
+    layout: Literal["packed", "padded"] = "padded" if PLAIN else "packed"
     """Tokens without padding, or padded to the longest row; the numbers are the same, but for
     ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
 
@@ -107,7 +108,7 @@ class OptimizerSettings(Section):
     """Correct AdamW's moments for their start at zero."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 for no clipping."""
-    optimizer: Literal["fused", "plain"] = "fused"
+    optimizer: Literal["fused", "plain"] = "plain" if PLAIN else "fused"
     """PyTorch's fused primitive, or the steps written out; the numbers are the same."""
 
     def __post_init__(self) -> None:
@@ -157,7 +158,7 @@ class DeviceSettings(Section):
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
-    route: Literal["auto", "plain", "blas", "onednn"] = "auto"
+    route: Literal["auto", "plain", "blas", "onednn"] = "plain" if PLAIN else "auto"
     """How linear maps and dropout are computed on a CPU: see minbert/quick.py; the numbers are the
     same. auto is what the environment variable MINBERT_ROUTE names, or by the CPU's make."""
     compile: bool = False

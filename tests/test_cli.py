@@ -21,6 +21,7 @@ from data.readers import read_split
 from data.sources import File
 from data.tasks import TASKS
 from minbert import load_backbone, quick
+from minbert.edition import VERSION
 from multitask import Predictor, PretrainConfig, TrainConfig, train, training
 from multitask.commands import Group, data_commands
 from multitask.commands import main as cli
@@ -458,6 +459,12 @@ def test_info_describes_the_installation_and_a_run(minbert, folder, run):
         x.split() for x in out.split("\n")
     ]
     assert "head_size = 8" in out and "pooling" not in out  # what differs from the defaults
+
+
+def test_the_version(minbert):
+    code, out, _ = minbert("--version")
+    assert code == 0 and re.fullmatch(r"minbert \d+\.\d+\.\d+(, commit [0-9a-f]{40}\+?)?\n", out)
+    assert out.split()[1].rstrip(",") == VERSION
 
 
 def test_info_of_a_run_that_was_stopped(minbert, folder, run, tmp_path):

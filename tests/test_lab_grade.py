@@ -13,10 +13,12 @@ from lab_class import EXERCISES_SET, SET, edit, hand_in, points, prepare, walls,
 
 from data.tasks import TASKS
 from lab import handout
+from lab.check import stamp_of
 from lab.commands import lab
 from lab.exercises import BY_NAME, EXERCISES
 from lab.grade import grade_one, write_class, write_results
 from lab.predictions import inspect, lint, read_labels
+from lab.stamp import PLACE
 from lab.submission import LARGEST, open_submission
 
 
@@ -50,6 +52,25 @@ def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, 
         "altered or added, without effect: conftest.py, lab/check.py, lab/diagnose.py, "
         "minbert/evil.pth, sitecustomize.py, tests/exercises/test_exercises.py"
     ]
+
+
+def test_a_submission_of_another_version_is_noted_and_graded(submission, marking, tmp_path):
+    ours = stamp_of(marking.clean)
+    (submission / PLACE).write_text(
+        (marking.clean / PLACE).read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    assert graded(submission, marking, tmp_path).notes == []
+    for text, notes in {
+        'VERSION = "0.0.1"\nCOMMIT = "abc"\n': [
+            f"made from minbert 0.0.1, commit abc; graded with {ours}"
+        ],
+        "VERSION = 7\n": [],
+    }.items():
+        (submission / PLACE).write_text(text, encoding="utf-8")
+        found = graded(submission, marking, tmp_path)
+        assert (found.notes, points(found)) == (notes, set(SET))
+    (submission / PLACE).write_bytes(b"\xff")
+    assert graded(submission, marking, tmp_path).score == found.score
 
 
 def test_blanks_get_no_points(marking, tmp_path):
@@ -244,6 +265,7 @@ def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
         executable = {i.filename: i.external_attr >> 16 & 0o111 for i in archive.infolist()}
         archive.extractall(home / "source")
     assert executable["run_autograder"] == executable["setup.sh"] == 0o111
+    assert stamp_of(home / "source" / "project") == handout.stamp()
     for name in ("run_autograder", "setup.sh"):
         subprocess.run(["bash", "-n", home / "source" / name], check=True)
     shutil.copytree(submission, home / "submission")

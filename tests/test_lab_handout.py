@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 from student_mistakes import EDITS
 
+import minbert
 from lab import handout, source
 from lab.answers import MISTAKES, load_answers
-from lab.check import Launch, Output, assigned, outcomes
+from lab.check import Launch, Output, assigned, outcomes, stamp_of
 from lab.commands import lab
 from lab.exercises import EXERCISES, numbered, parse_numbers
 from lab.source import body_of, find, replace_body
+from lab.stamp import PLACE, UNKNOWN, Stamp
+from minbert.version import commit
 from multitask.report.document import with_results
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +51,19 @@ def in_copy(copy, *words):
         capture_output=True,
         encoding="utf-8",
     )
+
+
+def in_python(folder, code):
+    """What a program prints that imports the packages of this folder, without MINBERT_ROUTE."""
+    environment = {key: value for key, value in os.environ.items() if key != "MINBERT_ROUTE"}
+    return subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    ).stdout
 
 
 def edit(copy, path, name, lines):
@@ -139,9 +156,15 @@ def test_signatures_and_docstrings_stay(made):
 
 
 def test_training_in_a_copy_goes_through_the_students_functions(made, tmp_path):
-    for path in ("multitask/settings.py", "minbert/quick.py"):
-        text = (made / path).read_text(encoding="utf-8")
-        assert all(new in text and old not in text for old, new in handout.CHANGES[path])
+    code = """
+from minbert import quick
+from multitask import PretrainConfig, TrainConfig
+print(quick.current_route())
+for made in (TrainConfig(tasks=("sst",)), PretrainConfig(tasks=("sst",))):
+    print(made.route, made.layout, made.optimizer)
+"""
+    plain = ["plain", *2 * ["plain padded plain"]]
+    assert in_python(made, code).splitlines() == plain != in_python(ROOT, code).splitlines()
     done = in_copy(made, "train", "--tasks", "sst", "--limit", "4", "--out", str(tmp_path / "run"))
     assert done.returncode == 2
     first = next(e for e in EXERCISES if e.name == "loading")  # what a run needs first
@@ -158,6 +181,87 @@ def test_a_copy_is_a_students_own_project(made):
     assert "| plain | 0.487 |" in with_results(
         (made / "Report.md").read_text(encoding="utf-8"), records
     )
+
+
+def test_a_copy_has_the_encoders_and_names_that_are_in_it(made):
+    code = """
+import minbert, minbert.encoders
+from minbert import *
+from minbert.encoder import ENCODERS
+print(sorted(ENCODERS), all(globals()[name] for name in minbert.__all__), len(minbert.__all__))
+"""
+    names = len(minbert.__all__)
+    assert in_python(ROOT, code) == f"['bert', 'convbert', 'modernbert'] True {names}\n"
+    assert in_python(made, code) == f"['bert'] True {names - 4}\n"
+
+
+def test_a_copy_differs_from_the_library_in_whole_files_alone(made):
+    """All others are the library's, but for the bodies."""
+    places = {place.path.as_posix() for exercise in EXERCISES for place in exercise.places}
+    own = {"README.md", "Report.md", "pyproject.toml", "minbert/edition.py"}
+    for path in (path for path in made.rglob("*") if path.is_file()):
+        name = path.relative_to(made).as_posix()
+        if name not in places | own and not name.startswith("lab/golden/"):
+            assert path.read_bytes() == (ROOT / name).read_bytes(), name
+
+
+def test_a_copys_requirements_are_the_librarys_and_pytest():
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    ours, theirs = tomllib.loads(text), tomllib.loads(handout.students_project(text))
+    tests = ours["project"]["optional-dependencies"].pop("test")
+    left = [want for want in tests if not re.match("transformers|sentence-transformers|peft", want)]
+    assert theirs["project"]["optional-dependencies"].pop("test") == left != tests
+    more = [want for want in tests if re.match(r"pytest(-timeout)?[^-\w]", want)]
+    wanted = ours["project"].pop("dependencies") + more
+    assert len(more) == 2 and theirs["project"].pop("dependencies") == wanted
+    assert theirs["project"]["optional-dependencies"].keys() == {"tensorboard", "parquet"}
+    assert theirs["tool"]["pytest"]["ini_options"].pop("timeout") == 20
+    ours["tool"]["pytest"]["ini_options"].pop("timeout")
+    for each in (ours, theirs):
+        each["project"].pop("optional-dependencies")
+    assert ours == theirs
+
+
+def test_a_copy_says_what_it_was_made_from(made, copy):
+    stamp = stamp_of(made)
+    assert stamp == Stamp(minbert.__version__, commit() or "")
+    words = f"minbert {stamp.version}" + (f", commit {stamp.commit}" if stamp.commit else "")
+    assert in_copy(made, "--version").stdout == f"a student's copy of {words}\n"
+    assert in_copy(made, "info").stdout.startswith(f"a student's copy of {words} (python ")
+    edition = copy / "minbert" / "edition.py"
+    edition.write_text(
+        edition.read_text(encoding="utf-8").replace(stamp.version, "9.8.7"), encoding="utf-8"
+    )
+    (copy / "minbert" / "__init__.py").write_text("1 / 0\n", encoding="utf-8")
+    assert "\nThis copy was made from minbert 9.8.7" in in_copy(copy, "lab", "check", "1").stdout
+    edition.unlink()  # as in a copy of a version that did not say
+    assert "made from" not in in_copy(copy, "lab", "check", "1").stdout
+
+
+@pytest.mark.parametrize(
+    "text, stamp",
+    [
+        ('VERSION = "1.2.0"\n"""Doc."""\nCOMMIT = "abc+"\n', Stamp("1.2.0", "abc+")),
+        ('VERSION = "1.2.0"\nCOMMIT = ""\n', Stamp("1.2.0")),
+        (f'VERSION = "1.2.0"\nCOMMIT = "{UNKNOWN}"\n', Stamp("1.2.0")),
+        ('COMMIT = "abc"\n', None),
+        (f'VERSION = "{"1" * 65}"\n', None),
+        ('VERSION = "1\x1b[31m"\n', None),
+        ("", None),
+    ],
+)
+def test_a_stamp_is_read_from_text(text, stamp):
+    assert Stamp.read(text) == stamp
+
+
+def test_stamps_differ_as_far_as_they_say():
+    one = Stamp("1.2.0", "abc")
+    assert not one.differs(one) and not one.differs(Stamp("1.2.0"))
+    assert one.differs(Stamp("1.2.0", "abc+")) and one.differs(Stamp("1.2.1", "abc"))
+    assert UNKNOWN in (ROOT / PLACE).read_text(encoding="utf-8")
+    attributes = (ROOT / ".gitattributes").read_text(encoding="utf-8")
+    assert f"{PLACE} export-subst" in attributes.splitlines()
 
 
 def test_every_exercise_has_a_page(made):

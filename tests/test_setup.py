@@ -155,6 +155,12 @@ def test_an_active_conda_environment_is_used_unless_it_is_base(sandbox, tmp_path
     assert sandbox.run(*show, **conda)[1] == f"{sandbox.root}/.venv/bin/python\n"
 
 
+def test_the_end_says_what_to_try_in_a_clone_and_in_a_students_copy(sandbox):
+    assert sandbox.run()[2].endswith("try: bash setup.sh minbert demo\n")
+    (sandbox.root / "lab" / "golden").mkdir(parents=True)
+    assert sandbox.run()[2].endswith("try: bash setup.sh minbert lab check\n")
+
+
 @pytest.mark.skipif(not shutil.which("flock"), reason="flock keeps two calls apart")
 def test_of_two_calls_at_once_one_installs(sandbox):
     with ThreadPoolExecutor() as pool:

@@ -1,10 +1,13 @@
-"""One file an encoder; importing this package registers them all."""
+"""One file an encoder; importing this package imports all that are here, which registers them."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from minbert.encoder import ENCODERS, Encoder
-from minbert.encoders import bert, convbert, modernbert
 from minbert.files import brief
 
-__all__ = ["bert", "convbert", "encoder_class", "modernbert"]
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 
 def encoder_class(name: str) -> type[Encoder]:

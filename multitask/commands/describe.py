@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import minbert
 from data.readers import has_split
 from data.tasks import TASKS
 from minbert.backbones import PACKAGES, find_backbone
+from minbert.version import describe_version
 from multitask.commands.words import scores_table
 from multitask.loop.environment import choose_device, environment
 from multitask.runs.run import Run
@@ -37,7 +37,7 @@ def describe_installation(data_dir: Path) -> str:
     ]
     return "\n".join(
         [
-            f"minbert {minbert.__version__} ({versions})",
+            f"{describe_version()} ({versions})",
             f"device: {facts['device']} ({device.type}, {facts['threads']} threads, "
             f"route {facts['route']})",
             "",

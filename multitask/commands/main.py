@@ -17,6 +17,7 @@ from tyro.extras import subcommand_cli_from_dict
 
 from lab.commands import lab
 from lab.terminal import errors_as_messages
+from minbert.version import describe_version
 from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
 from multitask.commands.data_commands import Data
@@ -105,4 +106,7 @@ def main() -> None:
     with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             sys.exit(lab(sys.argv[2:]))
-        parse(command_line()).run()
+        if sys.argv[1:] == ["--version"]:
+            print(describe_version())
+        else:
+            parse(command_line()).run()

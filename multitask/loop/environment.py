@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from minbert.quick import current_route
+from minbert.version import commit
 from multitask.loop import distributed
 
 
@@ -50,7 +50,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What a figure's reader may want to know of the program and the machine that made it."""
     packages = ("numpy", "tokenizers", "safetensors")
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),  # with its build, +cu130, which metadata may lack
@@ -73,21 +73,6 @@ def peak_memory_mb() -> float:
         pass
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, with a + where files differ from it."""
-
-    def git(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, encoding="utf-8", check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _cpu_name() -> str:
