@@ -12,6 +12,7 @@ model for the demo; then runs COMMAND, if there is one, in that environment:
   bash setup.sh                   set up only
   bash setup.sh minbert demo      set up, then run the demo
   bash setup.sh pytest -k adamw   set up with what tests need (ruff, pyrefly: the same), then test
+  bash setup.sh docs              write the documentation's pages to site/
   bash setup.sh --cpu ...         the same with PyTorch for CPUs alone, from its own index
 
 The first call takes minutes, and 5.5 GB of disk on Linux, where PyPI's PyTorch brings libraries
@@ -169,6 +170,10 @@ case ${1-} in
   -*) die "unknown option $1; bash setup.sh --help lists the uses" ;;
   pytest | ruff | pyrefly) wanted="test" ;;
   tensorboard) wanted="tensorboard" ;;
+  docs | mkdocs)
+    [ -f "$root/mkdocs.yml" ] || die "$root has no pages to build, the library itself has"
+    wanted="docs"
+    ;;
   *) wanted='' ;;
 esac
 
@@ -198,6 +203,8 @@ if [ $# -eq 0 ]; then
 fi
 if [ "$env" = "$root/.venv" ]; then export VIRTUAL_ENV=$env; fi
 export PATH=$env/bin:$PATH
+export NO_MKDOCS_2_WARNING=1 # the pins keep MkDocs 1
+if [ "$*" = docs ]; then cd "$root" && set -- mkdocs build --strict; fi
 if [ "${1-}" = pytest ]; then export PYTHONWARNDEFAULTENCODING=1; fi # an error: see pyproject.toml
 if [ "$*" = pytest ]; then set -- pytest -n auto --dist loadfile; fi # all tests, on all cores
 exec "$@"

@@ -1,7 +1,9 @@
 """From a config to a finished run: load, train, predict, record.
 
-run = train(TrainConfig(tasks=("sst",), epochs=2))
-run.record()["dev"]["sst"]["accuracy"]
+For example:
+
+    run = train(TrainConfig(tasks=("sst",), epochs=2))
+    run.record()["dev"]["sst"]["accuracy"]
 """
 
 from __future__ import annotations

@@ -155,6 +155,19 @@ def test_an_active_conda_environment_is_used_unless_it_is_base(sandbox, tmp_path
     assert sandbox.run(*show, **conda)[1] == f"{sandbox.root}/.venv/bin/python\n"
 
 
+def test_docs_builds_the_pages_in_the_clones_folder(sandbox):
+    code, _, err = sandbox.run("docs")  # as in a student's copy
+    assert code == 1 and "has no pages to build" in err and not sandbox.installs()
+    (sandbox.root / "mkdocs.yml").touch()
+    write_script(sandbox.bin / "mkdocs", '#!/bin/sh\nprintf "%s|" "$@"; pwd\n')
+    assert sandbox.run("docs")[:2] == (0, f"build|--strict|{sandbox.root}\n")
+    assert sandbox.installs() == ["-c constraints.txt -e .[docs]", RUNTIME[1]]
+    assert sandbox.run("mkdocs", "serve")[1] == f"serve|{sandbox.bin}\n"
+    write_script(sandbox.bin / "pytest", "#!/bin/sh\n")
+    sandbox.run("pytest")
+    assert sandbox.installs() == ["-c constraints.txt -e .[docs,test]", RUNTIME[1]]
+
+
 def test_the_end_says_what_to_try_in_a_clone_and_in_a_students_copy(sandbox):
     assert sandbox.run()[2].endswith("try: bash setup.sh minbert demo\n")
     (sandbox.root / "lab" / "golden").mkdir(parents=True)

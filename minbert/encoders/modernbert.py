@@ -1,6 +1,7 @@
 """ModernBERT: a BERT with what was learned since.
 
 Warner et al. (2024), arXiv:2412.13663. What differs from BERT:
+
 - LayerNorm at the beginning of each block ("pre-norm", Xiong et al., 2020, arXiv:2002.04745), and
   once more at the end; the first layer's attention has none, for the embeddings are normalised.
 - Rotary positions (RoPE) in place of a table of position embeddings; no segments.
