@@ -105,8 +105,10 @@ def test_every_module_and_every_text_is_a_page(site):
          ["attend( layout: Layout, query: Tensor,", "window: int | None = None",
           "value Tensor (..., H), the N heads side by side.", "The context (..., H)."]),
         # The fields of a config, with what their docstrings say.
-        ("multitask/config.html", "multitask.config.RunConfig",
+        ("multitask/settings.html", "multitask.settings.DataSettings",
          ["accumulate: int = 1", "Batches whose gradients make one optimizer step"]),
+        ("multitask/config.html", "multitask.config.TrainConfig",
+         ["accumulate: int = 1", "both_orders: bool = False", "Bases: HeadSettings, RunConfig"]),
         ("minbert/encoders/bert.html", "minbert.encoders.bert.BertConfig", ["hidden_size: int"]),
         ("optim/adamw.html", "optim.adamw.AdamW",
          ["betas: tuple[float, float] = (0.9, 0.999)", "lr float learning rate, at least 0."]),
