@@ -17,7 +17,6 @@ from tyro.extras import subcommand_cli_from_dict
 
 from lab.commands import lab
 from lab.terminal import errors_as_messages
-from minbert.version import describe_version
 from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
 from multitask.commands.data_commands import Data
@@ -107,6 +106,8 @@ def main() -> None:
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             sys.exit(lab(sys.argv[2:]))
         if sys.argv[1:] == ["--version"]:
+            from minbert.version import describe_version
+
             print(describe_version())
         else:
             parse(command_line()).run()
