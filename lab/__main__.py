@@ -10,12 +10,12 @@ from lab.terminal import errors_as_messages
 def main() -> None:
     """Run the command line; the lab needs no other package, the rest all of them."""
     with errors_as_messages():
-        if sys.argv[1:2] == ["lab"]:
+        if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             _lab(sys.argv[2:])
-        from multitask.commands.main import main as minbert
+        from multitask.commands.main import command
 
         try:
-            minbert()
+            command().run()
         except NotImplementedError as error:
             if not str(error).startswith("exercise "):
                 raise

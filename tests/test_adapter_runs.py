@@ -23,10 +23,11 @@ from helpers import (
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import BertForSequenceClassification, BertModel
 
+from lab.__main__ import main
 from minbert import load_backbone
 from minbert.adapters import load_adapter
 from multitask import Predictor, TrainConfig, resume, train, training
-from multitask.commands.main import main, parse
+from multitask.commands.main import parse
 from multitask.experiments.compare import Comparison, compare
 from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.bitfit import BitFit

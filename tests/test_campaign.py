@@ -48,7 +48,7 @@ def attempt(folder, act, seconds=60.0):
 )  # fmt: skip
 def test_what_came_of_a_case(tmp_path, monkeypatch, act, broken):
     monkeypatch.setitem(COMMANDS, "made-up", type("MadeUp", (), {}))
-    monkeypatch.setattr("multitask.commands.main.main", stub)
+    monkeypatch.setattr("lab.__main__.main", stub)
     limit = 0.5 if broken and "hung" in broken else 60
     outcome = attempt(tmp_path, act, limit)
     if broken is None:

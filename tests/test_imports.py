@@ -176,7 +176,7 @@ def test_loading_and_training_a_backbone_does_not_import_the_compiler():
 
 def test_the_command_line_alone_imports_the_lab():
     users = [path.name for path in modules("multitask") if "lab" in imported(path)]
-    assert users == ["__main__.py", "main.py", "messages.py"]
+    assert users == ["__main__.py", "messages.py"]
 
 
 def test_the_lab_starts_on_the_standard_library_alone():

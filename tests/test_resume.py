@@ -26,8 +26,8 @@ from helpers import (
 )
 from safetensors.torch import save_file
 
+from lab.__main__ import main
 from multitask import resume, train, training
-from multitask.commands.main import main
 from multitask.config import RunConfig
 from multitask.loop import trainer
 from multitask.loop.state import Progress

@@ -15,8 +15,6 @@ from typing import Any
 import tyro
 from tyro.extras import subcommand_cli_from_dict
 
-from lab.commands import lab
-from lab.terminal import errors_as_messages
 from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
 from multitask.commands.data_commands import Data
@@ -32,8 +30,16 @@ from multitask.commands.train_commands import Demo, Pretrain, Train, Training, w
 class Lab:
     """Exercises cut out of this library: start a student's copy, check it, get hints, grade."""
 
-    def run(self) -> None:  # `main` hands its words over before they get here
-        sys.exit(lab(["--help"]))
+    # lab/__main__.py hands its words over before they get here.
+
+
+class Version:
+    """What `minbert --version` shows."""
+
+    def run(self) -> None:
+        from minbert.version import describe_version
+
+        print(describe_version())
 
 
 COMMANDS: dict[str, type] = {
@@ -99,15 +105,7 @@ def let_threads_sleep() -> None:
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
-def main() -> None:
-    """Run the command line."""
+def command() -> Any:
+    """The command of this process's command line."""
     let_threads_sleep()
-    with errors_as_messages():
-        if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
-            sys.exit(lab(sys.argv[2:]))
-        if sys.argv[1:] == ["--version"]:
-            from minbert.version import describe_version
-
-            print(describe_version())
-        else:
-            parse(command_line()).run()
+    return Version() if sys.argv[1:] == ["--version"] else parse(command_line())

@@ -214,7 +214,7 @@ def _become(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.chdir(folder)
         sys.argv = ["minbert", *words]
-        from multitask.commands.main import main
+        from lab.__main__ import main
 
         before()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -234,6 +234,7 @@ def warm_up() -> None:
     import gc
 
     import matplotlib.backends.backend_agg
+    import multitask.study.stage_runner  # noqa: F401
     import scipy.stats
     import sklearn.metrics
     import torch.distributed
@@ -243,7 +244,6 @@ def warm_up() -> None:
     import multitask.glue.score  # noqa: F401
     import multitask.predictor
     import multitask.report.document  # noqa: F401
-    import multitask.study.stage_runner  # noqa: F401
     from multitask import training
     from multitask.commands.main import parse
     from multitask.extensions.base import load_extensions
