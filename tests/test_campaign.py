@@ -20,8 +20,9 @@ from helpers import config
 
 from data.readers import read_split
 from data.tasks import TASKS
+from lab.__main__ import main
 from multitask import train
-from multitask.commands.main import COMMANDS, main
+from multitask.commands.main import COMMANDS
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
