@@ -7,6 +7,7 @@ python -m benchmarks run --data-dir real-data      measure, and write benchmarks
 python -m benchmarks growth                        time and memory: length, batch, layers, data
 python -m benchmarks length                        of ModernBERT, up to texts of 8,192 tokens
 python -m benchmarks gpu --data-dir real-data      fine-tuning bert-base on a GPU
+python -m benchmarks host                          what a training step has a GPU's host do
 python -m benchmarks drift runs/NAME               answers of trained runs in bfloat16
 python -m benchmarks table                         draw the README's table and figures from results
 """

@@ -185,6 +185,29 @@ class Gpu:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Host:
+    """Count what a training step has a GPU's host dispatch, on any CPU."""
+
+    repeats: int = 5
+    """Turns of each candidate."""
+    out: Path = RESULTS / "host.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.host import HEADER, measure, rows
+        from minbert.files import write_json
+        from multitask.text_table import table
+
+        torch.set_num_threads(1)
+        found = measure(repeats=self.repeats)
+        write_json(self.out, {**_environment("cpu"), "candidates": found})
+        print(table(HEADER, rows(found)))
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drift:
     """Measure how far bfloat16 takes the answers of trained runs from float32's."""
 
@@ -244,6 +267,7 @@ def main() -> None:
         | Annotated[Growth, subcommand("growth")]
         | Annotated[Length, subcommand("length")]
         | Annotated[Gpu, subcommand("gpu")]
+        | Annotated[Host, subcommand("host")]
         | Annotated[Drift, subcommand("drift")]
         | Annotated[Table, subcommand("table")]
     )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Plan:
     steps: int = 100
     """Steps on the clock."""
     device: str = "cuda"
+    precision: Literal["fp32", "bf16"] = "bf16"
 
     @property
     def rows(self) -> int:
@@ -57,6 +58,8 @@ class Plan:
 class Clock:
     """Tells the seconds of the steps after the warm-up, all of a GPU's work included."""
 
+    now = staticmethod(time.perf_counter)
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._times: list[float] = []
@@ -66,7 +69,7 @@ class Clock:
         if number in (self._plan.warm_up, self._plan.warm_up + self._plan.steps):
             if self._plan.device == "cuda":
                 torch.cuda.synchronize()
-            self._times.append(time.perf_counter())
+            self._times.append(self.now())
 
     @property
     def seconds(self) -> float:
@@ -96,15 +99,17 @@ class RandomRows:
         )
 
 
-def ours(plan: Plan, rows: RandomRows, *, compiled: bool = False) -> float:
+def ours(
+    plan: Plan, rows: RandomRows, *, compiled: bool = False, clock: Clock | None = None
+) -> float:
     """Seconds of the plan's steps by minbert's trainer."""
+    clock = clock or Clock(plan)
 
     class Timed(Trainer):
         def step(self) -> float | None:
             clock.step_begins(self.progress.step)
             return super().step()
 
-    clock = Clock(plan)
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         tokenizer = load_backbone("minilm").tokenizer
@@ -118,7 +123,7 @@ def ours(plan: Plan, rows: RandomRows, *, compiled: bool = False) -> float:
             out=run.folder,
             epochs=1,
             batch_size=plan.batch_size,
-            precision="bf16",
+            precision=plan.precision,
             compile=compiled,
             device=plan.device,
         )
@@ -137,6 +142,7 @@ def theirs(
     attention: str = "sdpa",
     grouped: bool = False,
     compiled: bool = False,
+    clock: Clock | None = None,
 ) -> float:
     """Seconds of the plan's steps by transformers' Trainer."""
     import transformers
@@ -157,7 +163,7 @@ def theirs(
         mask = (torch.arange(width) < lengths).long()
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    clock = Clock(plan)
+    clock = clock or Clock(plan)
     sizes = transformers.BertConfig(**plan.config.to_hub())
     sizes.num_labels = 5
     sizes._attn_implementation = attention
@@ -167,7 +173,7 @@ def theirs(
             folder,
             per_device_train_batch_size=plan.batch_size,
             max_steps=plan.warm_up + plan.steps + 1,
-            bf16=True,
+            bf16=plan.precision == "bf16",
             optim="adamw_torch_fused",
             train_sampling_strategy="group_by_length" if grouped else "random",
             torch_compile=compiled,

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -11,7 +12,7 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, growth, length
+from benchmarks import gpu, growth, host, length
 from benchmarks.__main__ import main
 from benchmarks.inference import ours_embed, ours_encode, torch_encode, transformers_encode
 from benchmarks.measure import compare, matmul_peak, useful_flops
@@ -310,6 +311,30 @@ def test_the_gpu_benchmark_times_the_same_steps_of_both(monkeypatch):
         assert one["utilisation"] == pytest.approx(flops / one["seconds"][0] / 1e9)
     ours, other = (candidates[name]["seconds"][0] for name in ("minbert", "transformers"))
     assert candidates["minbert"]["ratio"] == pytest.approx(other / ours)
+
+
+def test_the_host_benchmark_counts_operations_a_layer(tmp_path, monkeypatch, capsys):
+    small = replace(host.PLAN.config, num_layers=4)
+    plan = replace(host.PLAN, config=small, batch_size=4, warm_up=2, steps=2)
+    monkeypatch.setattr(host, "measure", partial(host.measure, plan))
+    out = tmp_path / "host.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "host", "--repeats", "1", "--out", str(out)])
+    main()
+    found = read_json(out)["candidates"]
+    assert found.keys() == host.CANDIDATES.keys()
+    printed = capsys.readouterr().out
+    for one in found.values():
+        assert f"{one['operations']:,}" in printed
+        layers = one["forward_per_layer"] + one["backward_per_layer"]
+        assert 4 * layers < one["operations"] and one["forward_per_layer"] > 20
+        assert 0 < one["lowest"] <= one["milliseconds"] <= one["highest"]
+
+
+def test_operations_are_counted_apart_for_backward_passes():
+    x = torch.ones(3, requires_grad=True)
+    with host.Operations() as counted:
+        (x * 2).sum().backward()
+    assert counted.forward >= 2 and counted.backward >= 2
 
 
 def recorded(method, seen):
