@@ -91,23 +91,39 @@ class Candidate:
 
 
 @contextmanager
-def as_on_a_gpu() -> Generator[None]:
-    """Take a CPU for a GPU whose attention kernels return their queries."""
+def as_on_a_gpu(generation: tuple[int, int] | None = (9, 0)) -> Generator[None]:
+    """Take a CPU for a GPU whose attention kernels return their queries; None for one without."""
     kernels = torch.library.Library("aten", "IMPL")
 
-    def forward(query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, ...]:
+    def forward(query: Tensor, *_: Any, **__: Any) -> tuple[Any, ...]:
         empty = query.new_empty(0)
-        return query.clone(), empty, empty, empty, empty
+        return query.clone(), empty, empty, empty
 
     def backward(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, ...]:
         return gradient.clone(), gradient.clone(), gradient.clone()
 
-    kernels.impl("_flash_attention_forward", forward, "CPU")
+    def flash_forward(query: Tensor, *_: Any, **__: Any) -> tuple[Any, ...]:
+        return *forward(query), query.new_empty(0)
+
+    def efficient_forward(query: Tensor, *_: Any, **__: Any) -> tuple[Any, ...]:
+        return *forward(query), 1, 1
+
+    def efficient_backward(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, ...]:
+        return *backward(gradient), gradient.new_empty(0)
+
+    kernels.impl("_flash_attention_forward", flash_forward, "CPU")
     kernels.impl("_flash_attention_backward", backward, "CPU")
+    kernels.impl("_efficient_attention_forward", efficient_forward, "CPU")
+    kernels.impl("_efficient_attention_backward", efficient_backward, "CPU")
+    flash._kernel.cache_clear()
     try:
-        with mock.patch.object(flash, "on_gpu", return_value=True):
+        with (
+            mock.patch.object(flash, "capability", return_value=generation),
+            mock.patch.object(flash, "_works", return_value=True),
+        ):
             yield
     finally:
+        flash._kernel.cache_clear()
         kernels._destroy()
 
 

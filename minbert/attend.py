@@ -1,7 +1,7 @@
 """Attention as an encoder calls it: `attend`, which alone chooses how it is computed.
 
-    by one kernel of a GPU     packed batches in 16 bits: minbert/flash.py
-    by PyTorch's kernel        rows of one length, where it knows the dropout
+    by one kernel of a GPU     packed batches as they are: minbert/flash.py
+    by PyTorch's kernel        padded rows, where it knows the dropout
     in blocks                  near tokens of long rows: `local_attention_in_blocks`
     step by step               everything else, and whatever asks for the probabilities
 
@@ -30,7 +30,7 @@ from minbert.attention import (
     scaled_dot_product_attention,
     split_heads,
 )
-from minbert.layouts import Layout
+from minbert.layouts import Layout, Packed
 from minbert.quick import current_route, recomputed
 
 
@@ -59,9 +59,11 @@ def attend(
         The context (..., H).
     """
     if attentions is None:
-        q, k, v = (x.unflatten(-1, (num_heads, -1)) for x in (query, key, value))  # (..., N, D)
-        if flash.serves(layout, q, dropout, window=window):
-            return flash.attention(layout, q, k, v, dropout, window=window)
+        kernel = flash.kernel_for(layout, query, num_heads, dropout, window=window)
+        if kernel is not None and isinstance(layout, Packed):
+            return flash.attention(
+                kernel, layout, query, key, value, num_heads, dropout, window=window
+            )
 
     def attend_in_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (split_heads(x, num_heads) for x in (query, key, value))  # (B, N, S, D)
@@ -121,7 +123,7 @@ def _attention(
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
     inference = not (torch.is_grad_enabled() and query.requires_grad)
     known = isinstance(dropout, nn.Dropout) and (
-        query.device.type == "cuda" or (p == 0 and (inference or long))
+        not on_cpu(query) or (p == 0 and (inference or long))
     )
     if known and current_route() != "plain":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
@@ -131,3 +133,8 @@ def _attention(
 
     scores = query.nbytes // query.size(-1) * key.size(-2)  # of B N S S numbers
     return recomputed(context, query, key, value, size=scores * (3 if p else 1))
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether x is where PyTorch's kernel knows no dropout."""
+    return x.device.type == "cpu"

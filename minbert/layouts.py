@@ -15,6 +15,7 @@ B batch, S longest sequence, T tokens in all, H hidden size
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -115,8 +116,10 @@ class Padded(Layout):
 class Packed(Layout):
     """Sequences one after the other, without padding: T is the sum of their lengths.
 
-    Attention still wants rectangles, so `per_sequence` pads sequences of about equal length
-    together: a few small rectangles hold much less padding than one large one.
+    Attention by one kernel takes them so (minbert/flash.py). Where it wants rectangles,
+    `per_sequence` pads: on a CPU sequences of about equal length together, for a few small
+    rectangles hold much less padding than one large one; elsewhere all of them, for a call costs
+    a GPU's host more than padding costs the GPU.
     """
 
     def __init__(self, lengths: Sequence[int], *, groups: list[list[int]] | None = None) -> None:
@@ -124,7 +127,7 @@ class Packed(Layout):
 
         Args:
             lengths: tokens of each sequence, at least one each.
-            groups: the sequences that share a rectangle; by default those of about equal length.
+            groups: the sequences that share a rectangle; by default as said above.
         """
         try:
             lengths = [operator.index(length) for length in lengths]
@@ -135,10 +138,9 @@ class Packed(Layout):
                 f"a packed batch needs sequences of at least one token, lengths are {lengths}; "
                 "leave empty ones out"
             )
-        self._lengths = lengths
+        self._lengths, self._groups = lengths, groups
         self.lengths = torch.tensor(self._lengths)  # (B,)
-        self.batch_size = len(self._lengths)
-        self.min_length, self.max_length = min(self._lengths), max(self._lengths)
+        self.batch_size, self.max_length = len(self._lengths), max(self._lengths)
         self.shape = (sum(self._lengths),)
         self.starts = self.lengths.cumsum(0) - self.lengths  # (B,)
         # Where each sequence begins and the last one ends, as flash attention wants it: (B + 1,).
@@ -146,40 +148,35 @@ class Packed(Layout):
         self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
         self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
 
-        # Each rectangle lists, row by row, the tokens it holds. `cells` are all rectangles laid
-        # end to end, and `home` says in which cell each token stands. A padding cell repeats its
-        # row's first token: it is masked as a key, and dropped as a query.
-        self._rectangles: list[tuple[int, int]] = []
-        cells, real = [], []
-        for rows in groups or groups_of_equal_length(self._lengths):
-            width = max(self._lengths[row] for row in rows)
-            self._rectangles.append((len(rows), width))
-            column = torch.arange(width)
-            inside = column < self.lengths[rows].unsqueeze(1)  # (rows, width)
-            cells.append((self.starts[rows].unsqueeze(1) + column * inside).flatten())
-            real.append(inside.flatten())
-        self.cells, self.real = torch.cat(cells), torch.cat(real)
-        self.home = torch.empty(self.shape, dtype=torch.long)
-        self.home[self.cells[self.real]] = self.real.nonzero().squeeze(1)
-        self._in_order = torch.equal(self.cells, torch.arange(self.shape[0]))
+    def to(self, device: torch.device | str) -> Packed:
+        moved = super().to(device)
+        vars(moved).pop("_rectangles", None)  # of another device
+        return moved
+
+    @functools.cached_property
+    def _rectangles(self) -> Rectangles:
+        """Made when first wanted, which a kernel for packed sequences never does."""
+        device = self.lengths.device
+        groups = self._groups
+        if groups is None and device.type == "cpu":
+            groups = groups_of_equal_length(self._lengths)
+        with torch.inference_mode(False):  # for use in training too
+            return Rectangles(self._lengths, groups or [list(range(self.batch_size))], device)
 
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
-        sizes = [rows * width for rows, width in self._rectangles]
+        rectangles = self._rectangles
+        sizes = [rows * width for rows, width in rectangles.shapes]
         by_rectangle = zip(
-            self._rectangles,
-            self.real.split(sizes),
-            *(self._take(x, self.cells).split(sizes) for x in tokens),
+            rectangles.shapes,
+            rectangles.real.split(sizes),
+            *(rectangles.take(x, rectangles.cells).split(sizes) for x in tokens),
             strict=True,
         )
         outputs = [
             attend(*(x.unflatten(0, shape) for x in padded), real.view(shape)).flatten(0, 1)
             for shape, real, *padded in by_rectangle
         ]
-        return self._take(torch.cat(outputs), self.home)  # (T, H)
-
-    def _take(self, x: Tensor, places: Tensor) -> Tensor:
-        """x[places], which is x where the rectangles hold the tokens as they come."""
-        return x if self._in_order else x.index_select(0, places)
+        return rectangles.take(torch.cat(outputs), rectangles.home)  # (T, H)
 
     def whole(self) -> Packed:
         one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])
@@ -197,6 +194,40 @@ class Packed(Layout):
 
     def max(self, x: Tensor) -> Tensor:
         return torch.stack([tokens.amax(dim=0) for tokens in x.split(self._lengths)])
+
+
+class Rectangles:
+    """Where the tokens of packed sequences stand in rectangles.
+
+    Each rectangle lists, row by row, the tokens it holds. `cells` are all rectangles laid end to
+    end, and `home` says in which cell each token stands. A padding cell repeats its row's first
+    token: it is masked as a key, and dropped as a query.
+    """
+
+    def __init__(self, lengths: list[int], groups: list[list[int]], device: torch.device) -> None:
+        """Lay out sequences of these lengths, those of a group in one rectangle."""
+        self.shapes: list[tuple[int, int]] = []
+        each = torch.tensor(lengths)
+        starts = each.cumsum(0) - each
+        cells, real = [], []
+        for rows in groups:
+            width = max(lengths[row] for row in rows)
+            self.shapes.append((len(rows), width))
+            column = torch.arange(width)
+            inside = column < each[rows].unsqueeze(1)  # (rows, width)
+            cells.append((starts[rows].unsqueeze(1) + column * inside).flatten())
+            real.append(inside.flatten())
+        all_cells, all_real = torch.cat(cells), torch.cat(real)
+        home = torch.empty(sum(lengths), dtype=torch.long)
+        home[all_cells[all_real]] = all_real.nonzero().squeeze(1)
+        self._in_order = torch.equal(all_cells, torch.arange(len(home)))
+        self.cells, self.real, self.home = (
+            to_device(x, device) for x in (all_cells, all_real, home)
+        )
+
+    def take(self, x: Tensor, places: Tensor) -> Tensor:
+        """x[places], which is x where the rectangles hold the tokens as they come."""
+        return x if self._in_order else x.index_select(0, places)
 
 
 def groups_of_equal_length(lengths: Sequence[int], *, stretch: float = 1.5) -> list[list[int]]:

@@ -124,12 +124,12 @@ def attention_case(shape, p=0.0, window=None):
     return ours, exact, [torch.randn(batch, 2, length, 5) for _ in range(3)]
 
 
-def jagged_case(shape):
-    """On a CPU, by PyTorch's step-by-step kernel: see tests/test_flash.py."""
+def packed_case(shape):
+    """By what the kernels of a GPU are compared with before they are used."""
     batch, length = shape
 
     def ours(query, key, value):
-        return flash.jagged_attention(Packed([length] * batch), query, key, value, 0.0)
+        return flash._step_by_step(Packed([length] * batch), query, key, value, 0.0, None)
 
     def exact(*inputs):
         query, key, value = (x.unflatten(0, shape).transpose(1, 2) for x in inputs)
@@ -166,7 +166,7 @@ TABLE = {
     "attention": (attention_case, SEQUENCES),
     "attention with dropout": (functools.partial(attention_case, p=0.3), SEQUENCES),
     "attention in a window": (functools.partial(attention_case, window=4), SEQUENCES),
-    "attention in a jagged batch": (jagged_case, ["one token", "odd", "long", "large"]),
+    "attention in a packed batch": (packed_case, ["one token", "odd", "long", "large"]),
     "fused AdamW": (adamw_case, TOKENS),
 }
 
@@ -175,7 +175,6 @@ TABLE = {
 @pytest.mark.parametrize(
     ("name", "tokens"), [(name, tokens) for name, (_, shapes) in TABLE.items() for tokens in shapes]
 )
-@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
 def test_every_quick_function_at_every_shape(monkeypatch, name, tokens, route):
     """Output and gradients. Both sides draw their dropout from the same seed."""
     monkeypatch.setattr(quick, "LARGE", 1)
