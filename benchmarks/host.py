@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu import Clock, Plan, RandomRows, ours, theirs
 from minbert import BertConfig, flash
+from multitask.loop import engine
 
 LENGTHS = [9, 31, 14, 22, 12, 40, 18, 27]
 """Tokens of rows, over and over."""
@@ -120,6 +121,7 @@ def as_on_a_gpu(generation: tuple[int, int] | None = (9, 0)) -> Generator[None]:
         with (
             mock.patch.object(flash, "capability", return_value=generation),
             mock.patch.object(flash, "_works", return_value=True),
+            mock.patch.object(engine, "on_gpu", return_value=True),
         ):
             yield
     finally:

@@ -189,8 +189,10 @@ class Packed(Layout):
         return x.index_select(0, self.starts)
 
     def mean(self, x: Tensor) -> Tensor:
-        total = x.new_zeros(self.batch_size, x.size(-1)).index_add(0, self.owner, x)
-        return total / self.lengths.unsqueeze(-1).to(x.dtype)
+        low = x.dtype in (torch.bfloat16, torch.float16)  # in which a long sum loses its last terms
+        tokens = x.float() if low else x
+        total = tokens.new_zeros(self.batch_size, x.size(-1)).index_add(0, self.owner, tokens)
+        return (total / self.lengths.unsqueeze(-1).to(total.dtype)).to(x.dtype)
 
     def max(self, x: Tensor) -> Tensor:
         return torch.stack([tokens.amax(dim=0) for tokens in x.split(self._lengths)])

@@ -107,10 +107,14 @@ class AdamW(Optimizer):
         unwrap(Optimizer.load_state_dict)(self, state_dict)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, found_inf: Tensor | None = None
+    ) -> Any:
         """Update every parameter that has a gradient.
 
         `closure`, where given, computes the loss and the gradients first; its loss is returned.
+        With `found_inf`, a float32 scalar on the device, the fused kernel changes nothing where it
+        is not 0, and nobody waits to read it; the step is counted all the same.
         """
         loss = None
         if closure is not None:
@@ -121,7 +125,7 @@ class AdamW(Optimizer):
             params = [param for param in group["params"] if param.grad is not None]
             states = [self.next_state(param) for param in params]
             if self.fused:
-                fused_update(params, states, group)
+                fused_update(params, states, group, found_inf)
                 continue
 
             lr, betas, weight_decay = group["lr"], group["betas"], group["weight_decay"]
@@ -205,7 +209,12 @@ def decay_weights(param: Tensor, lr: float, weight_decay: float) -> None:
 # torch.optim.AdamW; the others are brought to it by what it is handed.
 
 
-def fused_update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> None:
+def fused_update(
+    params: list[Tensor],
+    states: list[dict[str, Any]],
+    group: dict[str, Any],
+    found_inf: Tensor | None = None,
+) -> None:
     """What `AdamW.step` does to the parameters of one group, through `torch._fused_adamw_`."""
     # One call takes one device, one dtype and (for eps and the count below) one step.
     buckets = defaultdict(list)
@@ -243,6 +252,7 @@ def fused_update(params: list[Tensor], states: list[dict[str, Any]], group: dict
             eps=eps,
             amsgrad=False,
             maximize=False,
+            found_inf=found_inf,
         )
 
 

@@ -349,6 +349,13 @@ def test_whole_attends_once_in_the_batchs_own_order(name):
     assert shapes_seen(layouts()[name].whole(), x) == [((B, S), LENGTHS)]
 
 
+def test_a_mean_of_many_tokens_in_16_bits_is_as_close_as_16_bits_are():
+    tokens = torch.ones(2000, 3)
+    for dtype in (torch.bfloat16, torch.float16):
+        mean = Packed([1500, 500]).mean(tokens.to(dtype))
+        assert mean.dtype == dtype and torch.equal(mean, torch.ones(2, 3, dtype=dtype))
+
+
 @pytest.mark.parametrize("lengths", [[1], [32, 1], [500, 1, 33, 48, 49, 50, 500, 75, 76], LENGTHS])
 def test_groups_hold_every_sequence_once_and_lengths_within_the_stretch(lengths):
     groups = groups_of_equal_length(lengths, stretch=1.5)

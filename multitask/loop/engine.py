@@ -8,6 +8,7 @@ meanwhile.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +23,10 @@ from multitask.config import RunConfig
 from multitask.dataset import TaskData
 from multitask.extensions.base import TaskGradients
 from multitask.loop import distributed
-from multitask.loop.environment import autocast
+from multitask.loop.environment import LOW, autocast
+from multitask.loop.low_precision import LowPrecision, suits
 from multitask.loop.parallel import Single, spread
+from multitask.loop.scaling import Scaler
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.trained_model import TrainedModel
@@ -69,8 +72,11 @@ class Engine:
             objective, shard=config.shard, all_used=uses_all_parameters(config, objective.model)
         )
         self.parameters = list(trainable(objective.model).values())
-        self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
-        self.runs_ahead = self.device.type == "cuda"
+        self.low = low_precision(config, objective.model)
+        # With weights split over processes, no kernel takes a number that is not split.
+        kind = torch.amp.GradScaler if config.shard else Scaler
+        self.scaler = kind(self.device.type, enabled=config.precision == "fp16")
+        self.runs_ahead = on_gpu(self.device)
         self.data = data
         self.streams = {name: stream_of(config, task_data) for name, task_data in data.items()}
         self._batch_size, self._precision = config.batch_size, config.precision
@@ -78,17 +84,21 @@ class Engine:
 
     def backward(self, draws: Sequence[Draw]) -> list[TaskLoss]:
         """Leave the sum of the gradients of several tasks' draws in each parameter's .grad."""
-        self._clear()
+        self._begin()
         return [self._backward(*draw) for draw in draws]
 
     def backward_apart(self, draws: Sequence[Draw]) -> tuple[list[TaskLoss], TaskGradients]:
         """The gradient of each draw on its own, of all processes together."""
         losses: list[TaskLoss] = []
         gradients: TaskGradients = {}
+        self._begin()
         for draw in draws:
             self._clear()
             losses.append(self._backward(*draw, reduce=False))
-            gradients[draw.task] = [parameter.grad for parameter in self.parameters]
+            found = [parameter.grad for parameter in self.parameters]
+            if self.low is not None:  # which uses its tensors again
+                found = [None if gradient is None else gradient.clone() for gradient in found]
+            gradients[draw.task] = found
             distributed.average_gradients(gradients[draw.task])
         return losses, gradients
 
@@ -114,6 +124,12 @@ class Engine:
         self.parallel.close()
         self.parallel = Single(self.objective)
 
+    def _begin(self) -> None:
+        """Make ready for the gradients of a step."""
+        self._clear()
+        if self.low is not None:
+            self.low.refresh()
+
     def _clear(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
@@ -129,7 +145,8 @@ class Engine:
         weight = self._weight(shares)
         total = torch.zeros((), device=self.device)
         for share in shares:
-            with self.parallel.reducing(reduce and share is shares[-1]):
+            copies = nullcontext() if self.low is None else self.low.in_use()
+            with copies, self.parallel.reducing(reduce and share is shares[-1]):
                 with autocast(self.device, self._precision):
                     loss, mean = self.parallel(share.batch, task, weight, share.factor)
                 # Over processes, gradients are averaged, and what is wanted is their sum.
@@ -173,6 +190,19 @@ def stream_of(config: RunConfig, task_data: TaskData) -> BatchStream:
         name=task_data.task.name,
         bucketed=config.batches == "bucketed",
     )
+
+
+def low_precision(config: RunConfig, model: TrainedModel) -> LowPrecision | None:
+    """The encoder's copies in 16 bits, on one GPU; elsewhere 16 bits are autocast's."""
+    alone = distributed.count() == 1 and not config.caches_features
+    if not on_gpu(model.device) or config.precision not in LOW or not alone:
+        return None
+    return LowPrecision(model.encoder, LOW[config.precision]) if suits(model.encoder) else None
+
+
+def on_gpu(device: torch.device) -> bool:
+    """Whether a device computes on its own while the host goes on."""
+    return device.type == "cuda"
 
 
 def uses_all_parameters(config: RunConfig, model: TrainedModel) -> bool:

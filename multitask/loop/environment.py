@@ -39,11 +39,13 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
     return device
 
 
+LOW: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions of 16 bits."""
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    low = kinds.get(precision)
-    return torch.autocast(device.type, low) if low else nullcontext()
+    return torch.autocast(device.type, LOW[precision]) if precision in LOW else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def save_state(
     data: Mapping[str, TaskData],
 ) -> None:
     """Write all that a run needs to go on."""
+    scaling = scaler.state_dict()  # first, for it has the optimizer's steps put right
     names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
     moments, steps = optimizer_state(optimizer, names)
     tensors = {f"model/{name}": parameter for name, parameter in parameters.items()}
@@ -122,7 +123,7 @@ def save_state(
     state = {
         "progress": asdict(progress),
         "steps": steps,
-        "scaler": scaler.state_dict(),
+        "scaler": scaling,
         "rows": _rows(data),
     }
     save_weights(path, tensors, state)
