@@ -330,6 +330,18 @@ def test_the_host_benchmark_counts_operations_a_layer(tmp_path, monkeypatch, cap
         assert 0 < one["lowest"] <= one["milliseconds"] <= one["highest"]
 
 
+@pytest.mark.parametrize(("precision", "forward", "backward"), [("fp32", 47, 83), ("bf16", 43, 79)])
+def test_a_layer_on_a_gpu_has_few_operations(precision, forward, backward):
+    """With two or three for other versions of PyTorch; a dropout is six more here than on a GPU."""
+    small = replace(host.PLAN.config, num_layers=4)
+    plan = replace(host.PLAN, config=small, batch_size=4, warm_up=2, steps=1, precision=precision)
+    (found,) = host.measure(
+        plan, repeats=1, candidates={"ours": host.CANDIDATES["minbert, as on a GPU"]}
+    ).values()
+    assert found["forward_per_layer"] <= forward + 3
+    assert found["backward_per_layer"] <= backward + 3
+
+
 def test_operations_are_counted_apart_for_backward_passes():
     x = torch.ones(3, requires_grad=True)
     with host.Operations() as counted:
