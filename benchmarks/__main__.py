@@ -139,16 +139,14 @@ def _measure_curves(curves: Curves, command: Growth | Length) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """Measure fine-tuning of bert-base on a GPU, on real lengths and at length 128."""
+    """Measure training and inference on a GPU, most telling first, for some minutes."""
 
     data_dir: Path
     """Folder with the real data: see minbert data fetch."""
-    batch_size: int = 32
-    """Rows of a step."""
-    repeats: int = 3
-    """Turns of each candidate."""
+    minutes: float = 5
+    """When no further measurement begins."""
     out: Path = RESULTS / "gpu.json"
-    """File to write."""
+    """File to write, anew after each measurement."""
 
     def run(self) -> None:
         import torch
@@ -158,29 +156,20 @@ class Gpu:
                 "this benchmark measures a GPU, and PyTorch finds none; run it on a machine with "
                 "one, or measure the CPU with python -m benchmarks run"
             )
-        from benchmarks.gpu import FIXED, TASKS, Plan, matmul_peak, measure, real_lengths
-        from minbert import BertConfig
+        from benchmarks.gpu import matmul_peak
+        from benchmarks.gpu_suite import line, measure, real_jobs
         from minbert.files import write_json
 
-        plan = Plan(config=BertConfig(), batch_size=self.batch_size)
-        peak = matmul_peak(plan.device)
-        results = {**_environment("cuda"), "matmul_peak_tflops": peak / 1e12}
-        lengths = {f"lengths of {task}": real_lengths(task, self.data_dir) for task in TASKS}
-        workloads = {f"length {FIXED}": [FIXED], **lengths}
-        results["workloads"] = {}
-        for name, rows in tqdm(workloads.items(), desc="workloads"):
-            found = measure(plan, rows, peak, self.repeats)
-            results["workloads"][name] = found
-            tqdm.write(name)
-            for candidate, result in found["candidates"].items():
-                if "error" in result:
-                    tqdm.write(f"  {candidate}: {result['error']}")
-                    continue
-                tqdm.write(
-                    f"  {candidate}: {result['tokens_per_second']:,.0f} tokens/s, "
-                    f"{result['utilisation']:.0%} of {peak / 1e12:.0f} TFLOP/s"
-                )
-            write_json(self.out, results)
+        peak = matmul_peak("cuda")
+        facts = {**_environment("cuda"), "matmul_peak_tflops": peak / 1e12}
+        print(f"{facts['device']}, peak {peak / 1e12:.0f} TFLOP/s", flush=True)
+
+        def write(found: dict[str, Any], job: str, candidate: str) -> None:
+            write_json(self.out, {**facts, "workloads": found})
+            print(line(job, candidate, found[job][candidate]), flush=True)
+
+        jobs = real_jobs(self.data_dir)
+        measure(jobs, device="cuda", peak=peak, seconds=60 * self.minutes, write=write)
         print(self.out)
 
 

@@ -1,39 +1,37 @@
 """Fine-tuning bert-base on a GPU: minbert's trainer beside transformers' Trainer at its best.
 
 Both take bfloat16, a fused AdamW and the same rows: random tokens, of the lengths of real texts or
-of 128 each, for what a GPU does with a token does not depend on which one it is. Padding counts for
-nothing: tokens a second and operations are those of real tokens.
+of 128 each, for what a GPU does with a token does not depend on which one it is. What is measured,
+in which order and for how long: gpu_suite.py.
 """
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from benchmarks.measure import useful_flops
 from data.batching import Batch, layout_of
 from data.readers import read_split
 from data.tasks import get_task
-from minbert import Bert, BertConfig, load_backbone, save_pretrained
+from minbert import Bert, BertConfig, load_backbone
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData
 from multitask.loop.trainer import Trainer
 from multitask.model import MultitaskModel
 from multitask.runs.run import Run
 
-TASKS = ("sst", "sts", "para")
 FIXED = 128
 """Length of every row where lengths are not those of real texts."""
+MOST = 20_000
+"""Rows whose lengths are looked up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +53,10 @@ class Plan:
         return self.batch_size * (self.warm_up + self.steps + 1)
 
 
+class Stopped(Exception):
+    """The clock has seen all steps, and what comes after training is not wanted."""
+
+
 class Clock:
     """Tells the seconds of the steps after the warm-up, all of a GPU's work included."""
 
@@ -67,14 +69,31 @@ class Clock:
     def step_begins(self, number: int) -> None:
         """To be called before each step, from 0."""
         if number in (self._plan.warm_up, self._plan.warm_up + self._plan.steps):
-            if self._plan.device == "cuda":
-                torch.cuda.synchronize()
+            synchronize(self._plan.device)
             self._times.append(self.now())
 
     @property
     def seconds(self) -> float:
         start, end = self._times
         return end - start
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done all its work."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(device: str, act: Callable[[], Any], *, warm_up: int = 1, repeats: int = 1) -> float:
+    """Seconds of one call, all of a GPU's work included."""
+    for _ in range(warm_up):
+        act()
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        act()
+    synchronize(device)
+    return (time.perf_counter() - started) / repeats
 
 
 class RandomRows:
@@ -108,18 +127,15 @@ def ours(
     class Timed(Trainer):
         def step(self) -> float | None:
             clock.step_begins(self.progress.step)
+            if self.progress.step == plan.warm_up + plan.steps:
+                raise Stopped
             return super().step()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(Stopped):
         torch.manual_seed(0)
-        tokenizer = load_backbone("minilm").tokenizer
-        backbone = load_backbone(
-            save_pretrained(Path(folder) / "bert", Bert(plan.config), tokenizer)
-        )
-        run = Run(Path(folder) / "run")
+        run = Run(Path(folder))
         config = TrainConfig(
             tasks=("sst",),
-            backbone=str(backbone.folder),
             out=run.folder,
             epochs=1,
             batch_size=plan.batch_size,
@@ -127,10 +143,8 @@ def ours(
             compile=compiled,
             device=plan.device,
         )
-        model = MultitaskModel.from_config(config, backbone.encoder).to(plan.device)
-        few = RandomRows([8] * 8, plan.config.vocab_size)
-        data = {"sst": TaskData(get_task("sst"), {"train": rows, "dev": few}, [], {})}
-        run.create(config, backbone)
+        model = MultitaskModel.from_config(config, Bert(plan.config)).to(plan.device)
+        data = {"sst": TaskData(get_task("sst"), {"train": rows}, [], {})}
         Timed(config, model, data, run, progress_bar=False).fit()
     return clock.seconds
 
@@ -199,22 +213,9 @@ def theirs(
     return clock.seconds
 
 
-CANDIDATES: dict[str, Callable[[Plan, RandomRows], float]] = {
-    "minbert": ours,
-    "transformers, sdpa, grouped": partial(theirs, grouped=True),
-    "minbert, compiled": partial(ours, compiled=True),
-    "transformers, sdpa": theirs,
-    "transformers, sdpa, grouped, compiled": partial(theirs, grouped=True, compiled=True),
-    "transformers, flash attention 2, grouped": partial(
-        theirs, attention="flash_attention_2", grouped=True
-    ),
-}
-"""The first is ours, the second what it is compared with."""
-
-
 def real_lengths(task: str, data_dir: Path) -> list[int]:
-    """Tokens of a task's training rows, in the file's order."""
-    examples = read_split(get_task(task), "train", data_dir, on_bad_row="skip").examples
+    """Tokens of a task's first training rows, in the file's order."""
+    examples = read_split(get_task(task), "train", data_dir, on_bad_row="skip").examples[:MOST]
     texts = (list(part) for part in zip(*(e.texts for e in examples), strict=True))
     encoded = load_backbone("minilm").tokenizer.encode(*texts, max_length=512)
     return [len(ids) for ids in encoded.input_ids]
@@ -225,59 +226,10 @@ def matmul_peak(device: str, *, size: int = 8192, repeats: int = 50) -> float:
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     times = []
     for _ in range(5):
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         started = time.perf_counter()
         for _ in range(repeats):
             a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         times.append(time.perf_counter() - started)
     return 2 * size**3 * repeats / min(times)
-
-
-def measure(
-    plan: Plan,
-    lengths: list[int],
-    peak: float,
-    repeats: int,
-    candidates: dict[str, Callable[[Plan, RandomRows], float]] = CANDIDATES,
-) -> dict[str, Any]:
-    """Speed of each candidate on rows of these lengths, repeated until there are enough.
-
-    Returns:
-        Sizes, and for each candidate its seconds, tokens_per_second, utilisation (useful FLOP/s by
-        `peak`), and ratio to the second candidate; or error.
-    """
-    rows = RandomRows(
-        (lengths * -(-plan.rows // len(lengths)))[: plan.rows], plan.config.vocab_size
-    )
-    share = plan.steps * plan.batch_size / len(rows.ids)  # of all rows, on the clock
-    tokens = share * float(rows.lengths.sum())
-    flops = share * useful_flops(plan.config, rows.lengths.tolist(), passes=3)
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    errors: dict[str, str] = {}
-    for _ in range(repeats):
-        for name, run in candidates.items():
-            if name in errors:
-                continue
-            try:
-                seconds[name].append(run(plan, rows))
-            except (ImportError, RuntimeError, ValueError) as error:
-                errors[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            gc.collect()
-            if plan.device == "cuda":
-                torch.cuda.empty_cache()
-    found: dict[str, Any] = {name: {"error": error} for name, error in errors.items()}
-    other = list(candidates)[1]
-    for name in candidates.keys() - errors.keys():
-        middle = median(seconds[name])
-        found[name] = {
-            "seconds": seconds[name],
-            "tokens_per_second": tokens / middle,
-            "utilisation": flops / middle / peak,
-        }
-        if other not in errors:
-            found[name]["ratio"] = median(seconds[other]) / middle
-    sizes = {k: v for k, v in asdict(plan).items() if k != "config"}
-    return {**sizes, "mean_length": float(rows.lengths.mean()), "candidates": found}

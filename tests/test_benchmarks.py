@@ -12,7 +12,7 @@ import torch
 from helpers import write_backbone, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, growth, host, length
+from benchmarks import gpu, gpu_suite, growth, host, length
 from benchmarks.__main__ import main
 from benchmarks.inference import ours_embed, ours_encode, torch_encode, transformers_encode
 from benchmarks.measure import compare, matmul_peak, useful_flops
@@ -28,7 +28,7 @@ from benchmarks.table import (
 )
 from benchmarks.train_speed import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
-from minbert import BertConfig, load_backbone
+from minbert import Bert, BertConfig, load_backbone
 from minbert.files import read_json
 from minbert.quick import route_of
 from multitask.config import TrainConfig
@@ -288,29 +288,89 @@ def test_the_gpu_benchmark_refuses_a_cpu(monkeypatch, capsys):
     assert "measures a GPU, and PyTorch finds none" in capsys.readouterr().err
 
 
+def tiny_scale():
+    sizes = BertConfig(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=24)
+    return gpu_suite.Scale(
+        device="cpu", base=sizes, small=sizes, batches=(2, 4), warm_up=2, steps=3, length=6,
+        long=(9, 1),
+    )  # fmt: skip
+
+
+def test_every_job_of_the_gpu_benchmark_runs(tmp_path, monkeypatch):
+    """On a CPU with tiny sizes, but for what is compiled."""
+    monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
+    folder = write_backbone(tmp_path, encoder=Bert)
+    found = gpu_suite.jobs(tiny_scale(), {"SST's lengths": [3, 9, 5]}, folder, ["bet", "bon dot"])
+    wanted = [job for job in found if "compiled" not in job.candidate]
+    assert len(found) > len(wanted) and all(job.expected >= 60 for job in {*found} - {*wanted})
+    seen = set()
+    for one in wanted:
+        if "flash attention 2" in one.candidate:
+            continue  # it wants a package and a GPU
+        outcome = one.run()
+        seen.add(one.workload)
+        if isinstance(outcome, dict):
+            assert len(outcome["kernels"]) == 10 and outcome["step_ms"] > 0
+            assert "launches" in gpu_suite.line("profile", "minbert", outcome)
+        else:
+            assert outcome > 0 and one.amount > 0 and one.unit in ("tokens", "texts")
+    assert seen == {one.workload for one in found}
+
+
+def job(workload, candidate, run, **changes):
+    known = {"amount": 12, "unit": "tokens", "expected": 0, "flops": 6e9}
+    return gpu_suite.Job(workload=workload, candidate=candidate, run=run, **{**known, **changes})
+
+
+def test_jobs_run_again_while_there_is_time_and_errors_end_nothing(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(gpu_suite.time, "perf_counter", lambda: now[0])
+
+    def lasting(*seconds):
+        left = list(seconds)
+
+        def run():
+            now[0] += left[0]
+            return left.pop(0)
+
+        return run
+
+    def facts():
+        now[0] += 1
+        return {"kernels": [], "busy": 0.5}
+
+    jobs = [
+        job("a", "minbert", lasting(2, 4)), job("a", "theirs", lasting(8, 6)),
+        job("a", "broken", fail), job("profile", "minbert", facts),
+        job("b", "minbert", lasting(3), expected=60), job("a", "slow", lasting(1), expected=8),
+    ]  # fmt: skip
+    written = []
+    found = gpu_suite.measure(
+        jobs, device="cpu", peak=1e9, seconds=20, write=lambda *args: written.append(args[1:])
+    )
+    assert written == [
+        ("a", "minbert"), ("a", "theirs"), ("a", "broken"), ("profile", "minbert"),
+        ("a", "slow"), ("a", "minbert"), ("a", "theirs"),
+    ]  # fmt: skip
+    assert found["a"]["broken"] == {"error": "ImportError: no such library"}
+    assert found["a"]["minbert"] == {
+        "seconds": [2, 4], "speed": 4, "unit": "tokens/s", "utilisation": 2.0,
+        "ratio": pytest.approx(4 / (12 / 7)),
+    }  # fmt: skip
+    assert found["profile"]["minbert"] == {"kernels": [], "busy": 0.5} and "b" not in found
+
+
 def test_the_gpu_benchmark_times_the_same_steps_of_both(monkeypatch):
-    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
-    plan = gpu.Plan(config=BertConfig(**sizes), batch_size=4, warm_up=2, steps=3, device="cpu")
     ticks = []
     monkeypatch.setattr(gpu.Clock, "step_begins", recorded(gpu.Clock.step_begins, ticks))
-    chosen = {
-        "minbert": gpu.ours,
-        "transformers": partial(gpu.theirs, grouped=True),
-        "broken": fail_with_arguments,
-    }
-    found = gpu.measure(plan, [3, 9, 5], peak=1e9, repeats=1, candidates=chosen)
+    plan = gpu.Plan(config=tiny_scale().base, batch_size=4, warm_up=2, steps=3, device="cpu")
+    rows = gpu.RandomRows([3, 9, 5] * 8, plan.config.vocab_size)
+    for run in (gpu.ours, partial(gpu.theirs, grouped=True)):
+        assert run(plan, rows) > 0
     assert ticks == [0, 1, 2, 3, 4, 5] * 2
-    assert found["mean_length"] == pytest.approx(17 / 3) and found["steps"] == 3
-    candidates = found["candidates"]
-    assert candidates["broken"] == {"error": "ImportError: no such library"}
-    for name in ("minbert", "transformers"):
-        one = candidates[name]
-        speed = 3 * 4 * 17 / 3 / one["seconds"][0]
-        assert one["tokens_per_second"] == pytest.approx(speed)
-        flops = 4 * useful_flops(plan.config, [3, 9, 5], passes=3)
-        assert one["utilisation"] == pytest.approx(flops / one["seconds"][0] / 1e9)
-    ours, other = (candidates[name]["seconds"][0] for name in ("minbert", "transformers"))
-    assert candidates["minbert"]["ratio"] == pytest.approx(other / ours)
+    found = gpu_suite._training("a", plan, rows, "minbert", gpu.ours)
+    assert found.amount == pytest.approx(3 * 4 * 17 / 3)
+    assert found.flops == pytest.approx(4 * useful_flops(plan.config, [3, 9, 5], passes=3))
 
 
 def test_the_host_benchmark_counts_operations_a_layer(tmp_path, monkeypatch, capsys):
