@@ -9,7 +9,7 @@ has the rest of the program take the way that it takes there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +50,11 @@ class Operations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.forward = self.backward = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.forward + self.backward
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -143,8 +148,9 @@ def measure(
 
     Returns:
         Name -> milliseconds (the median over turns of a step's mean), lowest and highest,
-        operations (of a step), and forward_per_layer and backward_per_layer, from the difference
-        to a model of half as many layers; or error.
+        operations and operations_bf16 (of a step, in the plan's precision and in bfloat16), and
+        forward_per_layer and backward_per_layer, from the difference to a model of half as many
+        layers; or error.
     """
     found: dict[str, dict[str, Any]] = {}
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -154,8 +160,10 @@ def measure(
                 seconds, counted = _steps(candidate, plan)
                 times[name].append(seconds / plan.steps * 1e3)
                 if name not in found:
+                    low = replace(plan, precision="bf16", warm_up=3, steps=1)
                     found[name] = {
-                        "operations": counted.forward + counted.backward,
+                        "operations": counted.total,
+                        "operations_bf16": _steps(candidate, low)[1].total,
                         **_per_layer(candidate, plan, counted),
                     }
             except ImportError as error:
@@ -190,10 +198,10 @@ def _steps(candidate: Candidate, plan: Plan) -> tuple[float, Operations]:
     return seconds, clock.operations
 
 
-HEADER = ["training step", "operations", "forward, a layer", "backward, a layer", "ms"]
+HEADER = ["training step", "operations", "forward, a layer", "backward, a layer", "in bf16", "ms"]
 
 
-def rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+def rows(found: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """A line of a table for each candidate that `measure` found."""
     return [
         [
@@ -201,6 +209,7 @@ def rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
             f"{one['operations']:,}",
             f"{one['forward_per_layer']:.0f}",
             f"{one['backward_per_layer']:.0f}",
+            f"{one['operations_bf16']:,}",
             f"{one['milliseconds']:.0f} ({one['lowest']:.0f}-{one['highest']:.0f})",
         ]
         for name, one in found.items()
