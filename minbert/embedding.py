@@ -19,6 +19,7 @@ from minbert.checks import texts_of, warn_of_cut
 from minbert.encoder import EncoderOutput
 from minbert.layouts import Packed
 from minbert.loading import Backbone
+from minbert.transfer import to_device
 
 POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
     "cls": lambda output: output.layout.first(output.last_hidden_state),
@@ -78,9 +79,9 @@ def embed(
         with tqdm(total=len(texts), desc="embed", unit="text", disable=not progress) as bar:
             for rows in batches_by_length(lengths, tokens=tokens):
                 layout = Packed([lengths[row] for row in rows]).to(device)
-                ids = torch.tensor([n for row in rows for n in encodings.input_ids[row]])
-                pooled = POOLINGS[pooling](encoder(ids.to(device), layout=layout))
-                vectors[torch.from_numpy(rows).to(device)] = pooled.float()
+                ids = torch.from_numpy(np.concatenate([encodings.input_ids[row] for row in rows]))
+                pooled = POOLINGS[pooling](encoder(to_device(ids.long(), device), layout=layout))
+                vectors[to_device(torch.from_numpy(rows), device)] = pooled.float()
                 bar.update(len(rows))
     finally:
         encoder.train(training)
