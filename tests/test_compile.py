@@ -10,6 +10,7 @@ import torch
 from helpers import config, make_trainer, weights, without_seconds
 
 from minbert.encoder import Encoder
+from multitask.loop import engine
 from multitask.loop.trainer import Trainer
 
 
@@ -48,3 +49,17 @@ def test_a_compiled_run_is_the_same_and_goes_on_without(folder):
     again.restore()
     assert again.progress.evaluated == 2
     assert all(torch.equal(v, weights(compiled)[name]) for name, v in weights(again).items())
+
+
+def test_compiled_layers_compute_with_weights_in_16_bits(folder, monkeypatch):
+    """As on a GPU: compiled or not, the same losses."""
+    monkeypatch.setattr(engine, "on_gpu", lambda device: True)
+    losses = []
+    for compiled in (False, True):
+        settings = config(folder, compile=compiled, precision="bf16", epochs=1)
+        trainer = make_trainer(settings)
+        assert trainer.engine.low is not None
+        trainer.fit()
+        lines = trainer.run.metrics()
+        losses.append([line["loss"] for line in lines if line["kind"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)

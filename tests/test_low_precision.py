@@ -46,6 +46,8 @@ def test_gradients_are_those_of_an_encoder_in_16_bits_added_up_in_32():
     expected: dict[str, torch.Tensor] = {}
     for ids in batches:
         low = copy.deepcopy(encoder).bfloat16()
+        low.embeddings.load_state_dict(encoder.embeddings.float().state_dict(), assign=True)
+        low.embeddings.requires_grad_().register_forward_hook(lambda *args: args[-1].bfloat16())
         loss_of(low, ids, layout).backward()
         for name, p in low.named_parameters():
             if p.grad is not None:

@@ -5,7 +5,8 @@ for what comes between: a third of what a GPU's host has to do in a step, and of
 Here the weights are cast once a step, all in one call, and the encoder has copies in 16 bits in
 their place: residual sums, LayerNorm and GELU take and give 16 bits too (their sums and statistics
 are 32 bits within a kernel). Gradients come back in 16 bits, and are cast and added up in 32.
-Heads go by autocast as ever.
+Embeddings stay in 32 bits, for their gradients are sums over many tokens, and what comes out of
+them is cast. Heads go by autocast as ever.
 """
 
 from __future__ import annotations
@@ -18,24 +19,30 @@ import torch
 from torch import Tensor, nn
 
 from minbert.adapters.layers import IA3, LoRA
+from minbert.encoder import Encoder
 
 
 class LowPrecision:
-    """An encoder with copies of its parameters in 16 bits."""
+    """An encoder with copies in 16 bits of its parameters, but for those of its embeddings."""
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, encoder: Encoder, dtype: torch.dtype) -> None:
         """Make copies, which have no values before the first `refresh`."""
+        (_, embeddings), *_ = encoder.depths()
+        exact = set(embeddings.parameters())
         self._places = [
             (module, name, parameter)
             for module in encoder.modules()
             for name, parameter in module.named_parameters(recurse=False)
+            if parameter not in exact
         ]
+        self._dtype = dtype
         self._copies = {p: torch.empty_like(p, dtype=dtype) for *_, p in self._places}
         self._sums: dict[Tensor, Tensor] = {}  # the parameters' gradients, step after step
         self._outside: torch.autocast | None = None  # while the encoder computes with copies
         self._in_use = False
         encoder.register_forward_pre_hook(self._enter)
         encoder.register_forward_hook(self._leave, always_call=True)
+        embeddings.register_forward_hook(self._cast)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -91,6 +98,9 @@ class LowPrecision:
             device = next(iter(self._copies)).device.type
             self._outside = torch.autocast(device, enabled=False)
             self._outside.__enter__()
+
+    def _cast(self, embeddings: nn.Module, _: Any, output: Tensor) -> Tensor | None:
+        return output.to(self._dtype) if self._in_use else None
 
     def _leave(self, encoder: nn.Module, *_: Any) -> None:
         if self._outside is not None:
