@@ -135,6 +135,17 @@ def test_a_run_learns_what_autocast_learns(folder, monkeypatch, kind):
     assert all(value.dtype == torch.float32 for value in weights(trainer).values())
 
 
+def test_gradients_of_tasks_are_kept_apart(folder, on_a_gpu):
+    trainer = make_trainer(config(folder, precision="bf16"))
+    draws = [engine.Draw("sst", 0), engine.Draw("sts", 0)]
+    _, found = trainer.engine.backward_apart(draws)
+    for draw in draws:
+        _, alone = trainer.engine.backward_apart([draw])
+        for apart, expected in zip(found[draw.task], alone[draw.task], strict=True):
+            assert (apart is None) == (expected is None)
+            assert apart is None or torch.equal(apart, expected)
+
+
 def test_a_run_of_pretraining_learns_with_its_tied_decoder(folder, on_a_gpu):
     trainer = make_pretrainer(pretrain_config(folder, precision="bf16"), torch.float32)
     before = trainer.parameters["encoder.embeddings.word.weight"].detach().clone()
