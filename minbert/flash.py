@@ -126,6 +126,16 @@ def capability(device: torch.device) -> tuple[int, int] | None:
     return torch.cuda.get_device_capability(device)
 
 
+def described(device: torch.device) -> str:
+    """Which kernel there is for each precision, in words, of heads of 64 features."""
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    found = {name: _kernel(device, dtype, 64, False) for name, dtype in kinds.items()}
+    return ", ".join(
+        f"{name} {'padded' if kernel is None else kernel.__name__}"
+        for name, kernel in found.items()
+    )
+
+
 @functools.cache
 def _kernel(
     device: torch.device, dtype: torch.dtype, head_size: int, windowed: bool

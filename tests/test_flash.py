@@ -285,6 +285,14 @@ def test_a_pytorch_with_other_arguments_has_no_kernels(monkeypatch, on_a_gpu):
     assert kernel_of(window=None) == "efficient"
 
 
+def test_the_kernels_are_named_for_minbert_info(monkeypatch, on_a_gpu):
+    cpu = torch.device("cpu")
+    assert flash.described(cpu) == "fp32 efficient, fp16 flash, bf16 flash"
+    monkeypatch.setattr(flash, "_has_efficient", lambda: False)
+    flash._kernel.cache_clear()
+    assert flash.described(cpu) == "fp32 padded, fp16 flash, bf16 flash"
+
+
 def test_the_plain_route_and_attention_maps_go_step_by_step(on_a_gpu):
     encoder, ids = dict(encoders())["bert"].eval(), torch.randint(1, 50, (sum(LENGTHS),))
     with torch.no_grad():

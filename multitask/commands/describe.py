@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.readers import has_split
 from data.tasks import TASKS
+from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
 from minbert.version import describe_version
 from multitask.commands.words import scores_table
@@ -20,6 +21,7 @@ def describe_installation(data_dir: Path) -> str:
     device = choose_device("auto")
     facts = environment(device)
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    attention = "" if device.type == "cpu" else f"; attention: {flash.described(device)}"
     backbones = []
     for name, package in PACKAGES.items():
         try:
@@ -39,7 +41,7 @@ def describe_installation(data_dir: Path) -> str:
         [
             f"{describe_version()} ({versions})",
             f"device: {facts['device']} ({device.type}, {facts['threads']} threads, "
-            f"route {facts['route']})",
+            f"route {facts['route']}{attention})",
             "",
             table(["backbone", "where"], backbones),
             "or a folder, or a hub name such as bert-base-uncased",
