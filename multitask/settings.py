@@ -132,6 +132,9 @@ class RunSettings(Section):
     """Replace a run that is in the run folder already."""
     seed: int = 11711
     """Fixes initial values, order of rows, draw of tasks and dropout."""
+    scores_per_epoch: int = 1
+    """Score the development sets so many times an epoch, at equal distances; the weights with the
+    best of all scores are kept."""
     patience: int | None = None
     """Stop after this many epochs without a better development score."""
     evaluate_first: bool = False
@@ -145,7 +148,7 @@ class RunSettings(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "patience", "save_every", "log_every")
+        check_counts(self, "scores_per_epoch", "patience", "save_every", "log_every")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be at least 0 and less than 2**64, it is {self.seed}")
 

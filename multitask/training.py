@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,20 +29,27 @@ from multitask.evaluate import Evaluation, write_predictions
 from multitask.extensions.base import Together
 from multitask.loop import distributed
 from multitask.loop.environment import choose_device, environment, peak_memory_mb
+from multitask.loop.epoch_lines import EpochLines
 from multitask.loop.optimizer import groups_table, make_groups
 from multitask.loop.trainer import Progress, Trainer
 from multitask.metrics import summary
 from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
 from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable
+from multitask.runs.loggers import Logger, TensorBoard
 from multitask.runs.origin import backbone_of, former_backbone
 from multitask.runs.run import Run, absolute
 from multitask.runs.run_figure import draw_run
-from multitask.settings import DeviceSettings
+from multitask.settings import DeviceSettings, RunSettings
 
 
-def train(config: AnyConfig, *, progress: bool = True) -> Run:
+def train(config: AnyConfig, *, progress: bool = True, loggers: Sequence[Logger] = ()) -> Run:
     """Fine-tune or pre-train as a config says, and write a run folder.
+
+    Args:
+        config: every setting.
+        progress: show bars, and print a line an epoch.
+        loggers: told of every step and epoch.
 
     Raises:
         ValueError: a setting, a file or a row is wrong; the message says what to do.
@@ -56,7 +63,8 @@ def train(config: AnyConfig, *, progress: bool = True) -> Run:
         else:
             backbone = backbone_of(config)
         data = _load_data(config, backbone, run)
-        trainer = _make_trainer(config, run, backbone, data, device, progress=progress)
+        told = _told(config, progress, loggers)
+        trainer = _make_trainer(config, run, backbone, data, device, told, progress=progress)
         distributed.wait()  # until all have opened their text, which `create` moves
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):
@@ -69,6 +77,7 @@ def resume(
     data_dir: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
+    loggers: Sequence[Logger] = (),
 ) -> Run:
     """Continue a run from its last checkpoint, with the settings it was started with.
 
@@ -76,7 +85,8 @@ def resume(
         folder: the run folder.
         data_dir: where the data is now, if it has moved; its training rows must be the same.
         device: where to go on, if not on the device that the run began on.
-        progress: show progress bars.
+        progress: show bars, and print a line an epoch.
+        loggers: told of every step and epoch.
 
     Raises:
         ValueError: the folder holds no run, or one that cannot go on; the message says why.
@@ -92,7 +102,8 @@ def resume(
         data = _load_data(config, backbone, run, resumed=True)
         with _resumable(run):
             own = run.at_home(config)
-            trainer = _make_trainer(own, run, backbone, data, found, progress=progress)
+            told = _told(config, progress, loggers)
+            trainer = _make_trainer(own, run, backbone, data, found, told, progress=progress)
             trainer.restore()
             if config != former:
                 distributed.by_writer(lambda: write_json(run.config_path, config.to_dict()))
@@ -204,12 +215,19 @@ def make_model(config: AnyConfig, backbone: Backbone) -> MultitaskModel | Masked
     return model
 
 
+def _told(settings: RunSettings, progress: bool, loggers: Sequence[Logger]) -> list[Logger]:
+    """All that are told of a run's steps and epochs."""
+    events = [TensorBoard()] if settings.tensorboard else []
+    return [*([EpochLines()] if progress else []), *events, *loggers]
+
+
 def _make_trainer(
     config: AnyConfig,
     run: Run,
     backbone: Backbone,
     data: dict[str, TaskData],
     device: torch.device,
+    loggers: Sequence[Logger],
     *,
     progress: bool,
 ) -> Trainer:
@@ -217,7 +235,7 @@ def _make_trainer(
     model = make_model(config, backbone).to(device)
     for name in model.left_out if distributed.is_writer() else ():
         print(f"adapter: left out {name}, of another model's head", file=sys.stderr)
-    return Trainer(config, model, data, run, progress_bar=progress)
+    return Trainer(config, model, data, run, progress_bar=progress, loggers=loggers)
 
 
 def _fit(trainer: Trainer, backbone: Backbone, *, progress: bool) -> Run:
@@ -260,9 +278,9 @@ def _write_results(
             for name, evaluation in evaluations["dev"].items()
             if model.tasks[name].kind != "tokens"
         },
-        "best_epoch": result.best_epoch,
+        "best_epoch": result.epoch_of(result.best_epoch),
         "before": result.before,
-        "epochs": result.evaluated,
+        "epochs": result.epoch_of(result.evaluated),
         "steps": result.step,
         "seconds": round(result.seconds, 1),
         "peak_memory_mb": peak_memory_mb(),

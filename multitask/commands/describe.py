@@ -67,7 +67,7 @@ def describe_run(folder: Path) -> str:
         lines.append(scores_table(record["dev"], record["before"]))
         trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
         lines.append(
-            f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s, "
+            f"best epoch {record['best_epoch']:.4g}, {record['seconds']:.0f} s, "
             f"{trained:,} of {everything:,} parameters trained"
         )
     else:

@@ -156,9 +156,9 @@ class Report:
 
 
 def _print_plan(study: StudyFolder, plan: Plan) -> None:
-    from multitask.experiments.estimate import seconds_of, words_of
+    from multitask.experiments.estimate import seconds_of
     from multitask.experiments.jobs import missing
-    from multitask.text_table import table
+    from multitask.text_table import table, words_of
 
     every = [study.job_of(stage) for stage in plan.stages]
     left = missing(study.jobs_of(plan))

@@ -55,8 +55,9 @@ def finished(run: Run) -> str:
         )
     trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
     lines += [
-        f"best epoch {record['best_epoch']} of {record['epochs']}, {record['steps']} steps in "
-        f"{record['seconds']:.0f} s, {trained:,} of {everything:,} parameters trained",
+        f"best epoch {record['best_epoch']:.4g} of {record['epochs']:.4g}, "
+        f"{record['steps']} steps in {record['seconds']:.0f} s, "
+        f"{trained:,} of {everything:,} parameters trained",
         f"{run.folder}: record.json, metrics.jsonl, figure.png, best.safetensors, "
         + ("backbone/" if isinstance(run.config(), PretrainConfig) else "predictions/"),
         "",

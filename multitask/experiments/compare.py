@@ -15,11 +15,11 @@ from typing import Any
 
 from data.tasks import get_task
 from multitask.config import AnyConfig, TrainConfig
-from multitask.experiments.estimate import seconds_of, words_of
+from multitask.experiments.estimate import seconds_of
 from multitask.experiments.jobs import Job, jobs_of, missing
 from multitask.experiments.queue import Queue
 from multitask.runs.run import Run
-from multitask.text_table import table
+from multitask.text_table import table, words_of
 
 Columns = Mapping[str, Callable[[Run], str]]
 """Header of a column -> what it says of a finished run, the first of a row's."""

@@ -64,13 +64,6 @@ def seconds_of(jobs: Iterable[Job]) -> dict[str, float]:
     return times
 
 
-def words_of(seconds: float) -> str:
-    """A time in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _kind(job: Job) -> Kind:
     config = job.config
     names = [e.name for e in config.extensions if e.name != "layer_lr"]

@@ -96,7 +96,7 @@ class Extension:
         """Change the tasks' gradients before they are added up (gradient surgery)."""
         return gradients
 
-    def stops(self, epoch: int, score: float, beside: Callable[[int], list[float]]) -> bool:
+    def stops(self, epoch: float, score: float, beside: Callable[[float], list[float]]) -> bool:
         """Whether the run ends after an epoch, with its best development score so far; `beside`
         gives what other runs in the same folder had reached by an epoch."""
         return False
@@ -153,7 +153,7 @@ class Together(tuple[Extension, ...]):
             gradients = extension.combine(gradients, step)
         return gradients
 
-    def stops(self, epoch: int, score: float, beside: Callable[[int], list[float]]) -> bool:
+    def stops(self, epoch: float, score: float, beside: Callable[[float], list[float]]) -> bool:
         """Whether one of them ends the run."""
         return any(extension.stops(epoch, score, beside) for extension in self)
 

@@ -30,7 +30,7 @@ class MedianStop(Extension):
         super().__post_init__()
         check_counts(self, "least", "after")
 
-    def stops(self, epoch: int, score: float, beside: Callable[[int], list[float]]) -> bool:
+    def stops(self, epoch: float, score: float, beside: Callable[[float], list[float]]) -> bool:
         if epoch < self.after:
             return False
         others = beside(epoch)

@@ -35,7 +35,9 @@ class Progress:
     step: Count = 0
     """Optimizer steps taken."""
     evaluated: Count = 0
-    """Epochs trained and scored."""
+    """Development scores after training steps."""
+    scores_per_epoch: Annotated[int, Meta(ge=1)] = 1
+    """How many of them an epoch has."""
     draws: dict[str, Count] = field(default_factory=dict)
     """Batches taken of each task."""
     losses: dict[str, Annotated[list[int | float], PAIR]] = field(default_factory=dict)
@@ -44,18 +46,25 @@ class Progress:
     """Development scores before training, where asked for."""
     best_score: float = -math.inf
     best_epoch: int = 0
+    """Number of the best score: `epoch_of` has its epoch."""
     best: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Development scores of the best epoch."""
+    """The best development scores."""
     memory: dict[str, Any] = field(default_factory=dict)
     """What extensions keep: see `Step.memory`."""
     seconds: float = 0.0
     """Time spent in all sessions of the run."""
 
+    def epoch_of(self, score: int) -> int | float:
+        """Epochs trained at the score of this number: a fraction where an epoch has several."""
+        whole, part = divmod(score, self.scores_per_epoch)
+        return score / self.scores_per_epoch if part else whole
+
     def has(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of metrics.jsonl was written before this point."""
         if line["kind"] != "epoch":
             return line["step"] < self.step
-        return line["epoch"] <= self.evaluated if line["epoch"] else self.before is not None
+        epoch = line["epoch"]
+        return epoch <= self.epoch_of(self.evaluated) if epoch else self.before is not None
 
     def check_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Raise ValueError unless every step and every epoch before this point is logged once.
@@ -71,7 +80,9 @@ class Progress:
             if kind not in next_of:
                 continue  # what an extension noted
             actual, expected = line[kind], next_of[kind]
-            if kind == "step":
+            if kind == "epoch":
+                actual = round(actual * self.scores_per_epoch)
+            else:
                 if actual != step:
                     step, tasks = actual, set()
                 elif line["task"] not in tasks:  # of several tasks together

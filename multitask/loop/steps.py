@@ -55,22 +55,20 @@ class StepLog:
         interrupts: Interrupts,
         *,
         every: int,
-        per_epoch: int,
-        runs_ahead: bool,
+        ahead: bool,
     ) -> None:
         """Gather steps for a log.
 
         Args:
             log: where the lines go.
             interrupts: the run's, of which several processes tell each other here.
-            every: steps between two writes; the last step of an epoch, of which there are
-                `per_epoch`, is always written.
-            runs_ahead: read numbers one step late, while the device computes.
+            every: steps between two writes; before a score all are written, by `flush`.
+            ahead: read numbers one step late, while the device computes.
         """
-        self.runs_ahead = runs_ahead
+        self.runs_ahead = ahead
         self.pending: list[StepLine] = []
         self._log, self._interrupts = log, interrupts
-        self._every, self._per_epoch = every, per_epoch
+        self._every = every
         self._arriving: Arriving | None = None
 
     def step(self, line: StepLine, progress: Progress) -> float | None:
@@ -83,11 +81,9 @@ class StepLog:
         """
         self.pending.append(line)
         loss = self._write(progress)  # of an earlier step, while the device is at this one
-        taken = line.step + 1
-        ends = taken % self._per_epoch == 0
-        if ends or taken % self._every == 0:
+        if (line.step + 1) % self._every == 0:
             self._read()
-            if ends or not self.runs_ahead:
+            if not self.runs_ahead:
                 loss = self._write(progress)
         return loss
 

@@ -11,6 +11,7 @@ are computed), steps.py (the log), state.py (checkpoints).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from multitask.loop.steps import StepLine, StepLog
 from multitask.metrics import summary
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
+from multitask.runs.loggers import Logger
 from multitask.runs.metrics_log import MetricsLog
 from multitask.runs.run import Run
 from multitask.trained_model import TrainedModel
@@ -47,6 +49,7 @@ class Trainer:
         run: Run,
         *,
         progress_bar: bool = True,
+        loggers: Sequence[Logger] = (),
     ) -> None:
         self.config, self.model, self.data, self.run = config, model, data, run
         if config.compile:
@@ -57,19 +60,18 @@ class Trainer:
         self.optimizer = make_optimizer(config, model, self.extensions)
         one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
         self.steps_per_epoch = config.steps_per_epoch or one_pass
+        scores, steps = config.scores_per_epoch, self.steps_per_epoch
+        if scores > steps:
+            raise ValueError(f"scores_per_epoch {scores}: an epoch has {steps} steps; lower it")
         self.total_steps = self.steps_per_epoch * config.epochs
         self.warmup_steps = round(config.warmup * self.total_steps)
-        self.progress = Progress(draws=dict.fromkeys(data, 0))
+        self.progress = Progress(draws=dict.fromkeys(data, 0), scores_per_epoch=scores)
         self.interrupts = Interrupts(shared=distributed.count() > 1)
-        self.metrics = MetricsLog(run, tensorboard=config.tensorboard)
-        self.log = StepLog(
-            self.metrics,
-            self.interrupts,
-            every=config.log_every,
-            per_epoch=self.steps_per_epoch,
-            runs_ahead=self.engine.runs_ahead,
-        )
         self._bar_shown = progress_bar and distributed.is_writer()
+        self.metrics = MetricsLog(run, loggers, self.total_steps)
+        self.log = StepLog(
+            self.metrics, self.interrupts, every=config.log_every, ahead=self.engine.runs_ahead
+        )
 
     def step(self) -> float | None:
         """Take one optimizer step, and return the last loss that is known, if one is new."""
@@ -125,11 +127,12 @@ class Trainer:
         started = time.monotonic() - progress.seconds
         try:
             with interrupts.handled():
+                self.metrics.begin()
                 if self.config.evaluate_first and progress.before is None and not progress.step:
                     progress.before = self._score(epoch=0)
                 while not self._finished():
-                    self._train_epoch(started)
-                    self._end_epoch()
+                    self._train_to_score(started)
+                    self._keep_if_best()
                     progress.seconds = time.monotonic() - started
                     self.save()
         except KeyboardInterrupt:
@@ -143,26 +146,28 @@ class Trainer:
             raise
         finally:
             self.engine.close()
+            self.metrics.end()
         return progress
 
     def _finished(self) -> bool:
         progress, patience = self.progress, self.config.patience
-        tired = patience is not None and progress.evaluated - progress.best_epoch >= patience
-        if progress.evaluated >= self.config.epochs or tired:
+        idle = (progress.evaluated - progress.best_epoch) // progress.scores_per_epoch
+        epoch, best = progress.epoch_of(progress.evaluated), progress.best_score
+        if epoch >= self.config.epochs or (patience is not None and idle >= patience):
             return True
-        lags = self.extensions.stops(
-            progress.evaluated, progress.best_score, self.run.scores_beside
-        )
-        return progress.evaluated > 0 and distributed.by_writer(lambda: lags)
+        lags = self.extensions.stops(epoch, best, self.run.scores_beside)
+        return epoch > 0 and distributed.by_writer(lambda: lags)
 
-    def _train_epoch(self, started: float) -> None:
+    def _train_to_score(self, started: float) -> None:
         progress, save_every = self.progress, self.config.save_every
-        end = (progress.evaluated + 1) * self.steps_per_epoch
+        epoch = progress.evaluated // progress.scores_per_epoch
+        end = (progress.evaluated + 1) * self.steps_per_epoch // progress.scores_per_epoch
         bar = tqdm(
             total=self.steps_per_epoch,
-            initial=progress.step - (end - self.steps_per_epoch),
-            desc=f"epoch {progress.evaluated + 1}/{self.config.epochs}",
+            initial=progress.step - epoch * self.steps_per_epoch,
+            desc=f"epoch {epoch + 1}/{self.config.epochs}",
             unit="step",
+            leave=False,
             disable=None if self._bar_shown else True,
         )
         self.model.train()
@@ -177,20 +182,23 @@ class Trainer:
                 if loss is not None:
                     bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                 bar.update()
+        with self.interrupts.held():
+            self.log.flush(self.progress)
 
-    def _end_epoch(self) -> None:
+    def _keep_if_best(self) -> None:
         progress = self.progress
-        epoch = progress.evaluated + 1
+        number = progress.evaluated + 1
+        epoch = progress.epoch_of(number)
         scores = self._score(epoch)
         score = summary(scores, self.model.tasks)["score"]
         with self.interrupts.held():
             if score > progress.best_score:
-                progress.best_score, progress.best_epoch, progress.best = score, epoch, scores
+                progress.best_score, progress.best_epoch, progress.best = score, number, scores
                 save_weights(self.run.best, self.parameters, {"epoch": epoch, "scores": scores})
-            progress.evaluated = epoch
+            progress.evaluated = number
             progress.losses = {}
 
-    def _score(self, epoch: int) -> dict[str, dict[str, float]]:
+    def _score(self, epoch: float) -> dict[str, dict[str, float]]:
         """Development scores of every task, logged as a line of metrics.jsonl."""
         scores = {name: found.metrics for name, found in self.evaluate("dev").items()}
         self.metrics.write_epoch(epoch, scores, self.progress, self.model.tasks)

@@ -18,6 +18,8 @@ MISMATCHED = "mnli-mm"
 """MNLI's second development set, of other genres, as a set with scores of its own."""
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Epoch = Annotated[float, Meta(ge=0, le=2**63 - 1)]
+"""Epochs trained: a fraction where an epoch has several scores."""
 Name = Annotated[str, Meta(pattern=r"^[\w+-][\w.+-]*$")]
 """What becomes a part of a path."""
 Scores = dict[str, dict[str, float]]
@@ -68,9 +70,10 @@ class StepLine(Struct):
 class EpochLine(Struct):
     """Development scores after an epoch; epoch 0 is before training."""
 
-    epoch: Count
+    epoch: Epoch
     step: Count
     scores: Scores
+    train_loss: dict[str, float] = {}
 
     def __post_init__(self) -> None:
         check_scores(self.scores)
@@ -199,8 +202,8 @@ class Record(Struct):
     score: float
     overall: dict[str, float]
     before: Scores | None
-    best_epoch: Count
-    epochs: Count
+    best_epoch: Epoch
+    epochs: Epoch
     steps: Annotated[int, Meta(ge=1)]
     seconds: float
     peak_memory_mb: float

@@ -1,55 +1,55 @@
-"""Metrics as lines of metrics.jsonl and, where asked for, as TensorBoard events."""
+"""Metrics as lines of metrics.jsonl, of which loggers are told."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import shutil
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from data.tasks import Task
 from multitask.loop.distributed import is_writer
 from multitask.loop.state import Progress
 from multitask.metrics import summary
+from multitask.runs.loggers import Logger
 from multitask.runs.run import Run
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class MetricsLog:
-    """Where the trainer's lines go: one for each step, one for each epoch."""
+    """Where the trainer's lines go: one for each step, one for each epoch.
 
-    def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
-        self.run, self.tensorboard = run, tensorboard
-        self._writer: SummaryWriter | None = None
-        if tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise ValueError(
-                "tensorboard is not installed; pip install tensorboard, or leave out --tensorboard"
-            )
+    Nothing happens but in the process that writes.
+    """
+
+    def __init__(self, run: Run, loggers: Sequence[Logger], total_steps: int) -> None:
+        self.run, self.loggers, self.total_steps = run, loggers, total_steps
+        self._begun = False
+
+    def begin(self) -> None:
+        """Tell loggers that training begins; the first line does that too."""
+        if self._begun or not is_writer():
+            return
+        self._begun = True
+        lines = self.run.metrics() if self.loggers else []
+        for logger in self.loggers:
+            logger.begin(self.run, lines, self.total_steps)
 
     def write(self, lines: list[dict[str, Any]]) -> None:
-        """Append lines, if this process is the one that writes."""
+        """Append lines."""
         if not is_writer():
             return
+        self.begin()
         self.run.log(lines)
-        if not self.tensorboard:
-            return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        for logger in self.loggers:
+            logger.write(lines)
 
-            shutil.rmtree(self.run.events, ignore_errors=True)
-            self._writer = SummaryWriter(self.run.events)
-            lines = self.run.metrics()  # of a resumed run's former processes too
-        for line in lines:
-            for name, value in _scalars(line).items():
-                self._writer.add_scalar(name, value, line["step"])
-        self._writer.flush()
+    def end(self) -> None:
+        """Tell loggers that training is over."""
+        for logger in self.loggers if self._begun else ():
+            logger.end()
 
     def write_epoch(
         self,
-        epoch: int,
+        epoch: float,
         scores: Mapping[str, Mapping[str, float]],
         progress: Progress,
         tasks: Mapping[str, Task],
@@ -75,12 +75,3 @@ class MetricsLog:
             **summary(scores, tasks),
         }
         self.write([line])
-
-
-def _scalars(line: dict[str, Any]) -> dict[str, float]:
-    if line["kind"] == "step":
-        return {f"loss/{line['task']}": line["loss"], "lr": line["lr"]}
-    if line["kind"] != "epoch":  # what an extension noted
-        return {f"{line['kind']}/{k}": v for k, v in line.items() if isinstance(v, float)}
-    scores = line["scores"].items()
-    return {f"dev/{task}/{k}": v for task, metrics in scores for k, v in metrics.items()}

@@ -210,14 +210,14 @@ class Run:
             for number, line in enumerate(whole.split("\n")[:-1], start=1)
         ]
 
-    def best_score(self, epoch: int) -> float | None:
+    def best_score(self, epoch: float) -> float | None:
         """The best development score after so many epochs; None if it has not come as far."""
         lines = [line for line in self.metrics() if line["kind"] == "epoch"]
         tasks = {name: get_task(name) for line in lines for name in line["scores"]}
         scores = [summary(x["scores"], tasks)["score"] for x in lines if 0 < x["epoch"] <= epoch]
-        return max(scores) if len(scores) >= epoch else None
+        return max(scores) if lines and lines[-1]["epoch"] >= epoch else None
 
-    def scores_beside(self, epoch: int) -> list[float]:
+    def scores_beside(self, epoch: float) -> list[float]:
         """What other runs in the same folder had reached by an epoch, where they have come as
         far."""
         home = self.folder.resolve()

@@ -47,7 +47,7 @@ def save_svg(
 
 
 def draw_run(run: Run) -> None:
-    """Write figure.png from metrics.jsonl: training loss by step, development score by epoch."""
+    """Write figure.png from metrics.jsonl: losses by step, development scores by epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,10 +63,14 @@ def draw_run(run: Run) -> None:
         y = [line["loss"] for line in steps]
         losses.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
         losses.plot(x, _smooth(y), color=colour, linewidth=1.8)
+        held_out = [(line["step"], line["scores"][name]["loss"]) for line in epochs]
+        losses.plot(*zip(*held_out, strict=True), "o--", color=colour, markersize=4)
         metric = get_task(name).metrics[0]
         points = [(line["epoch"], line["scores"][name][metric]) for line in epochs]
         scores.plot(*zip(*points, strict=True), "o-", color=colour, label=f"{name} {metric}")
-    losses.set(xlabel="optimizer step", ylabel="training loss of the batch", title="Loss")
+    losses.set(
+        xlabel="optimizer step", ylabel="loss", title="Loss of batches, and (dots) of development"
+    )
     losses.set_yscale("log")  # a squared error and a cross-entropy, legible side by side
     scores.set(xlabel="epoch", ylabel="development score", title="Score")
     if not any(get_task(name).metrics[0] in OF_LOSS for name in tasks):
