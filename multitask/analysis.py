@@ -1,12 +1,15 @@
-"""What a model gets wrong, in numbers small enough for a record, without any data set's text."""
+"""What a score is worth, and what a model gets wrong, in numbers small enough for a record and
+without any data set's text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.tasks import Task
+from multitask.metrics import METRICS
 
 if TYPE_CHECKING:
     from multitask.evaluate import Evaluation
@@ -17,6 +20,69 @@ STEP = 0.25
 """Width of a bin of deviations of a regression, in units of its label."""
 WORST = 10
 """Rows listed."""
+LEARNT = 0.02
+"""Share of the constant answer's loss by which the loss of a model that learns is less, at least;
+and share of the labels' range that its answers to a regression are apart."""
+
+
+def constant_scores(task: Task, labels: np.ndarray) -> dict[str, float]:
+    """What one answer to all rows scores: the most frequent of their labels, or their mean.
+
+    Args:
+        task: whose metrics to take.
+        labels: (rows,) those of the rows that a model is scored on.
+
+    Returns:
+        The task's metrics; and as loss the least mean loss of one answer: the entropy of the
+        labels in nats, or their variance.
+    """
+    from scipy.stats import entropy
+
+    labels = labels.astype(np.float64)
+    if task.kind == "regression":
+        answer, loss = labels.mean(), labels.var()
+    else:
+        values, counts = np.unique(labels, return_counts=True)
+        answer, loss = values[counts.argmax()], entropy(counts)
+    answers = np.full_like(labels, answer)
+    return {n: METRICS[n](labels, answers) for n in task.metrics} | {"loss": float(loss)}
+
+
+def learnt_nothing(
+    task: Task, evaluation: Evaluation, lines: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Why a model seems to have learnt nothing of a task, in words; empty where it has.
+
+    Args:
+        task: with labels of rows.
+        evaluation: on rows with labels.
+        lines: those of metrics.jsonl, where the model's run is known: then no epoch may be better
+            than the constant answer, and the loss of its last steps counts.
+    """
+    assert evaluation.labels is not None
+    labels, answers, found = evaluation.labels.astype(np.float64), evaluation.answers, []
+    constant, metric = constant_scores(task, labels), task.metrics[0]
+    if np.ptp(answers) <= (0 if task.classes else LEARNT * np.ptp(labels)) and np.ptp(labels):
+        found.append(f"it answers {task.named(answers[0])} to every row")
+    scores = [
+        line["scores"][task.name][metric]
+        for line in lines
+        if line["kind"] == "epoch" and line["epoch"] and task.name in line["scores"]
+    ]
+    best = max([*scores, evaluation.metrics[metric]])
+    if best <= constant[metric] and np.ptp(labels):
+        found.append(
+            f"its {metric} is {best:.3f} at best, and that of one answer to all rows "
+            f"{constant[metric]:.3f}"
+        )
+    losses = [x["loss"] for x in lines if x["kind"] == "step" and x["task"] == task.name]
+    last = float(np.mean(losses[-max(1, len(losses) // 4) :])) if losses else 0.0
+    if last > (1 - LEARNT) * constant["loss"] > 0:
+        found.append(
+            f"the loss of its last steps is {last:.3f}, and that of one answer to all rows "
+            f"{constant['loss']:.3f}"
+        )
+    return "; ".join(found)
 
 
 def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:

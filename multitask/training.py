@@ -22,7 +22,7 @@ from minbert.claim import claimed
 from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
-from multitask.analysis import analyse
+from multitask.analysis import analyse, constant_scores, learnt_nothing
 from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.evaluate import Evaluation, write_predictions
@@ -269,15 +269,20 @@ def _write_results(
         for split, by_task in evaluations.items():
             for name, evaluation in by_task.items():
                 write_predictions(run.predictions, model.tasks[name], split, evaluation)
+    labelled = {n: e for n, e in evaluations["dev"].items() if model.tasks[n].kind != "tokens"}
+    lines = run.metrics()
+    doubts = {n: learnt_nothing(model.tasks[n], e, lines) for n, e in labelled.items()}
     trained = sum(p.numel() for p in trainer.parameters.values())
     record = {
         "dev": result.best,
         **summary(result.best, model.tasks),
-        "analysis": {
-            name: analyse(model.tasks[name], evaluation)
-            for name, evaluation in evaluations["dev"].items()
-            if model.tasks[name].kind != "tokens"
+        "constant": {
+            name: constant_scores(model.tasks[name], e.labels)
+            for name, e in labelled.items()
+            if e.labels is not None
         },
+        "doubts": {name: why for name, why in doubts.items() if why},
+        "analysis": {name: analyse(model.tasks[name], e) for name, e in labelled.items()},
         "best_epoch": result.epoch_of(result.best_epoch),
         "before": result.before,
         "epochs": result.epoch_of(result.evaluated),

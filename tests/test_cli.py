@@ -199,7 +199,8 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     assert run.config() == expected
     record = run.record()
     lines = [line.split() for line in out.splitlines()]
-    accuracy = [f"{record[when]['sst']['accuracy']:.3f}" for when in ("before", "dev")]
+    whens = ("before", "dev", "constant")
+    accuracy = [f"{record[when]['sst']['accuracy']:.3f}" for when in whens]
     assert ["sst", "accuracy", *accuracy] in lines
     assert "best epoch 1 of 1, 4 steps" in out and "new: record.json, metrics.jsonl" in out
     assert any(line[:3] == ["minbert", "evaluate", "new"] for line in lines)
@@ -329,7 +330,8 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
     for task, metrics in record["dev"].items():
         for metric, value in metrics.items():
             if metric != "loss":
-                assert [task, metric, f"{value:.3f}"] in lines
+                constant = record["constant"][task][metric]
+                assert [task, metric, f"{value:.3f}", f"{constant:.3f}"] in lines
     assert ["overall", "mean:", f"{record['overall']['mean']:.3f}"] in lines
     recorded = contents(run / "predictions")
     assert contents(tmp_path / "there") == {k: v for k, v in recorded.items() if "-dev-" in k}
@@ -459,7 +461,7 @@ def test_info_describes_the_installation_and_a_run(minbert, folder, run):
 
     code, out, _ = minbert("info", run)
     value = Run.open(run).record()["dev"]["cola"]["matthews"]
-    assert code == 0 and ["cola", "matthews", f"{value:.3f}"] in [
+    assert code == 0 and ["cola", "matthews", f"{value:.3f}", "0.000"] in [
         x.split() for x in out.split("\n")
     ]
     assert "head_size = 8" in out and "pooling" not in out  # what differs from the defaults

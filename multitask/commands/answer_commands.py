@@ -64,7 +64,8 @@ class Evaluate:
         return self.out is not None or (self.data_dir is None and self.adapter is None)
 
     def _evaluate(self, run_folder: Path) -> None:
-        from multitask.commands.words import mistakes, scores_table
+        from multitask.analysis import constant_scores, learnt_nothing
+        from multitask.commands.words import doubts, mistakes, scores_table
         from multitask.evaluate import write_predictions
         from multitask.metrics import summary
         from multitask.predictor import Predictor
@@ -80,7 +81,15 @@ class Evaluate:
             print(f"{name} {lacking}", file=sys.stderr)
         scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
         if scores:
-            print(scores_table(scores))
+            tasks = predictor.model.tasks
+            constant = {
+                name: constant_scores(tasks[name], evaluation.labels)
+                for name, evaluation in evaluations.items()
+                if evaluation.labels is not None
+            }
+            print(scores_table(scores, constant=constant))
+            for line in doubts({n: learnt_nothing(tasks[n], evaluations[n]) for n in constant}):
+                print(line, file=sys.stderr)
             for name, value in summary(scores, predictor.model.tasks)["overall"].items():
                 print(f"overall {name}: {value:.3f}")
         if self.mistakes:

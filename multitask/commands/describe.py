@@ -10,7 +10,7 @@ from data.tasks import TASKS
 from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
 from minbert.version import describe_version
-from multitask.commands.words import scores_table
+from multitask.commands.words import record_table, scores_table
 from multitask.loop.environment import choose_device, environment
 from multitask.runs.run import Run
 from multitask.text_table import table
@@ -64,7 +64,7 @@ def describe_run(folder: Path) -> str:
     lines = [f"{folder}", "settings that are not the default:", *changed, ""]
     if run.record_path.exists():
         record = run.record()
-        lines.append(scores_table(record["dev"], record["before"]))
+        lines.append(record_table(record))
         trained, everything = record["parameters"]["trained"], record["parameters"]["all"]
         lines.append(
             f"best epoch {record['best_epoch']:.4g}, {record['seconds']:.0f} s, "

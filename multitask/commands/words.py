@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task, get_task
 from multitask.analysis import worst
@@ -18,15 +18,35 @@ if TYPE_CHECKING:
 Scores = Mapping[str, Mapping[str, float]]
 
 
-def scores_table(after: Scores, before: Scores | None = None) -> str:
-    """A row for each metric of each task, with the scores before training where known."""
-    header = ["task", "metric", *(["before"] if before else []), "after" if before else "score"]
-    rows = []
-    for name, metrics in after.items():
-        for metric in get_task(name).metrics:
-            earlier = [f"{before[name][metric]:.3f}"] if before else []
-            rows.append([name, metric, *earlier, f"{metrics[metric]:.3f}"])
-    return table(header, rows)
+CONSTANT = "constant: one answer to all rows, the most frequent of their labels or the mean"
+HELP = """what usually helps: a lower --lr (with --frozen or adapters a higher one), more --warmup,
+more --epochs, another --seed; and a look at the labels, as by minbert data check"""
+
+
+def scores_table(
+    after: Scores, before: Scores | None = None, constant: Scores | None = None
+) -> str:
+    """A row for each metric of each task, with the scores before training and those of the constant
+    answer where known."""
+    columns = {"before": before, "after" if before else "score": after, "constant": constant}
+    shown = {header: scores for header, scores in columns.items() if scores}
+    rows = [
+        [name, metric, *(f"{s[name][metric]:.3f}" if name in s else "-" for s in shown.values())]
+        for name in after
+        for metric in get_task(name).metrics
+    ]
+    text = table(["task", "metric", *shown], rows)
+    return f"{text}\n\n{CONSTANT}" if constant else text
+
+
+def doubts(found: Mapping[str, str]) -> list[str]:
+    """Lines that warn of tasks that a model seems not to have learnt, and how to go on.
+
+    Args:
+        found: task -> why: see `multitask.analysis.learnt_nothing`.
+    """
+    lines = [f"warning: {name} seems not to be learnt: {why}" for name, why in found.items() if why]
+    return [*lines, HELP] if lines else []
 
 
 def mistakes(
@@ -46,7 +66,7 @@ def mistakes(
 def finished(run: Run) -> str:
     """What a run reached, where its files are, and what to try next."""
     record = run.record()
-    lines = ["", scores_table(record["dev"], record["before"]), ""]
+    lines = ["", record_table(record), ""]
     if record["overall"]:
         mean, normalised = record["overall"]["mean"], record["overall"]["mean_normalised"]
         lines.append(
@@ -65,6 +85,12 @@ def finished(run: Run) -> str:
         *(f"    {command}" for command in _next_commands(run)),
     ]
     return "\n".join(lines)
+
+
+def record_table(record: Mapping[str, Any]) -> str:
+    """The scores of a finished run, and warnings."""
+    text = scores_table(record["dev"], record["before"], record.get("constant"))
+    return "\n".join([text, *doubts(record.get("doubts", {}))])
 
 
 def _next_commands(run: Run) -> list[str]:

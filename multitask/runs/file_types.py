@@ -216,9 +216,14 @@ class Record(Struct):
     threads: Count
     commit: str | None
     analysis: dict[str, Analysis] = {}
+    constant: Scores = {}
+    """Of one answer to all development rows: see `multitask.analysis.constant_scores`."""
+    doubts: dict[str, str] = {}
+    """Task -> why the model seems to have learnt nothing of it."""
 
     def __post_init__(self) -> None:
         check_scores(self.dev)
+        check_scores(self.constant)
         if self.before is not None:
             check_scores(self.before)
             if not self.dev.keys() <= self.before.keys():
