@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.batching import BatchSource
 from data.tasks import Task
 from minbert.embedding import batches_by_length
-from minbert.files import write_text
+from minbert.files import brief, read_text, write_text
 from minbert.quick import give_back_memory
 from multitask.heads import answers, loss_sum
 from multitask.loop.distributed import count, gather, rounds
@@ -119,3 +119,24 @@ def write_predictions(folder: Path, task: Task, split: str, evaluation: Evaluati
     path = prediction_path(folder, task, split)
     write_text(path, "".join(lines))
     return path
+
+
+def read_predictions(path: Path) -> dict[str, float]:
+    """Id -> answer of a file that `write_predictions` wrote.
+
+    Raises:
+        ValueError: there is no such file, or it has another form.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; minbert evaluate RUN writes it")
+    found: dict[str, float] = {}
+    lines = read_text(path).split("\n")[1:]
+    for number, line in enumerate(lines[:-1], start=2):
+        row, _, answer = line.rpartition(" , ")
+        try:
+            found[row] = float(answer)
+        except ValueError:
+            raise ValueError(
+                f"{path}:{number}: a line must be `id , answer`; it is {brief(line)}"
+            ) from None
+    return found

@@ -347,7 +347,8 @@ def test_torchrun_starts_the_command_line(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "record.json").read_text(encoding="utf-8"))["processes"] == 2
-    assert done.stdout.count("accuracy") == 1, "one process speaks"
+    assert done.stdout.count("best epoch") == 1, "one process speaks"
+    assert done.stderr.count("epoch 1 of 1: sst accuracy") == 1
 
 
 # The parts, in one process

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from data.readers import has_split
-from data.tasks import TASKS
+from data.tasks import TASKS, get_task
 from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
 from minbert.version import describe_version
@@ -53,7 +56,7 @@ def describe_installation(data_dir: Path) -> str:
 
 
 def describe_run(folder: Path) -> str:
-    """A run's settings that are not the defaults, and its scores so far."""
+    """A run's settings that are not the defaults, its scores, and its epochs."""
     run = Run.open(folder)
     config = run.config()
     changed = [
@@ -61,6 +64,7 @@ def describe_run(folder: Path) -> str:
         for f in dataclasses.fields(config)
         if getattr(config, f.name) != f.default
     ]
+    log = run.metrics()
     lines = [f"{folder}", "settings that are not the default:", *changed, ""]
     if run.record_path.exists():
         record = run.record()
@@ -71,9 +75,39 @@ def describe_run(folder: Path) -> str:
             f"{trained:,} of {everything:,} parameters trained"
         )
     else:
-        epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
+        epochs = [line for line in log if line["kind"] == "epoch"]
         command = f"minbert {config.command} --resume {folder}"
         lines.append(f"not finished: {len(epochs)} epochs scored; {command}")
         if epochs:
             lines.append(scores_table(epochs[-1]["scores"]))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", epochs_table(log)])
+
+
+def epochs_table(log: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each epoch and task: the last rate and the gradient norms of its steps, losses, and
+    the first metric; those of the best epoch end with a star.
+
+    Args:
+        log: the lines of metrics.jsonl.
+    """
+    epochs = [line for line in log if line["kind"] == "epoch"]
+    if not epochs:
+        return "no epoch is scored yet"
+    trained = [line for line in epochs if line["epoch"]]
+    best = max(trained, key=lambda line: line["score"], default=None)
+    rows, start = [], 0
+    for line in epochs:
+        steps = [x for x in log if x["kind"] == "step" and start <= x["step"] < line["step"]]
+        start = line["step"]
+        norms = [x["grad_norm"] for x in steps if x.get("grad_norm") is not None]
+        cells = [f"{line['epoch']:.4g}", str(start), f"{steps[-1]['lr']:.2g}" if steps else "-"]
+        cells += [f"{median(norms):.3g}", f"{max(norms):.3g}"] if norms else ["-", "-"]
+        for name, scores in line["scores"].items():
+            metric = get_task(name).metrics[0]
+            losses = line.get("train_loss", {}).get(name), scores.get("loss")
+            said = ["-" if loss is None else f"{loss:.4f}" for loss in losses]
+            star = " *" if line is best else "  "
+            rows.append([*cells, name, *said, f"{metric} {scores[metric]:.3f}{star}"])
+    norm = ["gradient norm", "largest"]
+    header = ["epoch", "steps", "rate", *norm, "task", "loss", "development loss", "score  "]
+    return table(header, rows)

@@ -17,6 +17,7 @@ from tyro.extras import subcommand_cli_from_dict
 
 from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
+from multitask.commands.compare_commands import Compare
 from multitask.commands.data_commands import Data
 from multitask.commands.flags import FLAGS
 from multitask.commands.glue_commands import Glue
@@ -48,6 +49,7 @@ COMMANDS: dict[str, type] = {
     "pretrain": Pretrain,
     "evaluate": Evaluate,
     "predict": Predict,
+    "compare": Compare,
     "export": Export,
     "info": Info,
     "sweep": Sweep,

@@ -1,0 +1,292 @@
+"""Is B better than A? Two runs, or two groups of runs that differ in their seeds, row by row.
+
+compare_runs("runs/plain", "runs/lora").tasks["sst"].differences["accuracy"].p
+
+Rows are the development rows that all of them answered: their answers are in the run folders, and
+labels and texts in the data folder. significance.py says what a difference is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.readers import SAMPLES, Example, read_split
+from data.tasks import Task, get_task
+from multitask.analysis import constant_scores
+from multitask.config import PLACES, PretrainConfig, TrainConfig
+from multitask.evaluate import prediction_path, read_predictions
+from multitask.experiments.significance import Difference, compare_answers
+from multitask.metrics import METRICS
+from multitask.runs.run import Run
+from multitask.runs.run_figure import COLOURS, save_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPLIT = "dev"
+TOLERANCE = 0.02
+"""By how much a score may be another than the recorded one, as on another device."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One run, or several that differ in their seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """A row that the groups answer otherwise."""
+
+    id: str
+    texts: tuple[str, ...]
+    label: float
+    first: float
+    second: float
+    """Answers: of several runs the most frequent class, or the mean number."""
+    change: float
+    """By how much the second is further off: of classes, in the share of runs that are wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskComparison:
+    """The answers of two groups to the rows of a task."""
+
+    rows: int
+    left_out: int
+    """Rows that not all of them answered, or that have no label now."""
+    constant: Mapping[str, float]
+    """Metric -> score of one answer to all these rows."""
+    differences: Mapping[str, Difference]
+    """By metric."""
+    flips: Sequence[Flip]
+    """Those that the second answers worse, worst first, and then those that it answers better."""
+
+    @property
+    def lost(self) -> int:
+        """Rows that the second answers worse."""
+        return sum(flip.change > 0 for flip in self.flips)
+
+    @property
+    def gained(self) -> int:
+        """Rows that the second answers better."""
+        return sum(flip.change < 0 for flip in self.flips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunComparison:
+    """Two groups of runs."""
+
+    first: Group
+    second: Group
+    tasks: Mapping[str, TaskComparison]
+    settings: Mapping[str, tuple[str, str]]
+    """Setting -> its values, where they differ."""
+
+
+def compare_runs(
+    first: str | Path | Group, second: str | Path | Group, *, data_dir: str | Path | None = None
+) -> RunComparison:
+    """Compare two runs, or two groups, on the tasks that they have in common.
+
+    Args:
+        first: a run folder, or what else `group_of` takes.
+        second: another.
+        data_dir: where the development rows are; by default where the first run read them.
+
+    Raises:
+        ValueError: there is no finished run, no common task, or these are not the rows that the
+            runs answered.
+    """
+    one, other = (x if isinstance(x, Group) else group_of(str(x)) for x in (first, second))
+    configs = {run: _config(run) for run in (*one.runs, *other.runs)}
+    if len(configs) < len(one.runs) + len(other.runs):
+        raise ValueError(f"{one.name} and {other.name} have a run in common; compare others")
+    tasks = [n for n in configs[one.runs[0]].tasks if all(n in c.tasks for c in configs.values())]
+    if not tasks:
+        raise ValueError(f"{one.name} and {other.name} have no task in common")
+    place = Path(data_dir or configs[one.runs[0]].data_dir or SAMPLES)
+    return RunComparison(
+        first=one,
+        second=other,
+        tasks={name: _compare_task(get_task(name), one, other, place) for name in tasks},
+        settings=_settings(
+            [configs[run] for run in one.runs], [configs[run] for run in other.runs]
+        ),
+    )
+
+
+def group_of(word: str) -> Group:
+    """The run in a folder, or of FOLDER all runs in FOLDER-1, FOLDER-2, ..., or A,B,C together."""
+    words = [word] if _is_run(Path(word)) else [part for part in word.split(",") if part]
+    folders: list[Path] = []
+    for part in words:
+        path = Path(part).expanduser()
+        seeds = {
+            int(seed): each
+            for each in path.parent.glob("*")
+            if (seed := each.name.removeprefix(f"{path.name}-")).isdecimal() and _is_run(each)
+        }
+        found = [path] if _is_run(path) else [seeds[seed] for seed in sorted(seeds)]
+        if not found:
+            raise ValueError(
+                f"{part} holds no run, and there are no runs {part}-SEED; name run folders, those "
+                "of a group with commas between them"
+            )
+        folders += found
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(f"{word} names a run twice; name each once")
+    name = ",".join(Path(part).name for part in words)
+    return Group(name, tuple(Run.open(folder) for folder in folders))
+
+
+def _is_run(folder: Path) -> bool:
+    return Run(folder).config_path.is_file()
+
+
+def _config(run: Run) -> TrainConfig:
+    """The config of a finished run that answers tasks."""
+    config = run.config()
+    if isinstance(config, PretrainConfig):
+        raise ValueError(f"{run.folder} is a pre-training run and answers no task; name others")
+    if not run.record_path.exists():
+        raise ValueError(f"{run.folder} is not finished: minbert train --resume {run.folder}")
+    return config
+
+
+def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> TaskComparison:
+    examples = read_split(task, SPLIT, data_dir, on_bad_row="skip").examples
+    labelled = {row.id: row for row in examples if row.label is not None}
+    answers = {
+        run: read_predictions(prediction_path(run.predictions, task, SPLIT))
+        for run in (*first.runs, *second.runs)
+    }
+    ids = [i for i in labelled if all(i in found for found in answers.values())]
+    if not ids:
+        raise ValueError(
+            f"{data_dir} has none of the {task.name} rows that all runs answered; name their data "
+            "with --data-dir"
+        )
+    rows = [labelled[i] for i in ids]
+    labels = np.array([row.label for row in rows], dtype=np.float64)
+    every = set(labelled).union(*answers.values())
+    groups = [np.array([[answers[run][i] for i in ids] for run in g.runs]) for g in (first, second)]
+    if len(every) == len(ids):
+        _check_scores(task, labels, dict(zip(answers, np.concatenate(groups))), data_dir)
+    return TaskComparison(
+        rows=len(ids),
+        left_out=len(every) - len(ids),
+        constant={name: constant_scores(task, labels)[name] for name in task.metrics},
+        differences={name: compare_answers(name, labels, *groups) for name in task.metrics},
+        flips=_flips(task, rows, labels, *groups),
+    )
+
+
+def _check_scores(
+    task: Task, labels: np.ndarray, answers: Mapping[Run, np.ndarray], data_dir: Path
+) -> None:
+    """Raise ValueError where answers do not score on these labels what the run recorded."""
+    metric = task.metrics[0]
+    for run, found in answers.items():
+        recorded = run.record()["dev"][task.name][metric]
+        actual = METRICS[metric](labels, found)
+        if abs(actual - recorded) > TOLERANCE:
+            raise ValueError(
+                f"{run.folder} recorded {recorded:.3f} for the {metric} of {task.name}, and its "
+                f"answers have {actual:.3f} by the labels in {data_dir}; name the data that it "
+                "was scored on with --data-dir, or write its answers again with minbert evaluate"
+            )
+
+
+def _flips(
+    task: Task, rows: Sequence[Example], labels: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> list[Flip]:
+    """The rows that are answered worse or better, by how much; of equals, in the file's order."""
+    if task.classes:
+        from scipy.stats import mode
+
+        off = [(answers != labels).mean(0) for answers in (first, second)]
+        shown = [mode(answers, axis=0).mode for answers in (first, second)]
+    else:
+        off = [np.abs(answers - labels).mean(0) for answers in (first, second)]
+        shown = [answers.mean(0) for answers in (first, second)]
+    change = off[1] - off[0]
+    order = np.lexsort((-np.abs(change), change < 0))
+    return [
+        Flip(
+            id=rows[i].id,
+            texts=rows[i].texts,
+            label=float(labels[i]),
+            first=float(shown[0][i]),
+            second=float(shown[1][i]),
+            change=float(change[i]),
+        )
+        for i in order
+        if change[i]
+    ]
+
+
+def _settings(
+    first: Sequence[TrainConfig], second: Sequence[TrainConfig]
+) -> dict[str, tuple[str, str]]:
+    """Those that decide numbers and have other values; of a group all of its values."""
+
+    def values(configs: Sequence[TrainConfig]) -> dict[str, str]:
+        found: dict[str, dict[str, None]] = {}
+        for config in configs:
+            for name, value in config.to_dict().items():
+                found.setdefault(name, {})[_words(value)] = None
+        return {name: ", ".join(each) for name, each in found.items() if name not in PLACES}
+
+    one, other = values(first), values(second)
+    return {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_words, value)) or "none"
+    if isinstance(value, dict):  # an extension
+        settings = [f"{k}={v}" for k, v in value.items() if k != "name"]
+        return f"{value['name']}({', '.join(settings)})"
+    return str(value)
+
+
+def draw_curves(groups: Sequence[Group], path: Path) -> Path:
+    """Write a figure (SVG) of losses and scores by epoch: a column for each task that all have, a
+    colour for each group, a line for each run."""
+    tasks = [n for n in _config(groups[0].runs[0]).tasks
+             if all(n in _config(run).tasks for g in groups for run in g.runs)]  # fmt: skip
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
+        for group, colour in zip(groups, COLOURS * len(groups)):
+            for number, run in enumerate(group.runs):
+                lines = [line for line in run.metrics() if line["kind"] == "epoch"]
+                for name, (losses, scores) in zip(tasks, panels.T):
+                    trained = [x for x in lines if name in x.get("train_loss", {})]
+                    x = [line["epoch"] for line in lines]
+                    losses.plot(
+                        [line["epoch"] for line in trained],
+                        [line["train_loss"][name] for line in trained],
+                        "-", color=colour,
+                    )  # fmt: skip
+                    losses.plot(x, [d["scores"][name]["loss"] for d in lines], "--", color=colour)
+                    metric = get_task(name).metrics[0]
+                    label = group.name if number == 0 else None
+                    y = [line["scores"][name][metric] for line in lines]
+                    scores.plot(x, y, "o-", color=colour, markersize=4, label=label)
+                    losses.set_title(name)
+                    scores.set(xlabel="epoch", ylabel=metric)
+        panels[0, 0].set_ylabel("loss: training, development dashed")
+        for axes in panels.flat:
+            axes.grid(alpha=0.3)
+        figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center")
+
+    return save_svg(path, (4 * len(tasks) + 1, 6), draw)
