@@ -465,6 +465,16 @@ def test_info_describes_the_installation_and_a_run(minbert, folder, run):
         x.split() for x in out.split("\n")
     ]
     assert "head_size = 8" in out and "pooling" not in out  # what differs from the defaults
+    lines = Run.open(run).metrics()
+    steps, (epoch,) = lines[:-1], lines[-1:]
+    norms = [line["grad_norm"] for line in steps]
+    for task, metric in (("sst", "accuracy"), ("cola", "matthews")):
+        score = epoch["scores"][task]
+        assert [
+            "1", str(len(steps)), f"{steps[-1]['lr']:.2g}", f"{np.median(norms):.3g}",
+            f"{max(norms):.3g}", task, f"{epoch['train_loss'][task]:.4f}", f"{score['loss']:.4f}",
+            metric, f"{score[metric]:.3f}", "*",
+        ] in [line.split() for line in out.splitlines()]  # fmt: skip
 
 
 def test_the_version(minbert):
@@ -481,6 +491,9 @@ def test_info_of_a_run_that_was_stopped(minbert, folder, run, tmp_path):
     code, out, _ = minbert("info", stopped)
     assert code == 0
     assert f"not finished: 1 epochs scored; minbert train --resume {stopped}" in out
+    assert "development loss" in out
+    (stopped / "metrics.jsonl").unlink()
+    assert minbert("info", stopped)[1].endswith("no epoch is scored yet\n")
 
 
 def test_data_check_counts_rows_and_lists_the_bad_ones(minbert, folder, tmp_path):

@@ -75,8 +75,9 @@ CHANGED = {
     "max_length": 7, "lr": 1e-3, "schedule": "cosine", "warmup": 0.0, "weight_decay": 0.5,
     "beta1": 0.8, "beta2": 0.99, "eps": 1e-8, "correct_bias": False, "optimizer": "plain",
     "clip": 0.0, "gradient_checkpointing": True, "compile": True, "precision": "bf16",
-    "route": "plain", "shard": True, "device": "cpu", "seed": 0, "patience": 1, "scores_per_epoch": 2,
+    "route": "plain", "shard": True, "device": "cpu", "seed": 0, "patience": 1,
     "evaluate_first": True, "save_every": 3, "log_every": 2, "tensorboard": True,
+    "scores_per_epoch": 2,
     "on_bad_row": "skip", "limit": 9, "revision": "main", "offline": True, "adapter": Path("f"),
 }  # fmt: skip
 

@@ -3,8 +3,10 @@
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -59,8 +61,15 @@ def test_python_runs(page, tmp_path, monkeypatch, short_minilm):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("minbert.backbones._find_package", lambda package: short_minilm)
     monkeypatch.setattr(training, "draw_run", lambda run: None)
+    tracker = MagicMock()  # which is not installed
+    monkeypatch.setitem(sys.modules, "wandb", tracker)
     for block in blocks(page, "python"):
         exec(block, {})
+    if page.stem == "watching":
+        logged = [call.args[0] for call in tracker.log.call_args_list]
+        assert {"loss/sst", "lr", "grad_norm", "step"} == logged[0].keys()
+        assert logged[-1]["step"] == 4 and "dev/sst/accuracy" in logged[-1]
+        assert tracker.finish.call_count == tracker.init.call_count == 1
 
 
 @pytest.mark.parametrize("saved", [(), ("config.json",), ("config.json", "last.safetensors")])

@@ -21,7 +21,7 @@ class Compare:
     with p, how often chance alone makes one as large: docs/comparing.md says how.
     """
 
-    groups: Annotated[Positional[tuple[str, ...]], arg(name="runs")]
+    groups: Annotated[Positional[tuple[str, ...]], arg(name="runs")] = ()
     """Run folders, or groups of them; the first is what the others are compared with."""
     data_dir: Path | None = None
     """Folder with the development rows; by default the one that the first run was trained on."""

@@ -85,7 +85,7 @@ def describe_run(folder: Path) -> str:
 
 def epochs_table(log: Sequence[Mapping[str, Any]]) -> str:
     """A row for each epoch and task: the last rate and the gradient norms of its steps, losses, and
-    the first metric; those of the best epoch end with a star.
+    the first metric.
 
     Args:
         log: the lines of metrics.jsonl.
@@ -106,8 +106,8 @@ def epochs_table(log: Sequence[Mapping[str, Any]]) -> str:
             metric = get_task(name).metrics[0]
             losses = line.get("train_loss", {}).get(name), scores.get("loss")
             said = ["-" if loss is None else f"{loss:.4f}" for loss in losses]
-            star = " *" if line is best else "  "
-            rows.append([*cells, name, *said, f"{metric} {scores[metric]:.3f}{star}"])
+            star = "*" if line is best else ""
+            rows.append([*cells, name, *said, f"{metric} {scores[metric]:.3f}", star])
     norm = ["gradient norm", "largest"]
-    header = ["epoch", "steps", "rate", *norm, "task", "loss", "development loss", "score  "]
+    header = ["epoch", "steps", "rate", *norm, "task", "loss", "development loss", "score", "best"]
     return table(header, rows)

@@ -6,7 +6,7 @@
 
     train(config, loggers=(Printer(),))
 
-docs/extensions/training.md has one for Weights & Biases.
+docs/watching.md has one for Weights & Biases.
 """
 
 from __future__ import annotations
