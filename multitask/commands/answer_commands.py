@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score a trained run on a split, and write its predictions."""
+    """Score a trained run on a split, beside the constant answer, and write its predictions."""
 
     run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
     """Run folder; by default the newest under runs/."""

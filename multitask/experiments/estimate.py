@@ -103,7 +103,8 @@ def _work(config: AnyConfig, rows: dict[tuple[str, str, str], int]) -> Mapping[s
         drawn = config.steps_per_epoch * config.batch_size * config.accumulate
         train = dict.fromkeys(train, drawn / (1 if together else len(train)))
     epochs = 1 if config.caches_features else config.epochs  # features come once
-    return {task: epochs * (n + SCORING * count(task, "dev")) for task, n in train.items()}
+    scoring = SCORING * (1 if config.caches_features else config.scores_per_epoch)
+    return {task: epochs * (n + scoring * count(task, "dev")) for task, n in train.items()}
 
 
 def _measure(plain: TrainConfig, task: str) -> float:
