@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multitask.config import PretrainConfig, TrainConfig
-    from multitask.experiments.compare_runs import compare_runs
     from multitask.model import MultitaskModel
     from multitask.predictor import Predictor
     from multitask.training import resume, train
@@ -20,20 +19,11 @@ _HOMES = {
     "MultitaskModel": "model",
     "Predictor": "predictor",
     "PretrainConfig": "config",
-    "compare_runs": "experiments.compare_runs",
     "resume": "training",
     "train": "training",
 }
 
-__all__ = [
-    "MultitaskModel",
-    "Predictor",
-    "PretrainConfig",
-    "TrainConfig",
-    "compare_runs",
-    "resume",
-    "train",
-]
+__all__ = ["MultitaskModel", "Predictor", "PretrainConfig", "TrainConfig", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

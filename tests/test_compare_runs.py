@@ -11,10 +11,10 @@ from helpers import config, pretrain_config
 
 from data.readers import read_split
 from data.tasks import TASKS, get_task
-from multitask import compare_runs, train
+from multitask import train
 from multitask.commands import main as cli
 from multitask.evaluate import Evaluation, read_predictions, write_predictions
-from multitask.experiments.compare_runs import Group, draw_curves, group_of
+from multitask.experiments.compare_runs import Group, compare_runs, draw_curves, group_of
 from multitask.experiments.significance import compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run

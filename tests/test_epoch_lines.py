@@ -109,6 +109,21 @@ def test_a_log_has_a_heartbeat_and_a_terminal_its_bar(folder, capsys, monkeypatc
     assert float(loss) == pytest.approx(sum(range(2, int(step))) / (int(step) - 2), abs=1e-3)
 
 
+def test_the_time_left_is_by_the_steps_of_this_process(folder, capsys, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(epoch_lines.time, "monotonic", lambda: clock[0])
+    lines = [{"kind": "step", "step": n, "task": "sst", "loss": 1.0} for n in range(60)]
+    epoch = {
+        "kind": "epoch", "epoch": 1, "step": 60, "score": 0.5, "train_loss": {},
+        "scores": {"sst": {"accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0}},
+    }  # fmt: skip
+    printer = EpochLines()
+    printer.begin(Run(make_trainer(config(folder)).run.folder), lines[:50], 100)
+    clock[0] += 100.0
+    printer.write([*lines[50:], epoch])
+    assert capsys.readouterr().err.endswith("the best so far; 7 min left\n")  # 40 of 10 s
+
+
 # Loggers
 
 
@@ -197,17 +212,24 @@ def test_a_record_counts_epochs(folder):
     assert run.record() == record
 
 
-@pytest.mark.parametrize("at, name", [(5, "step"), (9, "step"), (2, "_score"), (4, "_score")])
-def test_a_run_scored_within_epochs_goes_on_after_a_kill(folder, monkeypatch, at, name):
+@pytest.mark.parametrize(
+    "at, name, late",
+    [(5, "step", 0), (9, "step", 0), (2, "_score", 0), (4, "_score", 0), (2, "_score", 1)],
+)
+def test_a_run_scored_within_epochs_goes_on_after_a_kill(folder, monkeypatch, at, name, late):
+    """Before an epoch's line is written, and after it, when no checkpoint says so yet."""
     changes = {"head_dropout": 0.2, "scores_per_epoch": 3, "log_every": 5, "save_every": 2}
     alone = train(config(folder, **changes), progress=False)
     calls, original = [], getattr(Trainer, name)
 
     def killed(self, *words):
         calls.append(words)
+        if len(calls) == at and not late:
+            raise RuntimeError("killed")
+        result = original(self, *words)
         if len(calls) == at:
             raise RuntimeError("killed")
-        return original(self, *words)
+        return result
 
     settings = config(folder, **changes)
     with monkeypatch.context() as patch:
