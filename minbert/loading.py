@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.backbones import find_backbone, read_tensors, write_tensors
+from minbert.classifier import SUFFIX, Classifier, classifier_in
 from minbert.encoder import Encoder, EncoderConfig, name_in, pattern_of
 from minbert.encoders import encoder_class
 from minbert.files import brief, read_json, write_json
@@ -48,6 +49,8 @@ class Backbone:
     """Parameters that the file does not have and that start from random values, as asked."""
     max_length: int | None = None
     """The longest text in tokens that the model's makers embed, where its files name one."""
+    classifier: Classifier | None = None
+    """The sequence-classification head that its files have beside the encoder."""
 
 
 def load_backbone(
@@ -73,7 +76,7 @@ def load_backbone(
         ValueError: the source is not found, or its files do not fit the encoder they claim to be.
     """
     folder = find_backbone(source, revision=revision, offline=offline, cache_dir=cache_dir)
-    encoder, head, dropped, made = _load_modules(folder, mlm_head, fresh)
+    encoder, head, dropped, made, classifier = _load_modules(folder, mlm_head, fresh)
     tokenizer = Tokenizer.from_folder(folder)
     if len(tokenizer) > encoder.config.vocab_size:
         raise ValueError(
@@ -84,7 +87,7 @@ def load_backbone(
         if module is not None:
             module.eval()
     limit = _own_limit(folder, tokenizer, encoder.config.max_positions)
-    return Backbone(encoder, tokenizer, head, folder, dropped, made, limit)
+    return Backbone(encoder, tokenizer, head, folder, dropped, made, limit, classifier)
 
 
 def _own_limit(folder: Path, tokenizer: Tokenizer, max_positions: int) -> int | None:
@@ -167,7 +170,7 @@ def read_config(path: Path) -> tuple[type[Encoder], EncoderConfig]:
 
 def _load_modules(
     folder: Path, mlm_head: bool, fresh: tuple[str, ...]
-) -> tuple[Encoder, nn.Module | None, tuple[str, ...], tuple[str, ...]]:
+) -> tuple[Encoder, nn.Module | None, tuple[str, ...], tuple[str, ...], Classifier | None]:
     unknown = [part for part in fresh if part not in OPTIONAL]
     if unknown:
         raise ValueError(f"fresh has {unknown[0]!r}; what may start anew is {', '.join(OPTIONAL)}")
@@ -215,7 +218,8 @@ def _load_modules(
             if theirs in tensors:
                 model.get_parameter(ours).copy_(tensors[theirs])
     dropped = tuple(f"{name}: {why}" for name, why in left.items())
-    return encoder, head, dropped, tuple(made)
+    classifier = classifier_in(read_json(folder / "config.json"), tensors)
+    return encoder, head, dropped, tuple(made), classifier
 
 
 def _empty(folder: Path, mlm_head: bool) -> tuple[Encoder, nn.Module | None]:
@@ -285,18 +289,34 @@ def save_pretrained(
     tokenizer: Tokenizer,
     *,
     mlm_head: nn.Module | None = None,
+    classifier: Classifier | None = None,
 ) -> Path:
-    """Write a folder that `load_backbone`, and transformers' AutoModel and AutoTokenizer, load."""
+    """Write a folder that `load_backbone`, and transformers' AutoModel and AutoTokenizer, load.
+
+    Args:
+        folder: to write.
+        encoder, tokenizer: what belongs together.
+        mlm_head: its masked-language-model head, for transformers' AutoModelForMaskedLM.
+        classifier: in its place a head for transformers' AutoModelForSequenceClassification.
+    """
     folder = Path(folder).expanduser()
+    assert mlm_head is None or classifier is None
     model = _as_one(encoder, mlm_head)
     hub, tensors = encoder.config.HUB, {}
     for ours, theirs in hub_names(model).items():
         inside = ours.startswith("encoder.") and not theirs.startswith(hub.outside)
-        prefix = hub.prefix if mlm_head and inside else ""
+        prefix = hub.prefix if (mlm_head or classifier) and inside else ""
         tensors[prefix + theirs] = model.get_parameter(ours).detach().cpu().contiguous()
+    if classifier is not None:
+        tensors |= {name: tensor.contiguous() for name, tensor in classifier.tensors.items()}
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     return save_config(
-        folder, type(encoder), encoder.config, tokenizer, with_mlm_head=mlm_head is not None
+        folder,
+        type(encoder),
+        encoder.config,
+        tokenizer,
+        with_mlm_head=mlm_head is not None,
+        classifier=classifier,
     )
 
 
@@ -307,10 +327,13 @@ def save_config(
     tokenizer: Tokenizer,
     *,
     with_mlm_head: bool = False,
+    classifier: Classifier | None = None,
 ) -> Path:
     """Write what `save_pretrained` writes of an encoder of this class, without the weights."""
     tokenizer.save(folder)
     architecture = config.HUB.classes[with_mlm_head]
+    if classifier is not None:
+        architecture = architecture.removesuffix("Model") + SUFFIX
     hub = {"architectures": [architecture], "model_type": cls.name, **config.to_hub()}
-    write_json(folder / "config.json", hub)
+    write_json(folder / "config.json", hub | (classifier.to_hub() if classifier else {}))
     return folder

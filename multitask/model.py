@@ -18,6 +18,7 @@ from minbert.encoder import Encoder
 from minbert.loading import Backbone
 from multitask.config import PretrainConfig, TrainConfig
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
 from multitask.trained_model import TrainedModel
 
@@ -30,24 +31,30 @@ class MultitaskModel(TrainedModel):
         encoder: Encoder,
         tasks: Sequence[Task],
         *,
+        head: str = "shared",
         pooling: str = "pooler",
         pair: str = "cross",
         head_size: int = 256,
         head_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if head == "linear" and not encoder.has_pooler:
+            pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
         if pooling not in POOLINGS:
             raise ValueError(f"no pooling is called {pooling!r}; known are {', '.join(POOLINGS)}")
         self.encoder = encoder
         self.pooling = POOLINGS[pooling]
         self.compare = {"concat": compare_concat, "cosine": compare_cosine}.get(pair)
-        self.heads = Heads(
-            tasks,
-            encoder.config.hidden_size,
-            pair=pair,
-            head_size=head_size,
-            dropout=head_dropout,
-        )
+        if head == "linear":
+            self.heads = LinearHeads(tasks, encoder, dropout=head_dropout)
+        else:
+            self.heads = Heads(
+                tasks,
+                encoder.config.hidden_size,
+                pair=pair,
+                head_size=head_size,
+                dropout=head_dropout,
+            )
         self.tasks = self.heads.tasks
 
     @classmethod
@@ -61,6 +68,7 @@ class MultitaskModel(TrainedModel):
             model = cls(
                 encoder,
                 [get_task(name) for name in config.tasks],
+                head=config.head,
                 pooling=config.pooling,
                 pair=config.pair,
                 head_size=config.head_size,

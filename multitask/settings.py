@@ -197,6 +197,9 @@ class Settings(DeviceSettings, RunSettings, OptimizerSettings, ModelSettings, Da
 class HeadSettings(Section):
     """What stands on the encoder, and how much of the encoder trains with it."""
 
+    head: Literal["shared", "linear"] = "shared"
+    """A layer that all tasks share with an output for each, or for each task the classification
+    head that transformers puts on the encoder, which minbert export --task hands on."""
     pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
     """What stands for a sequence: the encoder's pooler where it has one (BERT's is on [CLS]), [CLS]
     itself, or the tokens' mean or maximum."""
@@ -207,10 +210,11 @@ class HeadSettings(Section):
     head_size: int = 256
     """Features of the layer that the heads share."""
     head_dropout: float = 0.1
-    """Dropout before and after the shared layer."""
+    """Dropout before and after the shared layer; of a linear head, where transformers has it."""
     keep_heads: bool = False
     """Where the backbone is a run, start from its heads too: the layer that tasks share, and the
-    outputs of the tasks that both runs have."""
+    outputs of the tasks that both runs have; and where it is a checkpoint with a classification
+    head, a linear head starts from that, labels by their names."""
     frozen: bool = False
     """Train the heads only; the encoder's features are computed once."""
     adapter: Path | None = None
@@ -221,6 +225,9 @@ class HeadSettings(Section):
         super().__post_init__()
         check_counts(self, "head_size")
         check_rates(self, "head_dropout")
+        if self.head == "linear":
+            why = "a linear head is the encoder's own, pooling included, on one sequence; leave it "
+            check_unused(self, f"{why}out, or take head shared", "pooling", "pair", "head_size")
         if self.frozen and self.pair == "cosine":
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "

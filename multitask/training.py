@@ -27,6 +27,7 @@ from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.evaluate import Evaluation, write_predictions
 from multitask.extensions.base import Together
+from multitask.linear_head import LinearHeads, take_classifier
 from multitask.loop import distributed
 from multitask.loop.environment import choose_device, environment, peak_memory_mb
 from multitask.loop.epoch_lines import EpochLines
@@ -200,14 +201,18 @@ def make_model(config: AnyConfig, backbone: Backbone) -> MultitaskModel | Masked
     assert backbone.folder is not None  # what is made from scratch is pre-trained
     best = Run(backbone.folder).best
     if not best.is_file():
-        raise ValueError(
-            f"keep_heads takes the heads of a run, and backbone {config.backbone} is none; "
-            "name a run folder, or leave out --keep-heads"
-        )
+        if backbone.classifier is None or not isinstance(model.heads, LinearHeads):
+            raise ValueError(
+                f"keep_heads takes the heads of a run, and backbone {config.backbone} is none; "
+                "name a run folder, or a checkpoint with a classification head for --head linear, "
+                "or leave out --keep-heads"
+            )
+        take_classifier(model.heads, backbone.classifier, backbone.folder)
+        return model
     tensors, _ = load_checkpoint(best)
     heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
     names = heads.keys() & tensors.keys()
-    if not any(name.startswith("heads.outputs.") for name in names):
+    if not any(name.startswith(("heads.outputs.", "heads.classifiers.")) for name in names):
         raise ValueError(
             f"{backbone.folder} has no head for {', '.join(config.tasks)}; leave out --keep-heads"
         )

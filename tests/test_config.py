@@ -69,6 +69,7 @@ def test_a_section_stands_and_is_checked_by_itself():
 CHANGED = {
     "tasks": ("sts", "cfimdb"), "data_dir": Path("a b"), "out": Path("c/d"), "frozen": True,
     "backbone": "bert-base-uncased", "keep_heads": True, "overwrite": True, "pooling": "max",
+    "head": "linear",
     "pair": "concat", "both_orders": True, "head_size": 3, "head_dropout": 0.3,
     "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
     "steps_per_epoch": 5, "batch_size": 6, "batches": "bucketed", "layout": "padded",
@@ -89,10 +90,10 @@ PRETRAIN_CHANGED = {
 }  # fmt: skip
 """The same for what pre-training adds."""
 APART = [
-    {"frozen", "from_scratch", "encoder_config", "size", "vocab_size"},
+    {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head"},
     {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
-     "backbone", "revision"},
-    {"frozen", "from_scratch", "size", "backbone", "revision"},
+     "backbone", "revision", "head"},
+    {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "head_size"},
 ]  # fmt: skip
 """Settings that exclude others: each set is what the rest goes without."""
 

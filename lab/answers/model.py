@@ -69,7 +69,15 @@ def max_inverted(self, x):
 
 
 def built(
-    config, encoder, *, frozen="encoder", dropout=True, seeded=True, forked=True, checkpointing=True
+    config,
+    encoder,
+    *,
+    frozen="encoder",
+    dropout=True,
+    seeded=True,
+    forked=True,
+    checkpointing=True,
+    chosen=True,
 ):
     """MultitaskModel.from_config with its parts open to change."""
     from data.tasks import TASKS
@@ -81,6 +89,7 @@ def built(
     model = MultitaskModel(
         encoder,
         [TASKS[name] for name in config.tasks],
+        **({"head": config.head} if chosen else {}),
         pooling=config.pooling,
         pair=config.pair,
         head_size=config.head_size,
@@ -141,3 +150,8 @@ def not_forked(cls, config, encoder):
 @mistake("freezing", "`config.gradient_checkpointing` is not used")
 def no_checkpointing(cls, config, encoder):
     return built(config, encoder, checkpointing=False)
+
+
+@mistake("freezing", "`config.head` is not used, so that all heads are shared ones")
+def head_not_chosen(cls, config, encoder):
+    return built(config, encoder, chosen=False)

@@ -120,13 +120,17 @@ def freezing(draw: Draw) -> Cases:
     from multitask.config import TrainConfig
     from multitask.model import MultitaskModel
 
-    for name, frozen in (("frozen", True), ("trained, dropout 0", False)):
+    shared: dict[str, Any] = {"pooling": "mean", "pair": "concat", "head_size": 3}
+    linear: dict[str, Any] = {"head": "linear"}
+    for name, frozen, kind in (
+        ("frozen", True, shared),
+        ("trained, dropout 0", False, shared),
+        ("frozen, a linear head", True, linear),
+    ):
         encoder = draw.fill(Bert(tiny_config()))
         config = TrainConfig(
             tasks=("sst", "para"),
-            pooling="mean",
-            pair="concat",
-            head_size=3,
+            **kind,
             head_dropout=0.25,
             seed=draw.random.randrange(1000),
             frozen=frozen,

@@ -2,8 +2,9 @@
 
     replace(modernbert("mrpc"), epochs=2, seed=1)
 
-Each says where its settings are from; a setting that is not named there is TrainConfig's own. Heads
-are this library's, with a shared layer, and a run keeps the epoch with the best development score.
+Each says where its settings are from; a setting that is not named there is TrainConfig's own. Where
+the published one has transformers' classification head, so has it here; the others have this
+library's, with a shared layer. A run keeps the epoch with the best development score.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def bert(task: str) -> TrainConfig:
     take the best rate of 2e-5, 3e-5, 4e-5 and 5e-5 for each task."""
     return TrainConfig(
         tasks=(task,),
+        head="linear",
         epochs=5 if task in ("mrpc", "wnli") else 3,
         batch_size=32,
         max_length=128,
@@ -49,7 +51,7 @@ def convbert(task: str) -> TrainConfig:
     layer, batch 32, length 128, 3 epochs (10 for RTE and STS-B), symmetric pairs in both orders."""
     return TrainConfig(
         tasks=(task,),
-        pooling="cls",
+        head="linear",
         both_orders=True,
         epochs=10 if task in ("rte", "stsb") else 3,
         batch_size=32,
@@ -68,7 +70,8 @@ def modernbert(task: str) -> TrainConfig:
     start from an MNLI model there: use --start-from."""
     config = TrainConfig(
         tasks=(task,),
-        pooling="mean",
+        head="linear",
+        head_dropout=0.0,
         epochs=10 if task == "mrpc" else 3,
         batch_size=32,
         lr=8e-5,
@@ -198,7 +201,7 @@ def recipe_config(name: str | None, method: Method, backbone: str, task: str) ->
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; known are {', '.join(RECIPES)}")
     config = replace(RECIPES[name](task), backbone=backbone)
-    if family == "convbert" and config.pooling == "pooler":
+    if family == "convbert" and config.head == "shared" and config.pooling == "pooler":
         config = replace(config, pooling="cls")  # as its own classifier, for it has no pooler
     if method_of(config) == method:
         return config

@@ -10,6 +10,7 @@ import torch
 
 from minbert.adapters import merge_and_remove
 from minbert.checks import check_unused
+from minbert.classifier import PREFIX
 from minbert.loading import (
     Backbone,
     blank_backbone,
@@ -26,15 +27,18 @@ from multitask.runs.run import Run, weights_sha256
 
 
 def backbone_of(config: RunConfig) -> Backbone:
-    """The backbone that a config names; its pooler may be missing where it is not used.
+    """The backbone that a config names; its pooler may be missing where it is not used, and for a
+    linear head, as in transformers.
 
     What is missing, a masked-language-model head too, gets initial values that depend on the seed.
     """
     pretrains = isinstance(config, PretrainConfig)
+    linear = isinstance(config, TrainConfig) and config.head == "linear"
+    keeps = isinstance(config, TrainConfig) and linear and config.keep_heads
     if pretrains:
         fresh = ("pooler", "mlm_head")
     else:
-        fresh = () if config.uses_pooler else ("pooler",)
+        fresh = () if config.uses_pooler and not linear else ("pooler",)
     run, source = Run(Path(config.backbone).expanduser()), config.backbone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -53,7 +57,10 @@ def backbone_of(config: RunConfig) -> Backbone:
             mlm_head=pretrains,
             fresh=fresh,
         )
-    if config.uses_pooler and not backbone.encoder.has_pooler:
+    if keeps and backbone.classifier is not None:
+        kept = tuple(note for note in backbone.dropped if not note.startswith(PREFIX))
+        backbone = replace(backbone, dropped=kept)
+    if config.uses_pooler and not linear and not backbone.encoder.has_pooler:
         raise ValueError(
             f"backbone {config.backbone!r} has no pooler; choose pooling cls, mean or max"
         )

@@ -91,8 +91,9 @@ def built_by_hand(cls, config, encoder):
     state = torch.random.get_rng_state()
     torch.random.manual_seed(config.seed)
     model = cls(
-        encoder, [TASKS[name] for name in config.tasks], pooling=config.pooling, pair=config.pair,
-        head_size=config.head_size, head_dropout=config.head_dropout,
+        encoder, [TASKS[name] for name in config.tasks], head=config.head,
+        pooling=config.pooling, pair=config.pair, head_size=config.head_size,
+        head_dropout=config.head_dropout,
     )  # fmt: skip
     torch.random.set_rng_state(state)
     encoder.gradient_checkpointing = config.gradient_checkpointing

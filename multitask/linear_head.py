@@ -1,0 +1,152 @@
+"""The classification head that transformers puts on each encoder, one for each task.
+
+    BERT        pooled (B, H) -> dropout -> Linear(H, L)
+    ConvBERT    [CLS] (B, H) -> dropout -> Linear(H, H) -> GELU -> dropout -> Linear(H, L)
+    ModernBERT  pooled (B, H) -> dropout -> Linear(H, L)
+
+The poolers are the encoders' own: BERT's tanh of a linear map of [CLS], ModernBERT's prediction
+head on [CLS] or the mean, whichever its config says. Parameters have transformers' names, so that
+a checkpoint's head can be taken and a trained one handed on: multitask/export.
+
+B rows, H hidden size of the encoder, L labels: the classes, or one number of a regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.tasks import Task
+from minbert.classifier import PREFIX, Classifier
+from minbert.encoder import Encoder
+from minbert.encoders.modernbert import ModernBert
+from multitask.runs.checkpoint import load_tensors
+
+
+class LinearHeads(nn.Module):
+    """One classification head a task."""
+
+    def __init__(self, tasks: Sequence[Task], encoder: Encoder, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.tasks = {task.name: task for task in tasks}
+        self.classifiers = nn.ModuleDict()
+        for task in tasks:
+            if encoder.name == "convbert":
+                head = ConvBertHead(encoder.config.hidden_size, num_labels(task), dropout)
+            else:
+                head = DropoutLinear(encoder.config.hidden_size, num_labels(task), dropout)
+            head.apply(lambda module: initialise(module, encoder))
+            self.classifiers[task.name] = head
+
+    def logits(self, features: Tensor, task: str) -> Tensor:
+        """Pooled vectors (B, H) to (B, L), as transformers' classes give them."""
+        return self.classifiers[task](features)
+
+    def forward(self, features: Tensor, task: str) -> Tensor:
+        """Pooled vectors (B, H) to the task's outputs (B, K).
+
+        Of two classes that is the difference of their logits, (B, 1): its sigmoid is the softmax's
+        probability of the second one, so that losses, gradients and answers are the same.
+        """
+        logits = self.logits(features, task)
+        if self.tasks[task].kind == "binary":
+            return logits[:, 1:] - logits[:, :1]
+        return logits
+
+
+class DropoutLinear(nn.Linear):
+    """BERT's head, and ModernBERT's."""
+
+    def __init__(self, hidden_size: int, labels: int, dropout: float) -> None:
+        super().__init__(hidden_size, labels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(self.dropout(input))  # (B, L)
+
+
+class ConvBertHead(nn.Module):
+    """ConvBERT's head, which has a layer of its own in the place of a pooler."""
+
+    def __init__(self, hidden_size: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, labels)
+
+    def forward(self, first: Tensor) -> Tensor:
+        x = F.gelu(self.dense(self.dropout(first)))  # (B, H)
+        return self.out_proj(self.dropout(x))  # (B, L)
+
+
+def num_labels(task: Task) -> int:
+    """L, how many labels a task has: transformers has an output for each of two classes."""
+    return len(task.classes) or 1
+
+
+def initialise(module: nn.Module, encoder: Encoder) -> None:
+    """Give a linear map of a head its values before training, as transformers does."""
+    if not isinstance(module, nn.Linear):
+        return
+    encoder.initialise(module)
+    nn.init.zeros_(module.bias)
+    if isinstance(encoder, ModernBert):
+        std = encoder.config.hidden_size**-0.5
+        cutoff = encoder.config.initializer_cutoff * std
+        nn.init.trunc_normal_(module.weight, std=std, a=-cutoff, b=cutoff)
+
+
+def classifier_of(heads: LinearHeads, task: Task) -> Classifier:
+    """A task's head as transformers writes it."""
+    own = heads.classifiers[task.name].named_parameters()
+    return Classifier(
+        tensors={f"{PREFIX}{name}": parameter.detach().cpu() for name, parameter in own},
+        labels=task.classes or (task.name,),
+        problem="regression" if task.kind == "regression" else "single_label_classification",
+    )
+
+
+def take_classifier(heads: LinearHeads, classifier: Classifier, source: Path) -> None:
+    """Start the tasks whose labels a checkpoint's head has from that head.
+
+    Labels are found by their names, and by their numbers where the checkpoint has none.
+
+    Raises:
+        ValueError: no task has these labels, or the head's tensors are not the encoder's.
+    """
+    taken = False
+    for name, task in heads.tasks.items():
+        order = _order(classifier, task)
+        if order is None:
+            continue
+        expected = dict(heads.classifiers[name].named_parameters())
+        tensors = {k.removeprefix(PREFIX): tensor for k, tensor in classifier.tensors.items()}
+        for key in tensors.keys() & {"weight", "bias", "out_proj.weight", "out_proj.bias"}:
+            tensors[key] = tensors[key][torch.tensor(order)]
+        load_tensors(expected, tensors, source)
+        taken = True
+    if not taken:
+        wanted = "; ".join(
+            f"{name} has {', '.join(task.classes) or 'a number'}"
+            for name, task in heads.tasks.items()
+        )
+        raise ValueError(
+            f"{source} has a head for {', '.join(classifier.labels)}, and {wanted}; name a task "
+            "with these labels, or leave out --keep-heads"
+        )
+
+
+def _order(classifier: Classifier, task: Task) -> list[int] | None:
+    """Which of the checkpoint's outputs each of the task's labels is; None if they differ."""
+    found, regression = list(classifier.labels), classifier.problem == "regression"
+    if len(found) != num_labels(task) or regression != (task.kind == "regression"):
+        return None
+    wanted = [name.casefold() for name in task.classes]
+    names = [label.casefold() for label in found]
+    if sorted(wanted) == sorted(names):
+        return [names.index(name) for name in wanted]
+    return list(range(len(found))) if regression or not classifier.has_names else None
