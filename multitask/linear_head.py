@@ -100,9 +100,9 @@ def initialise(module: nn.Module, encoder: Encoder) -> None:
         nn.init.trunc_normal_(module.weight, std=std, a=-cutoff, b=cutoff)
 
 
-def classifier_of(heads: LinearHeads, task: Task) -> Classifier:
-    """A task's head as transformers writes it."""
-    own = heads.classifiers[task.name].named_parameters()
+def classifier_of(task: Task, head: nn.Module | None = None) -> Classifier:
+    """A task's head as transformers writes it; without one, its labels alone."""
+    own = head.named_parameters() if head else ()
     return Classifier(
         tensors={f"{PREFIX}{name}": parameter.detach().cpu() for name, parameter in own},
         labels=task.classes or (task.name,),

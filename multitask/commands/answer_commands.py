@@ -1,4 +1,4 @@
-"""The commands that use a finished run: evaluate, predict, export, info."""
+"""The commands that use a finished run: evaluate, predict, info."""
 
 from __future__ import annotations
 
@@ -175,39 +175,6 @@ class Predict:
             raise ValueError("no text: give one as an argument, with --file, or through a pipe")
         else:
             yield from _split(sys.stdin.buffer, pair, "<stdin>")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write a run's encoder as an ordinary backbone folder, which transformers loads too."""
-
-    run_folder: Annotated[Positional[Path], arg(name="run")]
-    """Run folder."""
-    folder: Positional[Path]
-    """Folder to write."""
-    adapter: bool = False
-    """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
-
-    def run(self) -> None:
-        from minbert.adapters import merge_and_remove, save_adapter
-        from minbert.backbones import portable_name
-        from minbert.loading import save_pretrained
-        from multitask.predictor import Predictor
-
-        with claimed(self.folder):
-            if any((self.folder / f"{kind}config.json").exists() for kind in ("", "adapter_")):
-                raise ValueError(
-                    f"{self.folder} holds a model or a run already; choose another folder"
-                )
-            predictor = Predictor(self.run_folder)
-            if self.adapter:
-                base = portable_name(predictor.config.backbone, self.folder)
-                print(save_adapter(self.folder, predictor.model.encoder, base=base))
-                return
-            for extension in predictor.config.extensions:
-                extension.export(predictor.model)
-            merge_and_remove(predictor.model.encoder)
-            print(save_pretrained(self.folder, predictor.model.encoder, predictor.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)

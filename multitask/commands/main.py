@@ -16,9 +16,10 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from multitask.commands import Group, dashed, flags_of
-from multitask.commands.answer_commands import Evaluate, Export, Info, Predict
+from multitask.commands.answer_commands import Evaluate, Info, Predict
 from multitask.commands.compare_commands import Compare
 from multitask.commands.data_commands import Data
+from multitask.commands.export_commands import Export
 from multitask.commands.flags import FLAGS
 from multitask.commands.glue_commands import Glue
 from multitask.commands.messages import command_line
