@@ -258,7 +258,7 @@ def test_a_sharded_run_answers_with_its_best_weights(folder):
     codes, said = run_processes(2, folder, "single", {**changes, "out": out, "shard": True})
     assert codes == [0, 0], said
     assert Run(out).record()["best_epoch"] == 1
-    Evaluate(run_folder=out, out=folder / "answers").run()
+    Evaluate(run_folders=(out,), out=folder / "answers").run()
     found, expected = (
         np.loadtxt(place / "sts-dev-output.csv", delimiter=",", skiprows=1, usecols=1)
         for place in (out / "predictions", folder / "answers")

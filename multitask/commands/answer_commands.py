@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score a trained run on a split, beside the constant answer, and write its predictions."""
+    """Score a trained run, or several together, on a split, beside the constant answer, and write
+    the predictions."""
 
-    run_folder: Annotated[Positional[Path | None], arg(name="run")] = None
-    """Run folder; by default the newest under runs/."""
+    run_folders: Annotated[Positional[tuple[Path, ...]], arg(name="run")] = ()
+    """Run folder; by default the newest under runs/. With --ensemble several."""
+    ensemble: Literal["mean", "vote"] | None = None
+    """Answer with several runs together: by the mean of their probabilities or numbers, or by their
+    votes (of numbers, the median)."""
     split: Split = "dev"
     """Rows to answer; test rows have no labels, so they are answered and not scored. MNLI has
     dev_mismatched and test_mismatched too."""
@@ -54,7 +58,11 @@ class Evaluate:
         from multitask.runs.run import Run
 
         check_counts(self, "mistakes")
-        run = Run.open(_run_folder(self.run_folder))
+        if self.ensemble or len(self.run_folders) > 1:
+            from multitask.commands.ensemble_commands import evaluate_together
+
+            return evaluate_together(self)
+        run = Run.open(_run_folder(*self.run_folders))
         with claimed(self.out or run.folder) if self._writes() else nullcontext():
             self._evaluate(run.folder)
 
@@ -203,7 +211,7 @@ class Info:
             print(describe_installation(self.data_dir or SAMPLES))
 
 
-def _run_folder(folder: Path | None) -> Path:
+def _run_folder(folder: Path | None = None) -> Path:
     if folder is not None:
         return folder
     records = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)

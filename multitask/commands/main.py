@@ -19,6 +19,7 @@ from multitask.commands import Group, dashed, flags_of
 from multitask.commands.answer_commands import Evaluate, Info, Predict
 from multitask.commands.compare_commands import Compare
 from multitask.commands.data_commands import Data
+from multitask.commands.ensemble_commands import Average
 from multitask.commands.export_commands import Export
 from multitask.commands.flags import FLAGS
 from multitask.commands.glue_commands import Glue
@@ -51,6 +52,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "compare": Compare,
+    "average": Average,
     "export": Export,
     "info": Info,
     "sweep": Sweep,
