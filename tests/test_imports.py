@@ -85,7 +85,8 @@ ROOMS = {
     "study": {"experiments"},
     "glue": {"experiments"},
     "report": {"experiments", "study", "glue"},
-    "commands": {"experiments", "study", "glue", "report"},
+    "export": {"report"},
+    "commands": {"experiments", "study", "glue", "report", "export"},
 }
 """Room of multitask -> the rooms that it may import beside those that train and the files beside
 them, which import no other room."""

@@ -54,14 +54,24 @@ class Evaluate:
     """Arithmetic of matrix products; bf16 is quicker where the device has it."""
 
     def run(self) -> None:
-        from minbert.checks import check_counts
+        from minbert.checks import check_counts, check_unused
         from multitask.runs.run import Run
 
         check_counts(self, "mistakes")
         if self.ensemble or len(self.run_folders) > 1:
             from multitask.commands.ensemble_commands import evaluate_together
 
-            return evaluate_together(self)
+            check_unused(self, "each run of an ensemble has its own; leave it out", "adapter")
+            return evaluate_together(
+                self.run_folders,
+                self.split,
+                self.ensemble,
+                data_dir=self.data_dir,
+                on_bad_row=self.on_bad_row,
+                precision=self.precision,
+                count=self.mistakes,
+                out=self.out,
+            )
         run = Run.open(_run_folder(*self.run_folders))
         with claimed(self.out or run.folder) if self._writes() else nullcontext():
             self._evaluate(run.folder)

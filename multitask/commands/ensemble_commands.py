@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from data.readers import texts_by_id
-from minbert.checks import check_unused
+from data.readers import OnBadRow, texts_by_id
+from data.tasks import Split
 from minbert.claim import claimed
 from multitask.text_table import table
-
-if TYPE_CHECKING:
-    from multitask.commands.answer_commands import Evaluate
-    from multitask.experiments.ensemble import Together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,48 +43,46 @@ class Average:
         print(scores_table(record["dev"]))
 
 
-def evaluate_together(command: Evaluate) -> None:
-    """What `minbert evaluate` does with several runs."""
+def evaluate_together(
+    runs: Sequence[Path],
+    split: Split,
+    how: Literal["mean", "vote"] | None,
+    *,
+    data_dir: Path | None,
+    on_bad_row: OnBadRow | None,
+    precision: str,
+    count: int | None,
+    out: Path | None,
+) -> None:
+    """What `minbert evaluate` does with several runs; `count` rows that were answered wrong are
+    shown, and predictions written to `out`."""
     from multitask.commands.words import mistakes
     from multitask.evaluate import write_predictions
     from multitask.experiments.ensemble import ensemble
 
-    runs, split = command.run_folders, command.split
-    if command.ensemble is None:
+    if how is None:
         raise ValueError(
             f"{len(runs)} runs are named; answer with them together with --ensemble mean or vote, "
             "or evaluate one at a time"
         )
-    check_unused(command, "each run of an ensemble answers with its own; leave it out", "adapter")
-    with claimed(command.out) if command.out else nullcontext():
+    with claimed(out) if out else nullcontext():
         found = ensemble(
-            runs,
-            split,
-            command.ensemble,
-            data_dir=command.data_dir,
-            on_bad_row=command.on_bad_row,
-            precision=command.precision,
+            runs, split, how, data_dir=data_dir, on_bad_row=on_bad_row, precision=precision
         )
-        if scores := _table(found, command):
-            print(scores)
-        if command.mistakes:
+        rows = []
+        for name, evaluation in found.evaluations.items():
+            for metric in found.tasks[name].metrics if evaluation.metrics else ():
+                scores = [each[name].metrics[metric] for each in (*found.single, found.evaluations)]
+                rows.append([name, metric, *(f"{score:.3f}" for score in scores)])
+        if rows:
+            names = [folder.name or str(folder) for folder in runs]
+            print(table(["task", "metric", *names, how], rows))
+        if count:
             for name, task in found.tasks.items():
                 texts = texts_by_id(task, split, found.data_dir)
-                print(mistakes(task, found.evaluations[name], texts, command.mistakes))
-        if command.out is None:
+                print(mistakes(task, found.evaluations[name], texts, count))
+        if out is None:
             print("an ensemble's predictions are in no run; to have them, name a folder: --out")
             return
         for name, task in found.tasks.items():
-            print(write_predictions(command.out, task, split, found.evaluations[name]))
-
-
-def _table(found: Together, command: Evaluate) -> str:
-    """Each run's scores and those of the ensemble; nothing where rows have no labels."""
-    rows = []
-    for name, evaluation in found.evaluations.items():
-        for metric, score in evaluation.metrics.items():
-            if metric != "loss":
-                scores = [*(each[name].metrics[metric] for each in found.single), score]
-                rows.append([name, metric, *(f"{value:.3f}" for value in scores)])
-    names = [folder.name or str(folder) for folder in command.run_folders]
-    return table(["task", "metric", *names, str(command.ensemble)], rows) if rows else ""
+            print(write_predictions(out, task, split, found.evaluations[name]))
