@@ -113,7 +113,7 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
     assert "(default: )" not in flat
     for field in dataclasses.fields(command):
         if field.name != "extensions" and "Positional" not in field.type:
-            word = {"run_folder": "run", "run_folders": "run"}.get(field.name, field.name).replace("_", "-")
+            word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
             assert f"--{word}" in out
 
 

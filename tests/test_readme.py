@@ -27,7 +27,10 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
-    names = "train|pretrain|evaluate|compare|predict|info|data|export|demo|glue|study|report|sweep"
+    names = (
+        "train|pretrain|evaluate|compare|average|predict|info|data|export|demo|glue|study|report|"
+        "sweep|task"
+    )
     found = [re.search(rf"\bminbert ({names}).*", line) for line in lines]
     return [match[0] for match in found if match]
 
