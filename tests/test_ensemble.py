@@ -11,8 +11,8 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.preprocessing import LabelEncoder
 
 from data.tasks import get_task
+from lab.__main__ import main
 from multitask import Predictor, resume, train
-from multitask.commands.main import main
 from multitask.evaluate import Evaluation
 from multitask.experiments.averaging import average, mean_weights
 from multitask.experiments.ensemble import combine, ensemble

@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from torch.nn import functional as F
 
 from data.tasks import get_task
+from lab.__main__ import main
 from minbert import embed, load_backbone
 from minbert.encoders import encoder_class
 from multitask import Predictor, train, training
-from multitask.commands.main import main
 from multitask.export.folders import export_run
 from multitask.export.model_card import interval
 from multitask.extensions.lora import LoRA
