@@ -35,7 +35,8 @@ class Batch:
 
     ids: tuple[str, ...]
     labels: Tensor | None
-    """(B,) float, or None for rows without labels; ids (M,) of the tokens that were masked."""
+    """(B,) float, or (B, K) of 0 and 1 where several may hold; None for rows without labels; ids
+    (M,) of the tokens that were masked."""
     input_ids: Tensor | None = None
     token_type_ids: Tensor | None = None
     layout: Layout | None = None

@@ -47,8 +47,8 @@ def _mnli_tables() -> dict[Split, Table]:
     }
 
 
-def _predictions(name: str, number: type[int] | type[float] = int) -> PredictionFile:
-    return PredictionFile(stem=name, column="prediction", number=number)
+def _predictions(name: str, *, whole: bool = True) -> PredictionFile:
+    return PredictionFile(stem=name, column="prediction", whole=whole)
 
 
 GLUE = (
@@ -79,7 +79,7 @@ GLUE = (
         tables=_tables("STS-B", _PAIR, "score"),
         symmetric=True,
         metrics=("pearson", "spearman"),
-        predictions=_predictions("stsb", float),
+        predictions=_predictions("stsb", whole=False),
     ),
     Task(
         name="qqp",

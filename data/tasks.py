@@ -1,14 +1,31 @@
-"""The tasks, one `Task` record each. To add a task, add a record to TASKS: all else follows.
+"""The tasks, one `Task` record each: those that come along, and those that users register.
 
-The course's tasks are here, GLUE's in glue.py, and what a record says in schema.py.
+    register_task(Task(name="reviews", ...))
+
+The course's tasks are here, GLUE's in glue.py, and what a record says in schema.py. A task file
+(task_files.py) is a record too, written as TOML.
 """
 
 from __future__ import annotations
 
-from data.glue import GLUE
-from data.schema import SPLITS, PredictionFile, Split, Table, Task
+import re
 
-__all__ = ["MLM", "SPLITS", "TASKS", "PredictionFile", "Split", "Table", "Task", "get_task"]
+from data.glue import GLUE
+from data.schema import SPLITS, HeldOut, PredictionFile, Split, Table, Task
+from minbert.files import brief
+
+__all__ = [
+    "MLM",
+    "SPLITS",
+    "TASKS",
+    "HeldOut",
+    "PredictionFile",
+    "Split",
+    "Table",
+    "Task",
+    "get_task",
+    "register_task",
+]
 
 
 def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]:
@@ -32,7 +49,7 @@ _COURSE_TASKS = (
         classes=("very negative", "negative", "neutral", "positive", "very positive"),
         tables=_cs224n("ids-sst", ("sentence",), "sentiment"),
         metrics=("accuracy", "macro_f1"),
-        predictions=PredictionFile(stem="sst", column="Predicted_Sentiment", number=int),
+        predictions=PredictionFile(stem="sst", column="Predicted_Sentiment", whole=True),
     ),
     Task(
         name="para",
@@ -42,7 +59,7 @@ _COURSE_TASKS = (
         tables=_cs224n("quora", ("sentence1", "sentence2"), "is_duplicate"),
         symmetric=True,
         metrics=("accuracy", "f1"),
-        predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase", number=float),
+        predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase"),
     ),
     Task(
         name="sts",
@@ -52,7 +69,7 @@ _COURSE_TASKS = (
         tables=_cs224n("sts", ("sentence1", "sentence2"), "similarity"),
         symmetric=True,
         metrics=("pearson", "spearman"),
-        predictions=PredictionFile(stem="sts", column="Predicted_Similiary", number=float),
+        predictions=PredictionFile(stem="sts", column="Predicted_Similiary"),
     ),
     Task(
         name="cola",
@@ -69,7 +86,7 @@ _COURSE_TASKS = (
             "test": Table(path="CoLA/test.tsv", id="index", texts=("sentence",)),
         },
         metrics=("matthews", "accuracy"),
-        predictions=PredictionFile(stem="lin", column="Predicted_Linguistic", number=float),
+        predictions=PredictionFile(stem="lin", column="Predicted_Linguistic"),
     ),
     Task(
         name="cfimdb",
@@ -78,7 +95,7 @@ _COURSE_TASKS = (
         classes=("negative", "positive"),
         tables=_cs224n("ids-cfimdb", ("sentence",), "sentiment"),
         metrics=("accuracy", "f1"),
-        predictions=PredictionFile(stem="cfimdb", column="Predicted_Sentiment", number=float),
+        predictions=PredictionFile(stem="cfimdb", column="Predicted_Sentiment"),
     ),
 )
 
@@ -90,9 +107,22 @@ MLM = Task(
     kind="tokens",
     tables={},
     metrics=("loss", "perplexity", "accuracy"),
-    predictions=PredictionFile(stem="mlm", column="Predicted_Token", number=int),
+    predictions=PredictionFile(stem="mlm", column="Predicted_Token", whole=True),
 )
 """What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
+
+
+COURSE = ("sst", "para", "sts", "cola")
+"""The tasks that are trained where none is named."""
+
+_BUILT_IN = frozenset(TASKS)
+_OF_RUNS: set[str] = set()
+"""Registered tasks that are known from a run alone."""
+
+OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy")
+"""Metrics of several labels at once."""
+
+KINDS = ("classes", "binary", "regression", "labels")
 
 
 def get_task(name: str) -> Task:
@@ -100,5 +130,106 @@ def get_task(name: str) -> Task:
     if name == MLM.name:
         return MLM
     if name not in TASKS:
-        raise ValueError(f"no task is called {name!r}; known are {', '.join(TASKS)}")
+        raise ValueError(
+            f"no task is called {name!r}; known are {', '.join(TASKS)}; one of your own comes from "
+            "a task file: --task-file"
+        )
     return TASKS[name]
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a task comes along with the library."""
+    return name in _BUILT_IN or name == MLM.name
+
+
+def register_task(task: Task, *, replace: bool = False) -> Task:
+    """Make a task of one's own known by its name, for `TrainConfig(tasks=...)` and all else.
+
+    Args:
+        task: its name, kind, classes and files.
+        replace: put it in the place of another of that name, as when a cell of a notebook is run
+            again with changes; a task that comes along is never replaced.
+
+    Raises:
+        ValueError: the record is not whole, or another task has the name.
+    """
+    check_task(task)
+    known = TASKS.get(task.name)
+    if known not in (None, task) and not (replace or task.name in _OF_RUNS):
+        differing = [name for name in vars(task) if getattr(task, name) != getattr(known, name)]
+        raise ValueError(
+            f"another task is called {task.name!r}, with other {', '.join(differing)}; give yours "
+            "another name"
+        )
+    TASKS[task.name] = task
+    _OF_RUNS.discard(task.name)
+    return task
+
+
+def register_task_of_run(task: Task) -> None:
+    """Make a task known that a run has kept.
+
+    One that the user has registered stays, with its own files, if its answers mean the same.
+
+    Raises:
+        ValueError: they do not.
+    """
+    check_task(task)
+    known = TASKS.get(task.name)
+    if known is None or task.name in _OF_RUNS:
+        TASKS[task.name] = task
+        _OF_RUNS.add(task.name)
+    else:
+        check_same_answers(task, known)
+
+
+def check_same_answers(kept: Task, given: Task) -> None:
+    """Raise ValueError unless two records of a name take the same rows to the same answers."""
+    for name in ("kind", "classes", "label_range", "is_pair", "metrics"):
+        one, other = getattr(kept, name), getattr(given, name)
+        if one != other:
+            raise ValueError(
+                f"a run has a task {kept.name!r} whose {name} is {brief(one)}, and here it is "
+                f"{brief(other)}; give this task another name"
+            )
+
+
+def check_task(task: Task) -> None:
+    """Raise ValueError unless a record of a user's own is whole."""
+    check_name(task.name)
+    what = f"task {task.name!r}"
+    if task.kind not in KINDS:
+        raise ValueError(f"{what} has kind {task.kind!r}; choose one of {', '.join(KINDS)}")
+    if task.kind == "regression":
+        low, high = task.label_range
+        if not -float("inf") < low < high < float("inf"):
+            raise ValueError(f"{what} has label_range {task.label_range}; give (lowest, highest)")
+    elif len(task.classes) < (1 if task.kind == "labels" else 2):
+        raise ValueError(f"{what} has classes {brief(task.classes)}; name at least two")
+    if len(set(task.classes)) != len(task.classes):
+        raise ValueError(f"{what} names a class twice: {brief(task.classes)}")
+    if task.kind == "labels" and not set(task.metrics) <= set(OF_SEVERAL):
+        raise ValueError(f"{what} has metrics {task.metrics}; of several labels: {OF_SEVERAL}")
+    if not task.tables or not task.metrics:
+        raise ValueError(f"{what} has no {'metrics' if task.tables else 'tables'}; give some")
+    counts = {len(table.texts) for split in task.tables for table in task.tables_of(split)}
+    if counts not in ({1}, {2}):
+        raise ValueError(f"{what} has tables with {sorted(counts)} columns of text; give 1 or 2")
+    if "train" in task.tables and "dev" not in task.splits:
+        raise ValueError(
+            f"{what} has training rows and no development rows; give it a dev table, or "
+            "hold_out=HeldOut(dev=0.1)"
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless a task may have this name, which names files and weights too."""
+    if not re.fullmatch(r"[a-zA-Z][\w-]{0,49}", name, re.ASCII):
+        raise ValueError(
+            f"a task is called {brief(name)}; a name is of letters, digits, _ and -, at most 50, "
+            "and begins with a letter"
+        )
+    from torch.nn import ModuleDict  # a head stands in one by the name of its task
+
+    if is_built_in(name) or hasattr(ModuleDict, name) or name == "training":
+        raise ValueError(f"the name {name!r} is taken by the library; give the task another")

@@ -129,7 +129,7 @@ def wrong_answer(written: str, task: Task) -> str | None:
     value = float(written)
     if not math.isfinite(value):
         return f"{written} is not finite"
-    if task.predictions.number is int and not re.fullmatch(r"\d+", written):
+    if task.predictions.whole and not re.fullmatch(r"\d+", written):
         return f"{written!r} must be a whole number, such as 3"
     if task.kind != "regression" and value not in range(len(task.classes)):
         return f"{written} is no class; they are 0 to {len(task.classes) - 1}"

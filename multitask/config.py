@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from data.tasks import COURSE
 from minbert.checks import check_unused
 from minbert.files import brief, checked
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
@@ -102,11 +103,14 @@ class TrainConfig(HeadSettings, RunConfig):
 
     command: ClassVar[str] = "train"
 
-    tasks: tuple[str, ...] = ("sst", "para", "sts", "cola")
+    tasks: tuple[str, ...] = COURSE
     """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
-    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too)."""
+    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too). With --task-file
+    none of them is trained unless it is named."""
 
     def __post_init__(self) -> None:
+        if self.task_files and self.tasks is COURSE:  # the default, and not the same names given
+            object.__setattr__(self, "tasks", ())
         super().__post_init__()
         if not self.tasks:
             raise ValueError("tasks is empty; name at least one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class TaskData:
     skipped: list[BadRow]
     truncated: dict[str, list[str]]
     """Ids of the rows that were cut to the longest length, by split."""
+    remarks: list[str] = field(default_factory=list)
+    """What else there is to say of how the rows came about."""
 
     @property
     def train(self) -> BatchSource:
@@ -37,7 +39,7 @@ class TaskData:
 
     def notes(self, limit: int) -> list[str]:
         """What was left out, and what was cut to `limit` tokens, a line each."""
-        return [f"left out {bad}" for bad in self.skipped] + [
+        return [*self.remarks, *(f"left out {bad}" for bad in self.skipped)] + [
             f"{self.task.name} {split}: cut {len(ids)} rows to {limit} tokens, first id {ids[0]}"
             for split, ids in self.truncated.items()
             if ids
@@ -61,13 +63,13 @@ def load_data(
     max_positions: int,
     *,
     splits: Iterable[Split] = ("train", "dev", "test"),
+    tasks: Iterable[Task] | None = None,
 ) -> dict[str, TaskData]:
-    """Read and tokenize the config's tasks."""
+    """Read and tokenize the config's tasks, or those given in their place."""
     data_dir = config.data_dir or SAMPLES
     max_length = longest_row(config, max_positions)
     loaded = {}
-    for name in config.tasks:
-        task = get_task(name)
+    for task in tasks or [get_task(name) for name in config.tasks]:
         data = TaskData(task, {}, [], {})
         for split in splits:
             if split not in ("train", "dev") and not has_split(task, split, data_dir):
@@ -87,8 +89,9 @@ def load_data(
             )
             data.sources[split] = encoded
             data.skipped += rows.skipped
+            data.remarks += rows.notes
             data.truncated[split] = [encoded.ids[row] for row in encoded.cut]
-        loaded[name] = data
+        loaded[task.name] = data
     return loaded
 
 

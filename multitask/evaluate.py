@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,8 @@ class Evaluation:
 
     ids: Sequence[str]
     answers: np.ndarray
-    """(rows,) class or number; for the masked language model, ids of (masked tokens,)."""
+    """(rows,) class or number; of several labels (rows, classes) of 0 and 1; for the masked
+    language model, ids of (masked tokens,)."""
     probabilities: np.ndarray | None
     """(rows, classes), or None for a regression."""
     labels: np.ndarray | None
@@ -100,23 +103,28 @@ def evaluate(
 
 
 def prediction_path(folder: Path, task: Task, split: str) -> Path:
-    """Where the course looks for a task's predictions."""
-    return folder / f"{task.predictions.stem}-{split}-output.csv"
+    """Where a task's predictions are; of its own tasks the course looks for them there."""
+    stem = task.predictions.stem if task.predictions else task.name
+    return folder / f"{stem}-{split}-output.csv"
 
 
 def write_predictions(folder: Path, task: Task, split: str, evaluation: Evaluation) -> Path:
-    """Write answers as the course's graders read them, a line for every id.
+    """Write answers, a line for every id: as the course's graders read them if it is theirs.
 
-    The header is `id \\t Predicted_Sentiment `, a row `{id} , {prediction} `, spaces included.
+    There a header is `id \\t Predicted_Sentiment `, a row `{id} , {prediction} `, spaces included.
+    Of others it is a CSV file with the names of answers, and the probability of each class.
     """
+    path = prediction_path(folder, task, split)
+    if task.predictions is None:
+        write_text(path, _plain_predictions(task, evaluation))
+        return path
     values = evaluation.answers
-    if task.predictions.number is int:
+    if task.predictions.whole:
         written = [str(int(value)) for value in values]
     else:
         written = [str(np.float32(value)) for value in values]
     lines = [f"id \t {task.predictions.column} \n"]
     lines += [f"{i} , {value} \n" for i, value in zip(evaluation.ids, written, strict=True)]
-    path = prediction_path(folder, task, split)
     write_text(path, "".join(lines))
     return path
 
@@ -140,3 +148,18 @@ def read_predictions(path: Path) -> dict[str, float]:
                 f"{path}:{number}: a line must be `id , answer`; it is {brief(line)}"
             ) from None
     return found
+
+
+def _plain_predictions(task: Task, evaluation: Evaluation) -> str:
+    """`id,answer` as CSV, and a column for each class where there are probabilities."""
+    chances = evaluation.probabilities
+    rows: list[list[str]] = [["id", "answer", *(() if chances is None else task.classes)]]
+    for number, (row_id, answer) in enumerate(zip(evaluation.ids, evaluation.answers, strict=True)):
+        if chances is None:
+            rows.append([row_id, str(np.float32(answer))])
+            continue
+        named = task.named(np.flatnonzero(answer).tolist() if answer.ndim else float(answer))
+        rows.append([row_id, named, *(f"{chance:.4f}" for chance in chances[number])])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -96,10 +96,19 @@ def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     """Sum of the task's loss over rows (or masked tokens); divide by those of the whole step.
 
     classes, tokens: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
-    regression: (output - label)².
+    regression: (output - label)²; labels, of which several may hold: the mean over the K of them of
+    what a binary task has.
+
+    Args:
+        task: says the kind.
+        outputs: (B, K).
+        labels: (B,), or (B, K) of 0 and 1 for the kind labels.
     """
     if task.kind in ("classes", "tokens"):
         return F.cross_entropy(outputs.float(), labels.long(), reduction="sum")
+    if task.kind == "labels":
+        each = F.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="none")
+        return each.mean(dim=-1).sum()  # (B, K) -> (B,) -> ()
     outputs = outputs.float().squeeze(-1)
     if task.kind == "binary":
         return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
@@ -110,12 +119,16 @@ def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
     """What outputs (B, K) say: the class or number of each row, and the classes' probabilities.
 
     Returns:
-        (B,) answers, and (B, classes) probabilities, or None for a regression or for tokens.
+        (B,) answers, or (B, K) of 0 and 1 for the kind labels; and (B, classes) probabilities, or
+        None for a regression or for tokens.
     """
     if task.kind == "tokens":
         return outputs.argmax(dim=-1), None
     if task.kind == "regression":
         return outputs.float().squeeze(-1), None
+    if task.kind == "labels":
+        probabilities = outputs.float().sigmoid()
+        return (probabilities > 0.5).long(), probabilities
     if task.kind == "classes":
         probabilities = outputs.float().softmax(dim=-1)
     else:

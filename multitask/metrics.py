@@ -14,7 +14,8 @@ import numpy as np
 from data.tasks import Task
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-"""metric(labels (rows,), predictions (rows,)) -> score"""
+"""metric(labels (rows,), predictions (rows,)) -> score; of several labels at once, micro_f1,
+macro_f1 and subset_accuracy take (rows, classes) of 0 and 1."""
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -30,10 +31,24 @@ def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Mean of F1 over the classes that occur among labels or predictions."""
+    """Mean of F1 over the classes that occur among labels or predictions, or over all labels."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, average="macro", zero_division=0))
+
+
+def micro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """F1 over the decisions of all classes together; of one class a row it is the accuracy."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="micro", zero_division=0))
+
+
+def subset_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Fraction of rows (rows, classes) whose labels are all right."""
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(labels, predictions))
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -68,7 +83,17 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    metric.__name__: metric for metric in (accuracy, f1, macro_f1, matthews, pearson, spearman)
+    metric.__name__: metric
+    for metric in (
+        accuracy,
+        f1,
+        macro_f1,
+        micro_f1,
+        subset_accuracy,
+        matthews,
+        pearson,
+        spearman,
+    )
 }
 
 

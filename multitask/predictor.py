@@ -156,6 +156,7 @@ class Predictor:
             self.tokenizer,
             self.model.encoder.config.max_positions,
             splits=(split,),
+            tasks=[self.model.tasks[name] for name in tasks],
         )
         for task_data in data.values():
             for note in task_data.notes(self.max_length):

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from data.readers import OnBadRow
+from data.task_files import register_task_file
 from data.tasks import MLM, get_task
 from minbert.checks import check_counts, check_rates, check_unused, convert_fields
 from minbert.edition import PLAIN
@@ -32,6 +35,9 @@ class DataSettings(Section):
 
     tasks: tuple[str, ...] = ()
     """Tasks whose rows are read."""
+    task_files: Annotated[tuple[Path, ...], arg(name="task-file")] = ()
+    """Files that define tasks of your own, to be trained beside those of --tasks, or alone: see
+    docs/tasks.md, and minbert task new."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the small data that the project ships."""
     on_bad_row: OnBadRow = "stop"
@@ -53,6 +59,9 @@ class DataSettings(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        own = [register_task_file(path).name for path in self.task_files]
+        tasks = (*self.tasks, *(name for name in own if name not in self.tasks))
+        object.__setattr__(self, "tasks", tasks)
         for name in self.tasks:
             if get_task(name) is MLM:
                 raise ValueError("mlm is no task with labels; train it with minbert pretrain")

@@ -1,6 +1,7 @@
 """A run is a folder, and reports read nothing else.
 
 config.json           every setting, as resolved
+tasks/                the records of tasks of the user's own
 backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
 adapter/              the adapter that it started from, if one was named
 text/                 the token ids that pre-training reads
@@ -25,7 +26,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from data.tasks import get_task
+from data.task_files import task_from_dict, task_to_dict
+from data.tasks import get_task, is_built_in, register_task_of_run
 from minbert.adapters import ADAPTER_FILES
 from minbert.backbones import PACKAGES, fingerprint
 from minbert.claim import Busy, claimed
@@ -105,13 +107,16 @@ class Run:
             path.unlink(missing_ok=True)
         for path in self.predictions.glob("*-output.csv"):
             path.unlink()
-        for old in (self.text, self.events, self.adapter):
+        for old in (self.text, self.events, self.adapter, self.tasks):
             shutil.rmtree(old, ignore_errors=True)
         if isinstance(config, PretrainConfig) and self.new_text.exists():
             self.new_text.rename(self.text)
         if isinstance(config, TrainConfig) and config.adapter is not None:
             for name in ADAPTER_FILES:
                 copy_file(absolute(config.adapter) / name, self.adapter / name)
+        for name in config.tasks:
+            if not is_built_in(name):
+                write_json(self.tasks / f"{name}.json", task_to_dict(get_task(name)))
         encoder = backbone.encoder
         save_config(self.backbone, type(encoder), encoder.config, backbone.tokenizer)
         write_json(self.backbone / "source.json", {"sha256": source})
@@ -124,7 +129,17 @@ class Run:
         run = cls(Path(folder))
         if not run.config_path.is_file():
             raise ValueError(f"{folder} holds no run (no config.json); name a run folder")
+        run.know_tasks()
         return run
+
+    def know_tasks(self) -> None:
+        """Make the tasks known that the run keeps, on this machine perhaps for the first time."""
+        for path in sorted(self.tasks.glob("*.json")):
+            task = task_from_dict(read_json(path), path)
+            try:
+                register_task_of_run(task)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
 
     @property
     def config_path(self) -> Path:
@@ -137,6 +152,10 @@ class Run:
     @property
     def adapter(self) -> Path:
         return self.folder / "adapter"
+
+    @property
+    def tasks(self) -> Path:
+        return self.folder / "tasks"
 
     @property
     def text(self) -> Path:
@@ -177,6 +196,7 @@ class Run:
 
     def config(self) -> AnyConfig:
         """The run's settings."""
+        self.know_tasks()
         values = read_json(self.config_path)
         try:
             return config_from_dict(values)
@@ -253,6 +273,7 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """record.json of a finished run."""
+        self.know_tasks()
         return read_checked(self.record_path, Record)
 
 
@@ -266,8 +287,9 @@ def _new_folders(config: RunConfig) -> Iterator[Path]:
 
 
 def located(config: AnyConfig) -> AnyConfig:
-    """A config whose data, text and backbone, if that is a folder, have absolute paths."""
-    changes: dict[str, Any] = {}
+    """A config whose data, text and backbone, if that is a folder, have absolute paths, and whose
+    tasks are named alone."""
+    changes: dict[str, Any] = {"task_files": ()}  # the run keeps what they say
     for name in ("data_dir", "adapter"):
         if getattr(config, name, None) is not None:
             changes[name] = absolute(getattr(config, name))
