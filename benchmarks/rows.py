@@ -39,7 +39,7 @@ def load_rows(
     from data.tasks import get_task
 
     rows = read_split(get_task(task), "train", data_dir, on_bad_row="skip").examples
-    labels = [e.label for e in rows[:count] if e.label is not None]
+    labels = [e.label for e in rows[:count] if isinstance(e.label, float)]
     if length is None:
         return Data([e.texts for e in rows[:count]], labels, folder)
     texts = [text for example in rows for text in example.texts]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from data.schema import HeldOut, Split, Task
+from data.schema import Split, Task
 
 if TYPE_CHECKING:
     from data.readers import Example
@@ -21,12 +21,14 @@ BANDS = 10
 """Into so many bands of equal width the range of a regression is cut, to be held out evenly."""
 
 
-def parts_of(examples: Sequence[Example], task: Task, rule: HeldOut) -> list[Split]:
+def parts_of(examples: Sequence[Example], task: Task) -> list[Split]:
     """The part of each row: train, dev or test.
 
     Raises:
         ValueError: a part would have no row.
     """
+    wanted: dict[Split, float] = {split: task.held_out(split) for split in ("dev", "test")}
+    seed = task.hold_out.seed if task.hold_out else 0
     together: dict[tuple[str, ...], list[int]] = {}
     for row, example in enumerate(examples):
         together.setdefault(same_text(example.texts), []).append(row)
@@ -36,22 +38,23 @@ def parts_of(examples: Sequence[Example], task: Task, rule: HeldOut) -> list[Spl
         # Of several labels the rarest counts, which would else be missing somewhere.
         kinds = [kind for row in rows for kind in _kinds(examples[row], task)]
         kind = min(kinds, key=lambda kind: (frequency[kind], kind))
-        digest = hashlib.sha256("\0".join((str(rule.seed), *key)).encode()).digest()
+        digest = hashlib.sha256("\0".join((str(seed), *key)).encode()).digest()
         strata.setdefault(kind, []).append((digest, rows))
 
     parts: list[Split] = ["train"] * len(examples)
-    wanted = {"dev": rule.dev, "test": rule.test}
     due = dict.fromkeys(wanted, 0.0)  # rows still to take, so that roundings even out
     for kind in sorted(strata):
         groups = [rows for _, rows in sorted(strata[kind])]
         size = sum(map(len, groups))
-        for split in ("dev", "test"):
+        for split in wanted:
             due[split] += wanted[split] * size
             least = 1 if wanted[split] and len(groups) > 2 else 0  # a label is missing nowhere
             taken = 0
-            while len(groups) > 1 and (taken < least or due[split] >= len(groups[-1]) / 2):
-                if not wanted[split]:
-                    break
+            while (
+                wanted[split]
+                and len(groups) > 1
+                and (taken < least or due[split] >= len(groups[-1]) / 2)
+            ):
                 rows = groups.pop()
                 for row in rows:
                     parts[row] = split

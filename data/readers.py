@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.held_out import parts_of
-from data.schema import SPLITS, Split, Table, Task
+from data.schema import SPLITS, Label, Split, Table, Task
 from data.tables import cells_of
 from minbert.files import brief, checked
 
@@ -44,8 +44,7 @@ class Example:
 
     id: str
     texts: tuple[str, ...]
-    label: float | tuple[float, ...] | None
-    """Of several labels at once, 1 for each that holds and 0 for the others."""
+    label: Label | None
 
 
 @dataclass(frozen=True)
@@ -137,17 +136,15 @@ def _part(rows: Rows, task: Task, split: Split) -> Rows:
     held: list[Split] = [name for name in SPLITS if task.held_out(name)]
     if task.hold_out is None or not held:
         return rows
-    rule = task.hold_out
-    rule = replace(rule, **{name: 0.0 for name in ("dev", "test") if name not in held})
     try:
-        parts = parts_of(rows.examples, task, rule)
+        parts = parts_of(rows.examples, task)
     except ValueError as error:
         raise ValueError(f"{rows.path}: {error}") from None
     kept = [example for example, part in zip(rows.examples, parts, strict=True) if part == split]
     counts = ", ".join(f"{parts.count(name)} for {name}" for name in ("train", *held))
     note = (
-        f"{task.name}: of {len(rows.examples)} rows {counts}, by a rule with seed {rule.seed} that "
-        "gives each label its share and keeps equal texts together"
+        f"{task.name}: of {len(rows.examples)} rows {counts}, by a rule with seed "
+        f"{task.hold_out.seed} that gives each label its share and keeps equal texts together"
     )
     skipped = rows.skipped if split == "train" else []  # said once
     return Rows(rows.path, kept, skipped, [note] if split == "train" else [])
@@ -248,7 +245,7 @@ def _example(fields: dict[str, Any], table: Table, task: Task, number: int) -> E
     return Example(row_id, tuple(texts), _label(fields, table, task))
 
 
-def _label(fields: dict[str, Any], table: Table, task: Task) -> float | tuple[float, ...] | None:
+def _label(fields: dict[str, Any], table: Table, task: Task) -> Label | None:
     if not table.label_needs:
         return None
     if task.kind == "labels":

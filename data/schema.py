@@ -13,6 +13,9 @@ Split = Literal["train", "dev", "test", "dev_mismatched", "test_mismatched"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 """The splits of nearly every task; MNLI has the mismatched ones too, of other kinds of text."""
 
+Label = float | tuple[float, ...]
+"""Number of a class, or of a regression; of several labels 1 for each that holds, 0 for others."""
+
 Format = Literal["rows", "csv", "jsonl", "parquet"]
 """rows: tab-separated, a row is a line whatever stands in it, as the course and GLUE have them;
 csv: fields with any delimiter, which may be quoted and have line ends inside."""

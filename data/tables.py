@@ -7,7 +7,7 @@ as a whole (no header, no such columns, another format) is an error.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +116,7 @@ def _fields(line: str, quoted: bool) -> list[str]:
 
 
 @contextmanager
-def _any_length() -> Iterator[None]:
+def _any_length() -> Generator[None]:
     """A text may be longer than the process's limit, which stays as it was."""
     limit = csv.field_size_limit(2**31 - 1)
     try:

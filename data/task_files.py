@@ -188,9 +188,9 @@ def _task(file: TaskFile, path: Path) -> Task:
             raise ValueError(f"{key} is for kind {kind}, and this task is of kind {file.kind}")
     if file.kind == "number" and file.range is None:
         raise ValueError("a task of kind number needs its range = [lowest, highest]")
-    held = file.hold_out and HeldOut(
-        dev=file.hold_out.dev, test=file.hold_out.test, seed=file.hold_out.seed
-    )
+    held = None
+    if file.hold_out is not None:
+        held = HeldOut(**msgspec.structs.asdict(file.hold_out))
     return Task(
         name=file.name,
         title=file.title or file.name,
@@ -300,10 +300,9 @@ def _delimiter(own: OwnFile, file: TaskFile) -> str | None:
 
 def task_to_dict(task: Task) -> dict[str, Any]:
     """A task as JSON values."""
-    values = asdict(task)
-    for name in ("folder", "source"):
-        values[name] = None if values[name] is None else str(values[name])
-    return values
+    values: dict[str, Any] = asdict(task)
+    places = {name: str(values[name]) for name in ("folder", "source") if values[name] is not None}
+    return {**values, **places}
 
 
 def task_from_dict(values: Mapping[str, Any], source: object) -> Task:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from data.glue import GLUE
-from data.schema import SPLITS, HeldOut, PredictionFile, Split, Table, Task
+from data.schema import SPLITS, HeldOut, Label, PredictionFile, Split, Table, Task
 from minbert.files import brief
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "HeldOut",
+    "Label",
     "PredictionFile",
     "Split",
     "Table",

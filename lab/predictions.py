@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.tasks import TASKS, Split, Task
+from data.tasks import TASKS, Label, PredictionFile, Split, Task
 from lab.diagnose import shown
 from lab.submission import Submission
 
@@ -21,10 +21,16 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def file_name(task: Task, split: Split) -> str:
-    return f"{task.predictions.stem}-{split}-output.csv"
+    return f"{form(task).stem}-{split}-output.csv"
 
 
-Labels = Mapping[tuple[str, Split], Mapping[str, float | None]]
+def form(task: Task) -> PredictionFile:
+    """How a task's predictions are written; the course's and GLUE's tasks have it."""
+    assert task.predictions is not None
+    return task.predictions
+
+
+Labels = Mapping[tuple[str, Split], Mapping[str, Label | None]]
 """(Task, split) -> id -> label."""
 
 
@@ -78,14 +84,14 @@ def inspect(submission: Submission, labels: Labels) -> tuple[list[str], dict[str
 
 
 def lint(
-    text: str, task: Task, labels: Mapping[str, float | None] | None = None
+    text: str, task: Task, labels: Mapping[str, Label | None] | None = None
 ) -> tuple[list[str], dict[str, float]]:
     """What is wrong with a file, at most ten lines, and the answers of the rows that are right."""
     problems: list[str] = []
     more = 0
     answers: dict[str, float] = {}
     header, *rows = text.split("\n")
-    wanted = f"id \t {task.predictions.column} "
+    wanted = f"id \t {form(task).column} "
     if header != wanted:
         problems.append(f"line 1 is '{shown(header, 80)}'; it must be '{shown(wanted)}'")
     if rows[-1:] != [""]:
@@ -129,14 +135,14 @@ def wrong_answer(written: str, task: Task) -> str | None:
     value = float(written)
     if not math.isfinite(value):
         return f"{written} is not finite"
-    if task.predictions.whole and not re.fullmatch(r"\d+", written):
+    if form(task).whole and not re.fullmatch(r"\d+", written):
         return f"{written!r} must be a whole number, such as 3"
     if task.kind != "regression" and value not in range(len(task.classes)):
         return f"{written} is no class; they are 0 to {len(task.classes) - 1}"
     return None
 
 
-def score(task: Task, labels: Mapping[str, float | None], answers: Mapping[str, float]) -> float:
+def score(task: Task, labels: Mapping[str, Label | None], answers: Mapping[str, float]) -> float:
     """The task's first metric."""
     import numpy as np
 

@@ -95,6 +95,8 @@ def analyse(task: Task, evaluation: Evaluation) -> dict[str, Any]:
     """
     labels, answers = evaluation.labels, evaluation.answers
     assert labels is not None
+    if task.kind == "labels":
+        return analyse_several(evaluation)
     if evaluation.probabilities is None:
         deviation = answers.astype(np.float64) - labels
         bins, counts = np.unique(np.floor(deviation / STEP + 0.5), return_counts=True)
@@ -124,6 +126,8 @@ def worst(evaluation: Evaluation, count: int = WORST) -> list[dict[str, Any]]:
     answers are furthest off: id, label, answer and, of a class, its probability."""
     labels, answers = evaluation.labels, evaluation.answers
     assert labels is not None
+    if answers.ndim == 2:
+        return worst_several(evaluation, count)
     if evaluation.probabilities is None:
         order = np.argsort(-np.abs(answers.astype(np.float64) - labels), kind="stable")
         return [_row(evaluation, i) for i in order[:count]]
@@ -133,6 +137,44 @@ def worst(evaluation: Evaluation, count: int = WORST) -> list[dict[str, Any]]:
     return [
         {**_row(evaluation, i), "probability": round(float(confidence[i]), 4)}
         for i in order[:count]
+    ]
+
+
+def analyse_several(evaluation: Evaluation) -> dict[str, Any]:
+    """As `analyse`, where several labels may hold at once.
+
+    `decisions`, for each label [[rightly no, wrongly yes], [wrongly no, rightly yes]] in rows; the
+    calibration of all decisions together; `worst`, the rows with the surest wrong decisions.
+    """
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    labels, answers, chances = evaluation.labels, evaluation.answers, evaluation.probabilities
+    assert labels is not None and chances is not None
+    confidence = np.maximum(chances, 1 - chances).astype(np.float64)
+    calibration, error = _calibration(confidence.ravel(), (answers == labels).ravel())
+    return {
+        "decisions": multilabel_confusion_matrix(labels, answers).tolist(),
+        "calibration": calibration,
+        "expected_calibration_error": error,
+        "worst": worst_several(evaluation, WORST),
+    }
+
+
+def worst_several(evaluation: Evaluation, count: int) -> list[dict[str, Any]]:
+    """The rows with the surest wrong decisions: id, the numbers of the labels that hold and of
+    those that were answered, and the probability of the wrong decision."""
+    labels, answers, chances = evaluation.labels, evaluation.answers, evaluation.probabilities
+    assert labels is not None and chances is not None
+    confidence = np.where(answers == labels, 0, np.maximum(chances, 1 - chances)).max(axis=1)
+    wrong = np.flatnonzero(confidence)
+    return [
+        {
+            "id": evaluation.ids[row],
+            "label": np.flatnonzero(labels[row]).tolist(),
+            "answer": np.flatnonzero(answers[row]).tolist(),
+            "probability": round(float(confidence[row]), 4),
+        }
+        for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     ]
 
 

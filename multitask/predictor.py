@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
 from data.tasks import Split, Task
@@ -31,12 +33,13 @@ class Prediction:
     """An answer to one row."""
 
     texts: tuple[str, ...]
-    value: float
-    """The class's number, or the number of a regression."""
+    value: float | list[int]
+    """The class's number, or the number of a regression; the numbers of all labels that hold, where
+    several may."""
     label: str | None
-    """What the class is called; None for a regression."""
-    probability: float | None
-    """The model's probability of that class."""
+    """What the class is called, or the labels, with commas; None for a regression."""
+    probability: float | dict[str, float] | None
+    """The model's probability of that class; where several may hold, of each by its name."""
     cut: bool = False
     """Whether the row was longer than the limit in tokens and lost its end."""
 
@@ -116,12 +119,17 @@ class Predictor:
         warn_of_cut(source.cut, len(examples), self.max_length, "rows")
         cut, predictions = set(source.cut), []
         for number, (example, value) in enumerate(zip(examples, evaluation.answers, strict=True)):
-            label = record.classes[int(value)] if record.classes else None
             chances = evaluation.probabilities
-            chance = None if chances is None else float(chances[number, int(value)])
-            predictions.append(
-                Prediction(example.texts, float(value), label, chance, number in cut)
-            )
+            if chances is None:
+                found = Prediction(example.texts, float(value), None, None)
+            elif record.kind == "labels":
+                held = np.flatnonzero(value).tolist()
+                each = dict(zip(record.classes, chances[number].tolist(), strict=True))
+                found = Prediction(example.texts, held, record.named(held), each)
+            else:
+                chance = float(chances[number, int(value)])
+                found = Prediction(example.texts, float(value), record.named(value), chance)
+            predictions.append(replace(found, cut=number in cut))
         return predictions
 
     def evaluate(

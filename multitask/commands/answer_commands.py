@@ -21,7 +21,7 @@ from minbert.checks import InputWarning, warn_of_cut
 from minbert.claim import claimed
 
 if TYPE_CHECKING:
-    from multitask.predictor import Predictor
+    from multitask.predictor import Prediction, Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +170,7 @@ class Predict:
                 if self.json:
                     print(json.dumps(asdict(prediction), ensure_ascii=ascii_only))
                     continue
-                label, chance = prediction.label, prediction.probability
-                number = f"{prediction.value:.3f}" if label is None else f"{prediction.value:.0f}"
-                cells = [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
-                print("\t".join([*cells, *prediction.texts]))
+                print("\t".join([*cells_of(prediction), *prediction.texts]))
         warn_of_cut(cut, done, predictor.max_length, "rows")
 
     def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
@@ -219,6 +216,18 @@ class Info:
             print(describe_run(self.run_folder))
         else:
             print(describe_installation(self.data_dir or SAMPLES))
+
+
+def cells_of(prediction: Prediction) -> list[str]:
+    """Number, label and probability of an answer, or those of all labels that hold."""
+    value, label, chance = prediction.value, prediction.label, prediction.probability
+    if isinstance(value, list):
+        assert label is not None and isinstance(chance, dict)
+        held = [f"{list(chance.values())[number]:.3f}" for number in value]
+        return [",".join(map(str, value)) or "-", label, ",".join(held) or "-"]
+    assert not isinstance(chance, dict)
+    number = f"{value:.3f}" if label is None else f"{value:.0f}"
+    return [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
 
 
 def _run_folder(folder: Path | None = None) -> Path:

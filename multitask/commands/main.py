@@ -26,6 +26,7 @@ from multitask.commands.glue_commands import Glue
 from multitask.commands.messages import command_line
 from multitask.commands.study_commands import Report, StudyGroup
 from multitask.commands.sweep_commands import Sweep
+from multitask.commands.task_commands import TaskGroup
 from multitask.commands.train_commands import Demo, Pretrain, Train, Training, with_extensions
 
 
@@ -56,6 +57,7 @@ COMMANDS: dict[str, type] = {
     "export": Export,
     "info": Info,
     "sweep": Sweep,
+    "task": TaskGroup,
     "data": Data,
     "glue": Glue,
     "study": StudyGroup,

@@ -151,9 +151,15 @@ class WrongAnswer(Struct):
     """A row that was answered wrong."""
 
     id: str
-    label: float
-    answer: float
+    label: float | list[int]
+    answer: float | list[int]
     probability: float | None = None
+
+    @property
+    def classes(self) -> set[float]:
+        """The numbers of all classes that it names."""
+        values = (self.label, self.answer)
+        return {n for value in values for n in (value if isinstance(value, list) else [value])}
 
 
 class Analysis(Struct):
@@ -164,13 +170,20 @@ class Analysis(Struct):
     calibration: list[tuple[Count, float, float]] = []
     expected_calibration_error: float = 0.0
     deviations: list[tuple[float, Count]] = []
+    decisions: list[list[list[Count]]] = []
 
     def check(self, name: str) -> None:
         """Raise ValueError unless this is of a task of this name."""
         task = get_task(name)
         if task.classes:
-            check_square(self.confusion, len(task.classes))
-            named = {value for row in self.worst for value in (row.label, row.answer)}
+            if task.kind == "labels":
+                if len(self.decisions) != len(task.classes):
+                    raise ValueError(f"the analysis of {name} lacks decisions of some labels")
+                for table in self.decisions:
+                    check_square(table, 2)
+            else:
+                check_square(self.confusion, len(task.classes))
+            named = {number for row in self.worst for number in row.classes}
             if not named <= set(range(len(task.classes))):
                 raise ValueError(f"the worst answers of {name} are no numbers of its classes")
         elif not self.deviations:
