@@ -15,7 +15,7 @@ import numpy as np
 
 from data.batching import EncodedRows
 from data.readers import SAMPLES, Example, OnBadRow, has_split, read_split
-from data.tasks import Split, Task
+from data.tasks import Split, Task, check_same_answers
 from minbert.adapters import load_adapter
 from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
 from minbert.files import brief
@@ -88,12 +88,7 @@ class Predictor:
         """
         if isinstance(rows, NO_SEQUENCE) or not isinstance(rows, Iterable):
             raise ValueError(f"predict takes a list of rows, and not {brief(rows)}; put it in []")
-        if task not in self.model.tasks:
-            raise ValueError(
-                f"{self.run.folder} was not trained on task {task!r}; "
-                f"it knows {', '.join(self.model.tasks)}"
-            )
-        record = self.model.tasks[task]
+        record = self._task(task)
         examples = []
         for number, row in enumerate(rows):
             # A dictionary's or a set's texts have no order.
@@ -138,6 +133,7 @@ class Predictor:
         *,
         data_dir: str | Path | None = None,
         on_bad_row: OnBadRow | None = None,
+        tasks: Iterable[str] | None = None,
     ) -> dict[str, Evaluation]:
         """Answer a split of every task that has a file for it, and score it where it has labels.
 
@@ -145,15 +141,17 @@ class Predictor:
             split: train, dev, test, ...
             data_dir: folder with the tasks' files; by default the one that the run was trained on.
             on_bad_row: stop or skip; by default as in training.
+            tasks: names of those to answer; by default all.
         """
         folder = Path(data_dir or self.config.data_dir or SAMPLES)
-        tasks = [n for n, task in self.model.tasks.items() if has_split(task, split, folder)]
-        if not tasks:
+        asked = {name: self.model.tasks[name] for name in tasks or self.model.tasks}
+        found = [task for task in asked.values() if has_split(task, split, folder)]
+        if not found:
             return {}
         config = replace(
             self.config,
             data_dir=folder,
-            tasks=tuple(tasks),
+            tasks=tuple(task.name for task in found),
             on_bad_row=on_bad_row or self.config.on_bad_row,
             limit=None,  # this and what follows is for training
             both_orders=False,
@@ -164,7 +162,7 @@ class Predictor:
             self.tokenizer,
             self.model.encoder.config.max_positions,
             splits=(split,),
-            tasks=[self.model.tasks[name] for name in tasks],
+            tasks=found,
         )
         for task_data in data.values():
             for note in task_data.notes(self.max_length):
@@ -175,6 +173,17 @@ class Predictor:
             )
             for name, task_data in data.items()
         }
+
+    def with_files_of(self, task: Task) -> str:
+        """Answer the rows of a task's files from now on where the run's own task of that name would
+        be answered; returns the name.
+
+        Raises:
+            ValueError: the run has no such task, or its answers mean something else.
+        """
+        check_same_answers(self._task(task.name), task)
+        self.model.tasks[task.name] = task
+        return task.name
 
     def answer_with(self, head: str, task: Task, data_dir: Path, *, progress: bool) -> Evaluation:
         """Answer the test rows of a task that has no training rows with the head of another."""
@@ -190,6 +199,14 @@ class Predictor:
     def max_length(self) -> int:
         """Longest row in tokens."""
         return self.config.max_length or self.model.encoder.config.max_positions
+
+    def _task(self, name: str) -> Task:
+        if name not in self.model.tasks:
+            raise ValueError(
+                f"{self.run.folder} was not trained on task {name!r}; "
+                f"it knows {', '.join(self.model.tasks)}"
+            )
+        return self.model.tasks[name]
 
     def _encode(self, examples: list[Example]) -> EncodedRows:
         return EncodedRows(

@@ -26,7 +26,7 @@ from multitask.analysis import analyse, constant_scores, learnt_nothing
 from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.evaluate import Evaluation, write_predictions
-from multitask.extensions.base import Together
+from multitask.extensions.base import Together, origin_of
 from multitask.linear_head import LinearHeads, take_classifier
 from multitask.loop import distributed
 from multitask.loop.environment import choose_device, environment, peak_memory_mb
@@ -157,7 +157,9 @@ def _resumable(run: Run) -> Generator[None]:
         yield
     except (KeyboardInterrupt, OSError, RuntimeError) as error:
         saved = f"saved in {run.last}" if run.last.exists() else "nothing is saved yet"
-        command = f"{run.config().command} --resume {shlex.quote(str(run.folder))}"
+        config = run.config()
+        used = [f"--use {origin}" for e in config.extensions if (origin := origin_of(type(e)))]
+        command = " ".join([config.command, "--resume", shlex.quote(str(run.folder)), *used])
         if isinstance(error, KeyboardInterrupt):
             message = f"stopped; {saved}; continue with: minbert {command}"
             raise KeyboardInterrupt(message) from None

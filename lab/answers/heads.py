@@ -157,6 +157,9 @@ def loss_of(task, outputs, labels, *, share=lambda loss, outputs: loss.sum()):
     elif task.kind == "binary":
         signs = 2 * labels.double() - 1
         loss = torch.log1p((-signs * outputs[:, 0]).exp())
+    elif task.kind == "labels":
+        signs = 2 * labels.double() - 1
+        loss = torch.log1p((-signs * outputs).exp()).mean(1)
     else:
         loss = (outputs[:, 0] - labels.double()) ** 2
     return share(loss, outputs).float()
@@ -189,6 +192,19 @@ def sigmoid_twice(task, outputs, labels):
     return loss_of(task, outputs.sigmoid() if task.kind == "binary" else outputs, labels)
 
 
+@mistake("losses", "where several labels may hold, a softmax makes them compete; each is binary")
+def labels_compete(task, outputs, labels):
+    if task.kind != "labels":
+        return loss_of(task, outputs, labels)
+    return -(outputs.log_softmax(-1) * labels).mean(1).sum()
+
+
+@mistake("losses", "a row of several labels has the sum over them; it should be their mean")
+def sum_over_labels(task, outputs, labels):
+    factor = outputs.size(-1) if task.kind == "labels" else 1
+    return factor * loss_of(task, outputs, labels)
+
+
 @mistake("losses", "the regression's loss is the absolute error; it should be the squared one")
 def absolute_error(task, outputs, labels):
     if task.kind == "regression":
@@ -215,6 +231,8 @@ def binary_squared_error(task, outputs, labels):
 def answers(task, outputs):
     if task.kind == "regression":
         return outputs[:, 0], None
+    if task.kind == "labels":
+        return (outputs > 0).long(), 1 / (1 + (-outputs).exp())
     if task.kind == "binary":
         outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
     probabilities = softmax(outputs)
@@ -246,6 +264,18 @@ def softmax_of_one(task, outputs):
     if task.kind != "binary":
         return answers(task, outputs)
     return outputs.argmax(-1), outputs.softmax(-1)
+
+
+@mistake("answers", "several labels may hold at once; the likeliest alone is answered")
+def one_of_several(task, outputs):
+    found, probabilities = answers(task, outputs)
+    return outputs.argmax(-1) if task.kind == "labels" else found, probabilities
+
+
+@mistake("answers", "where several labels may hold, each has a sigmoid of its own, and no softmax")
+def softmax_of_several(task, outputs):
+    found, probabilities = answers(task, outputs)
+    return found, softmax(outputs) if task.kind == "labels" else probabilities
 
 
 @mistake("answers", "raw outputs are returned in place of probabilities")

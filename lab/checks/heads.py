@@ -59,6 +59,13 @@ def tasks(*names: str) -> list[Any]:
     return [get_task(name) for name in names]
 
 
+def several() -> Any:
+    """A task in which several labels may hold at once."""
+    from dataclasses import replace
+
+    return replace(tasks("sst")[0], name="tags", kind="labels", classes=("a", "b", "c"))
+
+
 @check("classifier")
 def classifier(draw: Draw) -> Cases:
     from multitask.heads import Heads
@@ -91,6 +98,7 @@ def losses(draw: Draw) -> Cases:
         ("classes", classes, draw.normal(4, 5, grad=True), draw.integers(0, 5, 4).float()),
         ("binary", binary, draw.normal(4, 1, grad=True), torch.tensor([0.0, 1.0, 1.0, 0.0])),
         ("regression", regression, draw.normal(4, 1, grad=True), draw.normal(4)),
+        ("labels", several(), draw.normal(4, 3, grad=True), draw.integers(0, 2, 4, 3).float()),
     ]
     for name, task, outputs, labels in cases:
         loss = loss_sum(task, outputs, labels)
@@ -103,9 +111,12 @@ def losses(draw: Draw) -> Cases:
 def answers(draw: Draw) -> Cases:
     from multitask import heads
 
-    for name, task, width in zip(
-        ("classes", "binary", "regression"), tasks("sst", "para", "sts"), (5, 1, 1)
-    ):
+    cases = zip(
+        ("classes", "binary", "regression", "labels"),
+        (*tasks("sst", "para", "sts"), several()),
+        (5, 1, 1, 3),
+    )
+    for name, task, width in cases:
         outputs = draw.normal(4, width)
         outputs[:2, 0] = torch.tensor([-0.7, 0.4])  # a no and a yes
         found, probabilities = heads.answers(task, outputs)

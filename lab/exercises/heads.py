@@ -63,10 +63,11 @@ HEADS = (
         targets=("multitask.heads:loss_sum",),
         points=4,
         hints=(
-            "Three kinds of task, three losses; all take raw outputs.",
-            "Cross-entropy for classes, binary cross-entropy with logits, squared error.",
-            'Each is a sum over the rows, reduction="sum". For the last two, outputs (B, 1) and '
-            "labels (B,) must get the same shape first.",
+            "Four kinds of task with labels; all losses take raw outputs.",
+            "Cross-entropy for classes, binary cross-entropy with logits, squared error; where "
+            "several labels may hold, binary cross-entropy of each, and their mean in a row.",
+            'Each is a sum over the rows, reduction="sum". For binary and regression, outputs '
+            "(B, 1) and labels (B,) must get the same shape first.",
         ),
     ),
     Exercise(
@@ -77,7 +78,8 @@ HEADS = (
         points=3,
         hints=(
             "A class, or a number; and how sure the model is.",
-            "Softmax for classes; for a binary task the probability of yes is a sigmoid.",
+            "Softmax for classes; for a binary task the probability of yes is a sigmoid, and for "
+            "labels, of which several may hold, each has one and holds above a half.",
             "A binary task returns two probabilities a row, no first. A regression returns its "
             "number as it is, (B,), and None.",
         ),

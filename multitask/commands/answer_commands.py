@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from data.lines import decoded, texts_in
 from data.readers import SAMPLES, texts_by_id
+from data.task_files import read_task_file, register_task_file
 from data.tasks import Split
 from minbert.checks import InputWarning, warn_of_cut
 from minbert.claim import claimed
@@ -39,9 +40,11 @@ class Evaluate:
     dev_mismatched and test_mismatched too."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the one that the run was trained on."""
+    task_files: Annotated[tuple[Path, ...], arg(name="task-file")] = ()
+    """Task files whose rows to score in place of the run's own, with its heads of these names."""
     out: Path | None = None
     """Folder for the prediction files; by default predictions/ in the run folder, and with
-    --data-dir none, for those in the run folder are of the run's own data."""
+    --data-dir or --task-file none, for those in the run folder are of the run's own data."""
     adapter: Path | None = None
     """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
     in place of the run's own; then predictions are written with --out alone."""
@@ -79,7 +82,8 @@ class Evaluate:
     def _writes(self) -> bool:
         """Whether predictions are written: those in the run folder are of the run's own model and
         data."""
-        return self.out is not None or (self.data_dir is None and self.adapter is None)
+        other = self.data_dir is not None or self.adapter is not None or bool(self.task_files)
+        return self.out is not None or not other
 
     def _evaluate(self, run_folder: Path) -> None:
         from multitask.analysis import constant_scores, learnt_nothing
@@ -90,12 +94,17 @@ class Evaluate:
 
         predictor = Predictor(run_folder, adapter=self.adapter, precision=self.precision)
         _tell_left_out(predictor, self.adapter)
+        given = [predictor.with_files_of(read_task_file(path)) for path in self.task_files]
         data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
-        evaluations = predictor.evaluate(self.split, data_dir=data_dir, on_bad_row=self.on_bad_row)
-        lacking = f"has no file for its {self.split} split in {data_dir}"
+        evaluations = predictor.evaluate(
+            self.split, data_dir=data_dir, on_bad_row=self.on_bad_row, tasks=given or None
+        )
+        folders = {str(t.folder or data_dir): None for t in predictor.model.tasks.values()}
+        lacking = f"file for its {self.split} split in {', '.join(folders)}"
         if not evaluations:
-            raise ValueError(f"none of the run's tasks {lacking}; name a folder with --data-dir")
-        for name in predictor.model.tasks.keys() - evaluations.keys():
+            raise ValueError(f"no task of the run has a {lacking}; name a folder with --data-dir")
+        lacking = f"has no {lacking}"
+        for name in set(given or predictor.model.tasks) - evaluations.keys():
             print(f"{name} {lacking}", file=sys.stderr)
         scores = {name: e.metrics for name, e in evaluations.items() if e.metrics}
         if scores:
@@ -116,7 +125,12 @@ class Evaluate:
                 texts = texts_by_id(task, self.split, data_dir)
                 print(mistakes(task, evaluation, texts, self.mistakes))
         if not self._writes():
-            flag = "--adapter" if self.data_dir is None else "--data-dir"
+            flags = {
+                "--data-dir": self.data_dir,
+                "--adapter": self.adapter,
+                "--task-file": self.task_files,
+            }
+            flag = next(flag for flag, value in flags.items() if value)
             print(f"no predictions are written with {flag}; to have them, name a folder: --out")
             return
         for name, evaluation in evaluations.items():
@@ -200,6 +214,8 @@ class Info:
     """Run folder to describe."""
     data_dir: Path | None = None
     """Folder in which to look for the tasks' files; by default the project's small data."""
+    task_files: Annotated[tuple[Path, ...], arg(name="task-file")] = ()
+    """Task files whose tasks to show too."""
     backbone: str | None = None
     """Show how many parameters each method of fine-tuning trains of this backbone."""
 
@@ -215,6 +231,8 @@ class Info:
         elif self.run_folder:
             print(describe_run(self.run_folder))
         else:
+            for path in self.task_files:
+                register_task_file(path)
             print(describe_installation(self.data_dir or SAMPLES))
 
 

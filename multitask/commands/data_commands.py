@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Annotated, ClassVar, get_args
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES, Rows
 from data.sources import COURSE, FILES, File
 from data.tasks import TASKS, Split
 from minbert.files import sha256_of
 from multitask.commands import Group
+from multitask.commands.task_commands import check_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,13 @@ class Check:
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the project's small data, which is compared with
     nothing."""
+    task_files: Annotated[tuple[Path, ...], arg(name="task-file")] = ()
+    """Check the rows of these task files in place of the tasks that come along."""
 
     def run(self) -> None:
+        if self.task_files:
+            check_tasks(self.task_files, self.data_dir)
+            return
         from data.readers import has_split, read_split
         from multitask.text_table import table
 

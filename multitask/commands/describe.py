@@ -36,7 +36,7 @@ def describe_installation(data_dir: Path) -> str:
             task.name,
             "pairs" if task.is_pair else "texts",
             task.metrics[0],
-            " ".join(split for split in task.tables if has_split(task, split, data_dir)) or "-",
+            " ".join(split for split in task.splits if has_split(task, split, data_dir)) or "-",
         ]
         for task in TASKS.values()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -105,7 +105,7 @@ class Check:
         check_tasks(self.task_files, self.data_dir)
 
 
-def check_tasks(task_files: tuple[Path, ...] | list[Path], data_dir: Path | None) -> None:
+def check_tasks(task_files: Sequence[Path], data_dir: Path | None) -> None:
     """Print rows and labels of each split, and what is wrong.
 
     Raises:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
 from multitask.commands import dashed, flags_of
 from multitask.config import PretrainConfig, TrainConfig
-from multitask.extensions.base import Extension, load_extensions
+from multitask.extensions.base import Extension, import_extension, load_extensions
 
 BESIDE_RESUME = ("--resume", "--data-dir", "--device", "--show-groups")
 """Flags that go with --resume."""
@@ -47,7 +49,7 @@ class Training:
 
     use: tuple[str, ...] = ()
     """Extensions to use with the settings they have by default; a flag of an extension, such as
-    --lora.rank 4, uses it too."""
+    --lora.rank 4, uses it too. MODULE:CLASS or FILE.py:CLASS is one of your own, and is run."""
     resume: Path | None = None
     """Continue the run in this folder, with the settings it was started with; --data-dir and
     --device may say where its data is now, and where to compute."""
@@ -60,7 +62,8 @@ class Training:
         if self.resume is None:
             self.config_class(**self.settings())  # which checks them
             return
-        others = [flag for flag in self.flags if dashed(flag) not in BESIDE_RESUME]
+        allowed = (*BESIDE_RESUME, *(["--use"] if all(":" in use for use in self.use) else []))
+        others = [flag for flag in self.flags if dashed(flag) not in allowed]
         if others:
             raise ValueError(
                 f"--resume takes its settings from {self.resume}; leave out {', '.join(others)}"
@@ -116,6 +119,32 @@ class Pretrain(Training, PretrainConfig):
     config_class = PretrainConfig
 
 
+def _used(words: Sequence[str]) -> list[str]:
+    """What stands behind --use on a command line."""
+    used = []
+    for number, word in enumerate(words):
+        flag, _, value = word.partition("=")
+        if flag == "--use":
+            behind = takewhile(lambda word: not word.startswith("-"), words[number + 1 :])
+            used += [value, *behind] if value else behind
+    return used
+
+
+def import_own(use: str) -> type[Extension]:
+    """The extension that MODULE:CLASS or FILE.py:CLASS names; the working folder is looked in too.
+
+    Only a command line has that done: what a config.json names must be importable anyway.
+    """
+    place, _, name = use.rpartition(":")
+    path = Path(place)
+    folder = path.parent if path.suffix == ".py" else Path()
+    module = path.stem if path.suffix == ".py" else place
+    if path.suffix == ".py" and not path.is_file():
+        raise ValueError(f"--use {use}: {path} does not exist")
+    sys.path.append(os.path.abspath(folder))  # last: a file of the user's replaces no package
+    return import_extension(f"{module}:{name}")
+
+
 def with_extensions(command: type[Training], words: Sequence[str]) -> type[Training]:
     """A command that trains, with a group of flags for each extension.
 
@@ -125,12 +154,13 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
         command: Train or Pretrain.
         words: the command line, whose flags say which extensions are used.
     """
+    own = {each: import_own(each) for each in _used(words) if ":" in each}
     known = load_extensions()
     flags = flags_of(words)
     given = {n for n in known for flag in flags if dashed(flag).startswith(f"--{dashed(n)}.")}
 
     def chosen(self: Training) -> tuple[Extension, ...]:
-        used = [name.replace("-", "_") for name in self.use]  # as its flags have it, too
+        used = [own[n].name if n in own else n.replace("-", "_") for n in self.use]  # as flags do
         unknown = sorted(set(used) - known.keys())
         if unknown:
             raise ValueError(f"no extension is called {unknown[0]!r}; known are {sorted(known)}")

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data.tasks import Task, get_task
+from data.tasks import Task, get_task, is_built_in
 from multitask.analysis import worst
 from multitask.config import PretrainConfig
 from multitask.runs.run import Run
@@ -112,7 +112,7 @@ def _next_commands(run: Run) -> list[str]:
         f"minbert predict {text} --task {name} --run {folder}",
         f"minbert evaluate {folder} --mistakes 5",
     ]
-    if config.data_dir is None:
+    if config.data_dir is None and is_built_in(name):
         return [
             *commands,
             f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",

@@ -166,6 +166,12 @@ def register(name: str) -> Callable[[X_], X_]:
     """Class decorator: make an extension known by name, for config.json."""
 
     def add(cls: X_) -> X_:
+        known = EXTENSIONS.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(
+                f"extension {cls.__qualname__} of {cls.__module__} is called {name!r}, as that of "
+                f"{known.__module__} is; give it another name"
+            )
         cls.name = name
         EXTENSIONS[name] = cls
         return cls
@@ -181,15 +187,49 @@ def load_extensions() -> dict[str, type[Extension]]:
     return EXTENSIONS
 
 
+def origin_of(cls: type[Extension]) -> str | None:
+    """MODULE:CLASS of an extension that does not come along with the library."""
+    home = f"{__package__}."
+    return None if cls.__module__.startswith(home) else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def import_extension(origin: str) -> type[Extension]:
+    """The extension that MODULE:CLASS names, by importing the module, which runs it.
+
+    A class without a name of its own, `@register("name")`, is called as the class is.
+
+    Raises:
+        ValueError: there is no such module or class, or its name is taken.
+    """
+    module, _, name = origin.partition(":")
+    load_extensions()  # first, for their names are theirs
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{origin} cannot be imported ({brief(error)}); install its package, or put its folder "
+            f"on PYTHONPATH; minbert train --resume takes --use FILE.py:CLASS too"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Extension)):
+        raise ValueError(f"{origin} is {brief(found)}, and no class of extensions")
+    if "name" not in vars(found):
+        register(found.__name__.lower())(found)
+    return found
+
+
 def extension_to_dict(extension: Extension) -> dict[str, Any]:
-    """An extension as JSON values."""
-    return {"name": extension.name, **asdict(extension)}
+    """An extension as JSON values; `from` says where one is that does not come along."""
+    origin = origin_of(type(extension))
+    values = {"name": extension.name, **asdict(extension)}
+    return {**values, "from": origin} if origin else values
 
 
 def extension_from_dict(values: Mapping[str, Any]) -> Extension:
     """The extension that `extension_to_dict` gave."""
     settings = dict(checked(values, dict[str, Any]))
-    name, known = settings.pop("name", None), load_extensions()
+    name, origin, known = settings.pop("name", None), settings.pop("from", None), load_extensions()
+    if origin is not None and name not in known:
+        known = {name: import_extension(checked(origin, str, name="from"))}
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"no extension is called {brief(name)}; known are {sorted(known)}")
     return checked(settings, known[name], f"extension {name}")
