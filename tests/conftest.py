@@ -33,8 +33,8 @@ transformers.utils.logging.disable_progress_bar()
 SLOW = """
     adapter_runs benchmarks campaign claim cli compile damage distributed docs every_encoder
     export glue_runs lab_checks lab_diagnose lab_grade lab_handout lab_sandbox lab_solutions
-    linear_head made_files old_runs pretraining report resume run_blocks setup site study terminal
-    trainer training_scripts two_stage
+    linear_head made_files old_runs own_runs pretraining report resume run_blocks setup site study
+    terminal trainer training_scripts two_stage
 """
 """Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
 

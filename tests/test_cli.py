@@ -34,6 +34,8 @@ from optim import AdamW
 
 GROUPS = {name: group.commands for name, group in cli.COMMANDS.items() if issubclass(group, Group)}
 """Group -> its commands."""
+WORDS = {"run_folder": "run", "task_files": "task-file"}
+"""Field -> its flag, where that is another."""
 PROGRAM = [sys.executable, "-c", "from lab.__main__ import main; main()"]
 ROOT = Path(__file__).parent.parent
 
@@ -108,13 +110,14 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
             assert (code, err) == (0, "") and f"usage: minbert {name} {part} " in help_of_part
             for field in dataclasses.fields(nested):
                 if "Positional" not in field.type:
-                    assert f"--{field.name.replace('_', '-')}" in help_of_part
+                    assert (
+                        f"--{WORDS.get(field.name, field.name.replace('_', '-'))}" in help_of_part
+                    )
         return
     assert "(default: )" not in flat
     for field in dataclasses.fields(command):
         if field.name != "extensions" and "Positional" not in field.type:
-            word = {"run_folder": "run"}.get(field.name, field.name).replace("_", "-")
-            assert f"--{word}" in out
+            assert f"--{WORDS.get(field.name, field.name.replace('_', '-'))}" in out
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
@@ -126,12 +129,12 @@ def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, 
     first = shown.pop("options")
     needed = ["data-dir", "backbone", "out", "epochs", "batch-size", "lr", "device"]
     assert first[: first.index("device") + 1] == (
-        ["tasks", "text", *needed] if cls is PretrainConfig else ["tasks", *needed]
+        ["tasks", "task-file", *(["text"] if cls is PretrainConfig else []), *needed]
     )
     sections = {title: section for title, section in SECTIONS.items() if issubclass(cls, section)}
     assert list(shown)[: len(sections)] == [f"{title} options" for title in sections]
     for title, section in sections.items():
-        own = [name.replace("_", "-") for name in section.__annotations__]
+        own = [WORDS.get(n, n.replace("_", "-")) for n in section.__annotations__]
         assert shown.pop(f"{title} options") == [name for name in own if name not in first]
     extensions = {
         name.replace("_", "-") for name, x in base.EXTENSIONS.items() if dataclasses.fields(x)

@@ -100,7 +100,7 @@ APART = [
 
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
 def test_every_setting_comes_back_from_json(pull, cls):
-    names = {f.name for f in fields(cls)}
+    names = {f.name for f in fields(cls)} - {"task_files"}  # whose tasks a run keeps by name
     changes = {k: v for k, v in {**CHANGED, **PRETRAIN_CHANGED}.items() if k in names}
     changes["extensions"] = (pull(strength=2.0, layers=3), pull())
     default = cls(tasks=("sst",))

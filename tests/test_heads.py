@@ -95,8 +95,14 @@ def log(x):
     return np.log(x)
 
 
+SEVERAL = replace(TASKS["sst"], name="several", kind="labels", classes=("a", "b", "c"))
+
+
 def reference_loss(task, outputs, labels):
     """The loss of each row by its definition, without care for overflow."""
+    if task.kind == "labels":
+        yes = 1 / (1 + np.exp(-outputs))
+        return -(labels * log(yes) + (1 - labels) * log(1 - yes)).mean(axis=1)
     if task.kind == "classes":
         exponents = np.exp(outputs)
         chances = exponents / exponents.sum(axis=1, keepdims=True)
@@ -107,12 +113,13 @@ def reference_loss(task, outputs, labels):
     return (outputs[:, 0] - labels) ** 2
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_loss_is_the_sum_over_rows_and_its_gradient_that_of_the_formula(name):
-    task = TASKS[name]
+@pytest.mark.parametrize("task", [*TASKS.values(), SEVERAL], ids=lambda task: task.name)
+def test_loss_is_the_sum_over_rows_and_its_gradient_that_of_the_formula(task):
     outputs = random(7, task.num_outputs, seed=2).float().requires_grad_()
     top = len(task.classes) or 6
     labels = torch.arange(7.0) % top
+    if task is SEVERAL:
+        labels = torch.stack([labels // 2, labels % 2, 1 - labels % 2], dim=1)
     loss = loss_sum(task, outputs, labels)
     loss.backward()
     values, truth = outputs.detach().double().numpy(), labels.numpy()
@@ -155,6 +162,13 @@ def test_answers_are_the_likeliest_class_or_the_number(name, dtype):
     np.testing.assert_allclose(chances, expected, atol=1e-6)
     np.testing.assert_array_equal(found, expected.argmax(axis=1))
     assert len(set(found.tolist())) == len(task.classes)
+
+
+def test_several_labels_hold_where_they_are_likelier_than_not():
+    outputs = torch.tensor([[2.0, -1.0, 0.1], [-3.0, -0.1, -9.0]])
+    found, chances = answers(SEVERAL, outputs)
+    assert found.tolist() == [[1, 0, 1], [0, 0, 0]] and SEVERAL.num_outputs == 3
+    np.testing.assert_allclose(chances, 1 / (1 + np.exp(-outputs.numpy())), atol=1e-6)
 
 
 # Heads

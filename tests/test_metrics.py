@@ -22,6 +22,13 @@ CLASSES = {
     "constant": [DRAW.integers(0, 5, 50), np.full(50, 2)],
     "unseen class": [[0, 1, 1], [0, 4, 1]],
 }
+SEVERAL = {
+    "random": DRAW.integers(0, 2, (2, 100, 4)),
+    "none": [[[0, 0], [0, 0]], [[0, 0], [0, 0]]],
+    "all yes": [[[0, 1], [1, 1]], [[1, 1], [1, 1]]],
+    "a label that never holds": [[[0, 1], [0, 0]], [[0, 1], [0, 1]]],
+    "one row": [[[1, 0, 1]], [[1, 1, 0]]],
+}
 NUMBERS = {
     "random": DRAW.normal(size=(2, 200)),
     "ties": DRAW.integers(0, 4, (2, 200)) / 2,
@@ -47,7 +54,15 @@ def f1(labels, answers, label=1):
     return 2 * right / named if named else 0.0
 
 
+def micro_f1(labels, answers):
+    if labels.ndim == 1:
+        return np.mean(labels == answers)
+    return f1(labels.ravel(), answers.ravel())
+
+
 def macro_f1(labels, answers):
+    if labels.ndim == 2:
+        return np.mean([f1(*columns) for columns in zip(labels.T, answers.T)])
     return np.mean([f1(labels, answers, label) for label in {*labels, *answers}])
 
 
@@ -63,7 +78,9 @@ def mean_ranks(values):
 REFERENCES = {
     "accuracy": (lambda x, y: np.sum(x == y) / len(x), BINARY | CLASSES),
     "f1": (f1, BINARY),
-    "macro_f1": (macro_f1, BINARY | CLASSES),
+    "macro_f1": (macro_f1, BINARY | CLASSES | {f"{n}, several": v for n, v in SEVERAL.items()}),
+    "micro_f1": (micro_f1, BINARY | CLASSES | {f"{n}, several": v for n, v in SEVERAL.items()}),
+    "subset_accuracy": (lambda x, y: np.mean((x == y).all(axis=1)), SEVERAL),
     "matthews": (matthews, BINARY | CLASSES),
     "pearson": (correlation, NUMBERS),
     "spearman": (lambda x, y: correlation(mean_ranks(x), mean_ranks(y)), NUMBERS),

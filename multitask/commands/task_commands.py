@@ -47,7 +47,7 @@ class New:
     """Between several labels in one cell."""
 
     def run(self) -> None:
-        from data.guess import guess, shape_of, toml_of
+        from data.guess import SPEAKING, guess, shape_of, toml_of
         from data.task_files import read_task_file
         from data.tasks import check_name
 
@@ -76,7 +76,8 @@ class New:
             print(f"  splits: no development rows, so {held:.0%} of the rows are held out")
         check_tasks([out], None)
         print(f"\nwritten: {out}; mend what is guessed wrong, and try next:")
-        print(f"    minbert train --task-file {shlex.quote(str(out))} --pooling mean --lr 5e-5")
+        rates = "--lr 1e-4 --epochs 5" if shape.rows < SPEAKING else "--lr 5e-5"
+        print(f"    minbert train --task-file {shlex.quote(str(out))} --pooling mean {rates}")
 
 
 def _free_name(path: Path) -> str:

@@ -68,6 +68,8 @@ def losses_by_hand(task, outputs, labels):
         return F.nll_loss(outputs.log_softmax(-1), labels.long(), reduction="sum")
     if task.kind == "regression":
         return (outputs[:, 0] - labels).pow(2).sum()
+    if task.kind == "labels":
+        return (F.softplus(outputs) - labels * outputs).sum() / outputs.size(1)
     p = torch.sigmoid(outputs.view(-1))
     return -(labels * p.log() + (1 - labels) * (1 - p).log()).sum()
 
@@ -80,6 +82,8 @@ def answers_by_hand(task, outputs):
         logits = outputs[:, 0]
         yes = 1 / (1 + torch.exp(-logits))
         return (logits > 0).long(), torch.stack([1 - yes, yes], 1)
+    if task.kind == "labels":
+        return (outputs >= 0).int(), (1 + outputs.neg().exp()).reciprocal()
     exponentials = outputs.exp()
     return outputs.max(-1).indices, exponentials / exponentials.sum(-1, keepdim=True)
 

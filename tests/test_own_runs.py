@@ -1,0 +1,356 @@
+"""Runs of a user's own tasks: trained, kept, answered, resumed, on another machine too."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import own_data
+import pytest
+from helpers import config, without_seconds
+from own_data import SIGNS, TAGS, task_file
+from sklearn.metrics import f1_score
+
+from data import tasks
+from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
+from multitask import Predictor, TrainConfig, resume, train
+from multitask.analysis import analyse
+from multitask.commands import main as cli
+from multitask.commands.words import mistakes
+from multitask.config import config_from_dict
+from multitask.evaluate import Evaluation
+from multitask.extensions import base
+from multitask.runs.run import Run
+
+REVIEWS = {"text": '"review"', "label": '"verdict"', "classes": '["bad", "fine", "great"]'}
+TICKETS = {
+    "kind": '"labels"', "text": '"ticket"', "label": '"tags"',
+    "classes": '["billing", "delivery", "login"]',
+    "files": [{"path": '"tickets.csv"', "split": '"train"'}],
+}  # fmt: skip
+PAIRS = {
+    "kind": '"number"', "text": '["text_1", "text_2"]', "label": '"closeness"', "range": "[0, 2]",
+    "files": [{"path": '"pairs.csv"', "split": '"train"'}],
+}  # fmt: skip
+
+
+def forget():
+    for name in [name for name in TASKS if not tasks.is_built_in(name)]:
+        del TASKS[name]
+    tasks._OF_RUNS.clear()
+
+
+@pytest.fixture(autouse=True)
+def registry(no_figure):
+    """Every test begins with the tasks that come along."""
+    yield
+    forget()
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder with own data and its task files."""
+    own_data.reviews(tmp_path)
+    own_data.pairs(tmp_path)
+    own_data.tickets(tmp_path)
+    task_file(tmp_path, "reviews", **REVIEWS, hold_out=0.2)
+    task_file(tmp_path, "pairs", **PAIRS, hold_out=0.2)
+    task_file(tmp_path, "tickets", **TICKETS, hold_out=0.2)
+    return tmp_path
+
+
+def own_config(folder, own, *names, **changes):
+    """A short run of own tasks on the tiny backbone."""
+    files = tuple(own / f"{name}.toml" for name in names)
+    made = config(folder, own / "run", tasks=("sst",), data_dir=None)
+    settings = {f: getattr(made, f) for f in ("backbone", "out", "head_size", "head_dropout", "lr",
+                "encoder_dropout", "epochs", "batch_size", "log_every", "device")}  # fmt: skip
+    return TrainConfig(**{**settings, "task_files": files, **changes})
+
+
+def test_own_tasks_are_trained_alone_or_beside_others(folder, own):
+    settings = own_config(folder, own, "reviews", "pairs")
+    assert settings.tasks == ("reviews", "pairs")
+    assert own_config(folder, own, "reviews", tasks=("sst",)).tasks == ("sst", "reviews")
+    named = ("sst", "para", "sts", "cola")
+    assert own_config(folder, own, "reviews", tasks=(*named,)).tasks == (*named, "reviews")
+    assert replace(settings, epochs=1).tasks == settings.tasks
+    assert TrainConfig().tasks == named
+    beside = own_config(folder, own, "reviews", tasks=("sst",), data_dir=folder / "data", epochs=1)
+    assert train(beside, progress=False).record()["dev"].keys() == {"sst", "reviews"}
+
+
+def test_all_kinds_are_learnt_and_answered_by_name(folder, own):
+    own_data.tickets(own, count=200)
+    run = train(own_config(folder, own, "reviews", "pairs", "tickets", epochs=15), progress=False)
+    record = run.record()
+    assert record["dev"]["reviews"]["accuracy"] > 0.8
+    assert record["dev"]["pairs"]["pearson"] > 0.5
+    assert record["dev"]["tickets"]["micro_f1"] > 0.7  # all yes has .67
+    assert record["rows"]["tickets"] == {"train": 160, "dev": 40}
+    predictor = Predictor(run.folder)
+    assert predictor.predict("reviews", ["superb", "awful"])[1].label == "bad"
+    assert predictor.predict("pairs", [("a", "b")])[0].label is None
+    found = predictor.predict("tickets", ["zero one"])[0]
+    assert found.label == ", ".join(list(TAGS)[number] for number in found.value)
+    assert [n for n, c in enumerate(found.probability.values()) if c > 0.5] == found.value
+    # The files of predictions have the same answers
+    for name in ("reviews", "tickets"):
+        evaluation = predictor.evaluate("dev")[name]
+        path = run.predictions / f"{name}-dev-output.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["id"] for row in rows] == list(evaluation.ids)
+        classes = get_task(name).classes
+        chances = [[float(row[name]) for name in classes] for row in rows]
+        np.testing.assert_allclose(chances, evaluation.probabilities, atol=6e-5)
+        if name == "reviews":
+            assert [row["answer"] for row in rows] == [classes[n] for n in evaluation.answers]
+        else:
+            held = [row["answer"].replace("none", "").split(", ") for row in rows]
+            held = [[float(name in each) for name in classes] for each in held]
+            np.testing.assert_array_equal(held, evaluation.answers)
+            expected = f1_score(evaluation.labels, held, average="micro")
+            assert record["dev"]["tickets"]["micro_f1"] == pytest.approx(expected)
+
+
+def test_a_run_needs_nothing_but_itself_and_the_rows(folder, own, tmp_path):
+    settings = own_config(folder, own, "reviews", "tickets")
+    run = train(settings, progress=False)
+    whole = without_seconds(run.metrics())
+    before = run.best.read_bytes()
+    forget()
+    moved = tmp_path / "elsewhere/run"
+    shutil.copytree(run.folder, moved)
+    (moved / "last.safetensors").unlink()
+    (moved / "record.json").unlink()
+    (tmp_path / "rows").mkdir()
+    for path in own.glob("*.csv"):
+        path.rename(tmp_path / "rows" / path.name)
+    for path in own.glob("*.toml"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"wants reviews\.csv .*--data-dir"):
+        resume(moved, progress=False)
+    again = resume(moved, data_dir=tmp_path / "rows", progress=False)
+    assert again.best.read_bytes() == before
+    assert without_seconds(again.metrics()) == whole
+    forget()
+    evaluation = Predictor(moved).evaluate("dev")["tickets"]
+    assert evaluation.metrics == again.record()["dev"]["tickets"]
+
+
+def test_a_run_keeps_what_the_task_file_said_when_it_began(folder, own):
+    run = train(own_config(folder, own, "reviews", epochs=1), progress=False)
+    values = json.loads(run.config_path.read_text(encoding="utf-8"))
+    assert (values["tasks"], values["task_files"]) == (["reviews"], [])
+    forget()
+    task_file(own, "reviews", **{**REVIEWS, "classes": '["great", "bad", "fine"]'}, hold_out=0.3)
+    assert Predictor(run.folder).model.tasks["reviews"].classes == ("bad", "fine", "great")
+    # A run that starts from it may not take the name for other answers
+    again = own_config(folder, own, "reviews", backbone=str(run.folder), out=own / "next")
+    with pytest.raises(ValueError, match=r"has a task 'reviews' whose classes is .* another name"):
+        train(again, progress=False)
+    forget()
+    task_file(own, "reviews", **REVIEWS, hold_out=0.3)
+    again = own_config(
+        folder, own, "reviews", backbone=str(run.folder), keep_heads=True, out=own / "next"
+    )
+    rows = train(again, progress=False).record()["rows"]["reviews"]
+    assert rows == {"train": 42, "dev": 18}
+
+
+def test_a_task_from_python_trains_without_prediction_files(folder, own):
+    table = Table(path="reviews.csv", texts=("review",), label="verdict", format="csv",
+                  label_names=tuple(SIGNS))  # fmt: skip
+    register_task(
+        Task(name="python", title="own", kind="classes", classes=tuple(SIGNS),
+             tables={"train": table}, hold_out=HeldOut(dev=0.2), metrics=("accuracy",))
+    )  # fmt: skip
+    settings = own_config(folder, own, tasks=("python",), data_dir=own, epochs=1)
+    run = train(settings, progress=False)
+    forget()
+    assert Predictor(run.folder).evaluate("dev")["python"].metrics == run.record()["dev"]["python"]
+
+
+def test_the_mistakes_of_several_labels_are_found():
+    task = replace(TASKS["sst"], kind="labels", classes=("a", "b"))
+    evaluation = Evaluation(
+        ids=["x", "y", "z"],
+        answers=np.array([[1, 0], [0, 1], [0, 0]]),
+        probabilities=np.array([[0.9, 0.2], [0.1, 0.8], [0.4, 0.3]], dtype=np.float32),
+        labels=np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=np.float32),
+        metrics={},
+    )
+    found = analyse(task, evaluation)
+    assert found["decisions"] == [[[1, 0], [1, 1]], [[1, 0], [1, 1]]]
+    assert [(row["id"], row["label"], row["answer"]) for row in found["worst"]] == [
+        ("y", [0, 1], [1]),
+        ("z", [1], []),
+    ]
+    assert [row["probability"] for row in found["worst"]] == [0.9, 0.7]
+    texts = {name: (f"text {name}",) for name in "xyz"}
+    assert "a, b\tb\t0.900\ty\ttext y" in mistakes(task, evaluation, texts, 1)
+
+
+# The command line
+
+
+@pytest.fixture
+def minbert(monkeypatch, capsys, own):
+    monkeypatch.chdir(own)
+
+    def call(*words):
+        forget()  # as in another process
+        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def flags(folder):
+    return ("--backbone", folder / "backbone", "--epochs", 2, "--batch-size", 8, "--lr", 1e-2)
+
+
+def test_the_walk_of_a_new_user(minbert, folder, own):
+    code, out, err = minbert("task", "new", "tickets.csv", "--out", "new.toml", "--name", "mine")
+    assert (code, err) == (0, "")
+    assert "kind: several labels at once, with ';' between them" in out and "mine dev: 16" in out
+    assert minbert("task", "new", "tickets.csv", "--out", "new.toml")[0] != 0
+    assert minbert("task", "check", "new.toml") == minbert(
+        "data", "check", "--task-file", "new.toml"
+    )
+    code, out, _ = minbert("info", "--task-file", "new.toml")
+    assert code == 0 and "mine" in out and "train dev" in out
+    code, out, err = minbert("train", "--task-file", "new.toml", "--out", "r", *flags(folder))
+    assert code == 0 and "mine: of 80 rows 64 for train, 16 for dev" in err
+    assert "--task mine" in out and "data fetch" not in out
+    code, out, _ = minbert("predict", "zero one", "--run", "r")
+    assert code == 0 and out.endswith("\tzero one\n")
+    code, out, _ = minbert("predict", "zero one", "--run", "r", "--json")
+    assert json.loads(out)["probability"].keys() == TAGS.keys()
+    code, out, _ = minbert("evaluate", "r", "--mistakes", 2)
+    assert code == 0 and "micro_f1" in out and "mine-dev-output.csv" in out
+    shutil.copy("tickets.csv", "more.csv")
+    task_file(own, "more", **{**TICKETS, "name": '"mine"',
+              "files": [{"path": '"more.csv"', "split": '"test"'}]})  # fmt: skip
+    code, out, err = minbert("evaluate", "r", "--task-file", "more.toml", "--split", "test")
+    assert code == 0 and "no predictions are written with --task-file" in out, err
+    code, out, err = minbert("evaluate", "r", "--task-file", "reviews.toml")
+    assert "r was not trained on task 'reviews'; it knows mine" in err
+    code, out, _ = minbert("info", "r")
+    assert code == 0 and "mine  " in out
+    assert minbert("export", "r", "exported")[0] == 0
+
+
+def test_pretraining_reads_the_texts_of_own_tasks(minbert, folder):
+    words = ("--backbone", folder / "backbone", "--epochs", 1, "--out", "p", "--batch-size", 8)
+    code, _, err = minbert("pretrain", "--task-file", "reviews.toml", "pairs.toml", *words)
+    assert code == 0, err
+    assert Run.open("p").config().tasks == ("reviews", "pairs")
+
+
+def test_an_error_in_a_task_file_is_a_message(minbert, own):
+    (own / "reviews.toml").write_text('name = "a"\nkid = "b"\n', encoding="utf-8")
+    code, _, err = minbert("train", "--task-file", "reviews.toml")
+    assert code != 0 and "reviews.toml:2: unknown key 'kid'" in " ".join(
+        err.replace("│", "").split()
+    )
+    code, _, err = minbert("task", "check", "gone.toml")
+    assert "gone.toml does not exist" in err and "Traceback" not in err
+
+
+# Extensions of others
+
+LOUDER = '''
+from dataclasses import dataclass
+from multitask.extensions.base import Extension, register
+
+@register("louder")
+@dataclass(frozen=True, kw_only=True)
+class Louder(Extension):
+    """Multiply the loss."""
+
+    by: float = 1.0
+    """Factor."""
+
+    def weigh(self, loss, share, task, model):
+        return self.by * loss
+
+class Unnamed(Extension):
+    pass
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    pass
+'''
+
+
+@pytest.fixture
+def louder(own, monkeypatch):
+    """A module in the working folder, which nobody has imported."""
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p).resolve() != own])
+    (own / "louder_here.py").write_text(LOUDER, encoding="utf-8")
+    yield "louder_here.py:Louder"
+    sys.modules.pop("louder_here", None)
+
+
+def test_an_extension_in_the_working_folder_is_used_and_kept_by_name(
+    minbert, folder, louder, monkeypatch
+):
+    words = ("--task-file", "reviews.toml", "--out", "r", *flags(folder))
+    code, _, err = minbert("train", "--use", louder, "--louder.by", 3, *words)
+    assert code == 0, err
+    values = json.loads(Path("r/config.json").read_text(encoding="utf-8"))
+    assert values["extensions"] == [{"name": "louder", "by": 3.0, "from": "louder_here:Louder"}]
+    assert config_from_dict(values).extensions[0].by == 3.0
+    # In another process, where the working folder is not on the path, only --use finds it
+    sys.modules.pop("louder_here")
+    base.EXTENSIONS.pop("louder")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(Path.cwd())])
+    code, _, err = minbert("info", "r")
+    assert code != 0 and "louder_here:Louder cannot be imported" in err and "PYTHONPATH" in err
+    code, _, err = minbert("train", "--resume", "r", "--use", louder)
+    assert code == 0, err
+    code, _, err = minbert("train", "--resume", "r", "--use", "lora")
+    assert code != 0 and "leave out --use" in " ".join(err.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    "use, said",
+    [
+        ("nowhere.py:A", "nowhere.py does not exist"),
+        ("no_such_module:A", "no_such_module:A cannot be imported"),
+        ("louder_here:Nothing", "louder_here:Nothing cannot be imported"),
+        ("louder_here:Other", "and no class of extensions"),
+        ("os:path", "and no class of extensions"),
+    ],
+)
+def test_what_is_no_extension_is_refused(minbert, louder, use, said):
+    code, _, err = minbert("train", "--task-file", "reviews.toml", "--use", use)
+    assert code != 0 and said in " ".join(err.split())
+
+
+def test_no_extension_takes_the_name_of_another():
+    with pytest.raises(ValueError, match=r"is called 'lora', as that of multitask\.extensions"):
+
+        @base.register("lora")
+        class Mine(base.Extension):
+            pass
+
+
+def test_task_commands_start_without_torch_where_they_only_show_help():
+    words = "from multitask.commands.main import parse; import sys\n"
+    words += "try: parse(['task', 'new', '--help'])\nexcept SystemExit: pass\n"
+    words += "assert 'torch' not in sys.modules"
+    found = subprocess.run([sys.executable, "-c", words], capture_output=True, encoding="utf-8")
+    assert found.returncode == 0, found.stderr
