@@ -94,7 +94,7 @@ def read_split(
             f"task {task.name!r} has no {split} split; it has {', '.join(task.splits)}"
         )
     found = [
-        _read(_file(table, task, split, data_dir), table, task, on_bad_row) for table in tables
+        read_table(_file(table, task, split, data_dir), table, task, on_bad_row) for table in tables
     ]
     rows = found[0] if len(found) == 1 else _joined(found)
     if not rows.examples:
@@ -184,7 +184,8 @@ def find_files(table: Table, task: Task, data_dir: str | Path) -> list[Path]:
     return sorted(data_dir.glob(f"*/{table.path}"))
 
 
-def _read(path: Path, table: Table, task: Task, on_bad_row: OnBadRow) -> Rows:
+def read_table(path: Path, table: Table, task: Task, on_bad_row: OnBadRow = "stop") -> Rows:
+    """The rows of one file; as `read_split` otherwise."""
     rows, seen = Rows(path, [], []), set()
     for cells in cells_of(path, table):
         try:

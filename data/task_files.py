@@ -26,7 +26,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from data.readers import SPLIT_NAMES
+from data.readers import SPLIT_NAMES, read_table
 from data.schema import Format, HeldOut, Split, Table, Task
 from data.tables import cells_of
 from data.tasks import TASKS, check_task, register_task
@@ -293,6 +293,30 @@ def _delimiter(own: OwnFile, file: TaskFile) -> str | None:
     if delimiter is not None and len(delimiter) != 1:
         raise ValueError(f"delimiter is {delimiter!r}; it is one character, such as , or ;")
     return delimiter
+
+
+def rows_of_table(path: Path, task: Task) -> list[tuple[str, ...]] | None:
+    """The texts in a file of rows, as a task of the user's own has them, or None where the file is
+    none: its ending is another, or the task comes along.
+
+    Raises:
+        ValueError: a row cannot be read, or has no text.
+    """
+    table = next(iter(task.tables.values()))
+    if table.format == "rows" or path.suffix.lower() not in ENDINGS or path.suffix == ".txt":
+        return None
+    form = ENDINGS[path.suffix.lower()]
+    plain = Table(
+        path=str(path),
+        texts=table.texts,
+        format="csv" if form == "tsv" else form,
+        delimiter="\t" if form == "tsv" else None,
+        encoding=table.encoding,
+    )
+    rows = read_table(path, plain, task, "skip")
+    if rows.skipped:
+        raise ValueError(f"{rows.skipped[0]}\n    mend the row; {len(rows.skipped)} are bad")
+    return [example.texts for example in rows.examples]
 
 
 # What a run keeps

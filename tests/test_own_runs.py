@@ -17,9 +17,9 @@ from sklearn.metrics import f1_score
 
 from data import tasks
 from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
+from lab.__main__ import main as minbert_main
 from multitask import Predictor, TrainConfig, resume, train
 from multitask.analysis import analyse
-from multitask.commands import main as cli
 from multitask.commands.words import mistakes
 from multitask.config import config_from_dict
 from multitask.evaluate import Evaluation
@@ -207,7 +207,7 @@ def minbert(monkeypatch, capsys, own):
         forget()  # as in another process
         monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
         try:
-            cli.main()
+            minbert_main()
             code = 0
         except SystemExit as end:
             code = end.code
@@ -237,6 +237,12 @@ def test_the_walk_of_a_new_user(minbert, folder, own):
     assert code == 0 and out.endswith("\tzero one\n")
     code, out, _ = minbert("predict", "zero one", "--run", "r", "--json")
     assert json.loads(out)["probability"].keys() == TAGS.keys()
+    (own / "new.csv").write_text('n;ticket\n1;"zero\none"\n2;two\n', encoding="utf-8")
+    code, out, _ = minbert("predict", "--run", "r", "--file", "new.csv")
+    assert code == 0 and [line.split("\t")[-1] for line in out.splitlines()] == ["zero one", "two"]
+    (own / "new.csv").write_text("ticket,n\none,2,3\n", encoding="utf-8")
+    code, _, err = minbert("predict", "--run", "r", "--file", "new.csv")
+    assert code != 0 and "new.csv:2: 3 columns where 2 are due" in err
     code, out, _ = minbert("evaluate", "r", "--mistakes", 2)
     assert code == 0 and "micro_f1" in out and "mine-dev-output.csv" in out
     shutil.copy("tickets.csv", "more.csv")

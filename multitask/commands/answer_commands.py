@@ -16,8 +16,8 @@ from tyro.conf import Positional, arg
 
 from data.lines import decoded, texts_in
 from data.readers import SAMPLES, texts_by_id
-from data.task_files import read_task_file, register_task_file
-from data.tasks import Split
+from data.task_files import read_task_file, register_task_file, rows_of_table
+from data.tasks import Split, Task
 from minbert.checks import InputWarning, warn_of_cut
 from minbert.claim import claimed
 
@@ -158,7 +158,8 @@ class Predict:
     """Folder of a LoRA or IA3 adapter, in the files of peft, to answer with on the run's encoder,
     in place of the run's own."""
     file: Path | None = None
-    """File to read texts from."""
+    """File to read texts from, one row a line; or, for a task of your own, a CSV, TSV, JSON lines
+    or Parquet file with the columns of its texts."""
     json: bool = False
     """Print JSON lines."""
 
@@ -171,8 +172,7 @@ class Predict:
         if self.task is None and len(tasks) > 1:
             raise ValueError(f"name a task with --task: {', '.join(tasks)}")
         name = self.task or next(iter(tasks))
-        pair = name in tasks and tasks[name].is_pair
-        rows, done, cut = self._rows(pair), 0, []
+        rows, done, cut = self._rows(tasks.get(name)), 0, []
         ascii_only = sys.stdout.encoding.lower() != "utf-8"  # JSON has its own escapes
         while chunk := list(islice(rows, 1024)):
             with warnings.catch_warnings():  # said once, of all rows
@@ -184,10 +184,12 @@ class Predict:
                 if self.json:
                     print(json.dumps(asdict(prediction), ensure_ascii=ascii_only))
                     continue
-                print("\t".join([*cells_of(prediction), *prediction.texts]))
+                texts = (" ".join(text.split("\n")) for text in prediction.texts)
+                print("\t".join([*cells_of(prediction), *texts]))
         warn_of_cut(cut, done, predictor.max_length, "rows")
 
-    def _rows(self, pair: bool) -> Iterator[tuple[str, ...]]:
+    def _rows(self, task: Task | None) -> Iterator[tuple[str, ...]]:
+        pair = task is not None and task.is_pair
         if self.texts and self.file:
             raise ValueError("texts come from the command line or from --file; give one of them")
         if self.texts:
@@ -197,6 +199,8 @@ class Predict:
                 )
             size = 2 if pair else 1
             yield from (self.texts[i : i + size] for i in range(0, len(self.texts), size))
+        elif self.file and task and (found := rows_of_table(self.file, task)) is not None:
+            yield from found
         elif self.file:
             with self.file.open("rb") as lines:
                 yield from _split(lines, pair, str(self.file))
