@@ -9,11 +9,14 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+from own_data import task_file, write_csv
 
+from data.tasks import TASKS
 from lab.commands import parser as lab_parser
 from minbert import Bert, load_backbone, save_pretrained
 from multitask import training
 from multitask.commands.main import Train, parse
+from multitask.extensions import base
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -30,6 +33,40 @@ def commands(page):
     return [line.strip() for line in lines if line.startswith("minbert ")]
 
 
+LOUDER = """
+from dataclasses import dataclass
+from multitask.extensions.base import Extension
+
+@dataclass(frozen=True, kw_only=True)
+class {name}(Extension):
+    by: float = 1.0
+    \"\"\"Factor.\"\"\"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_files(tmp_path, monkeypatch):
+    """What a user has made whom docs/tasks.md speaks to."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base, "EXTENSIONS", dict(base.load_extensions()))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    labels = ("negative", "positive")
+    rows = [[f"number {n}", labels[n % 2]] for n in range(20)]
+    write_csv(tmp_path / "my-data/reviews.csv", [["review", "sentiment"], *rows])
+    keys = {"text": '"review"', "label": '"sentiment"', "classes": '["negative", "positive"]'}
+    for name in ("reviews", "tickets", "newer"):
+        task_file(tmp_path, name, **keys, hold_out=0.2)
+    (tmp_path / "my_package").mkdir()
+    for place, name in (("my_file.py", "Louder"), ("my_package/extras.py", "Quieter")):
+        (tmp_path / place).write_text(LOUDER.format(name=name), encoding="utf-8")
+    modules, known = set(sys.modules), set(TASKS)
+    yield
+    for name in set(TASKS) - known:
+        del TASKS[name]
+    for name in {"my_file", "my_package", "my_package.extras"} & (set(sys.modules) - modules):
+        del sys.modules[name]
+
+
 def test_there_are_pages_with_commands():
     assert sum(len(commands(page)) for page in PAGES) > 10
 
@@ -43,7 +80,8 @@ def test_commands_parse(page):
             continue
         found = parse(words)
         if isinstance(found, Train):
-            assert bool(found.chosen()) == ("--use" in command or "." in command.split(" --", 1)[1])
+            uses = "--use" in command or re.search(r" --[\w-]+\.", command) is not None
+            assert bool(found.chosen()) == uses
 
 
 @pytest.fixture(scope="module")

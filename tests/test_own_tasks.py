@@ -211,11 +211,11 @@ def test_files_of_a_task_have_columns_names_and_ranges_of_their_own(tmp_path):
          "from_range": "[1, 5]"},
         {"path": '"a.csv"', "split": '"dev"', "text": '["x", "y"]', "label": '"close"'},
     ]  # fmt: skip
-    task = read_task_file(task_file(tmp_path, kind='"number"', range="[0, 5]", files=files))
+    task = read_task_file(task_file(tmp_path, kind='"number"', range="[-5, 5]", files=files))
     rows = read_split(task, "train").examples
     assert [(row.id, row.texts, row.label) for row in rows] == [
         ("1:2", ("a", "b"), 2.5),
-        ("2:2", ("c", "d"), 0.0),
+        ("2:2", ("c", "d"), -5.0),
         ("2:3", ("e", "f"), 5.0),
     ]
     write_csv(tmp_path / "stars.csv", [["t", "stars"], ["a", 1], ["b", 5], ["c", "fine"]])
@@ -273,6 +273,8 @@ def test_the_rarest_label_is_in_both_parts(tmp_path):
     parts = parts_of(rows, task)
     held = Counter(row.label for row, part in zip(rows, parts) if part == "dev")
     assert held == {(1.0, 1.0, 0.0): 8, (1.0, 0.0, 1.0): 1, (0.0, 0.0, 0.0): 3}
+    parts = parts_of(rows, replace(task, hold_out=HeldOut(dev=0.05)))  # a fifth of a row
+    assert {row.label for row, part in zip(rows, parts) if part == "dev"} == set(labels)
 
 
 def test_too_few_rows_to_hold_out_are_refused(tmp_path):

@@ -83,7 +83,7 @@ def answers_by_hand(task, outputs):
         yes = 1 / (1 + torch.exp(-logits))
         return (logits > 0).long(), torch.stack([1 - yes, yes], 1)
     if task.kind == "labels":
-        return (outputs >= 0).int(), (1 + outputs.neg().exp()).reciprocal()
+        return (outputs >= 0).long(), (1 + outputs.neg().exp()).reciprocal()
     exponentials = outputs.exp()
     return outputs.max(-1).indices, exponentials / exponentials.sum(-1, keepdim=True)
 
