@@ -82,7 +82,10 @@ def shape_of(path: Path, delimiter: str | None = None) -> Shape:
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        raise ValueError(f"{path}: its ending must be one of {', '.join(ENDINGS)}; rename it")
+        raise ValueError(
+            f"{path}: its ending is none of {', '.join(ENDINGS)}; rename the file, or save "
+            "a spreadsheet as CSV"
+        )
     kind, encoding = ENDINGS[ending], "utf-8"
     if kind == "parquet":
         rows = list(parquet_rows(path))

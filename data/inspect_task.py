@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.held_out import same_text
@@ -43,7 +43,7 @@ def inspect_task(task: Task, data_dir: Path | None = None) -> tuple[list[str], l
                 "or leave them out: --on-bad-row skip"
             )
     if not wrong:
-        lines += _worth_a_look(task, splits)
+        lines += worth_a_look(task, splits)
     return lines, wrong
 
 
@@ -70,7 +70,7 @@ def _counts(labels: Sequence[float | tuple[float, ...]]) -> Counter[int]:
     return counts
 
 
-def _worth_a_look(task: Task, splits: dict[str, list[Example]]) -> list[str]:
+def worth_a_look(task: Task, splits: Mapping[str, Sequence[Example]]) -> list[str]:
     """What makes scores mislead, though the rows can be read."""
     lines = []
     train = splits.get("train", [])
@@ -79,16 +79,18 @@ def _worth_a_look(task: Task, splits: dict[str, list[Example]]) -> list[str]:
         again = sum(same_text(example.texts) in seen for example in examples)
         if split != "train" and again:
             lines.append(
-                f"  {again} of the {len(examples)} {split} rows have the texts of training rows, "
-                "so that their scores say less"
+                f"{task.name}: {again} of the {len(examples)} {split} rows have the texts of "
+                "training rows, so that their scores say less"
             )
     if train and task.classes:
         counts = _counts([e.label for e in train if e.label is not None])
         if rare := [name for n, name in enumerate(task.classes) if not counts[n]]:
-            lines.append(f"  no training row is {', '.join(rare)}, so that it is never learnt")
+            lines.append(
+                f"{task.name}: no training row is {', '.join(rare)}, so that it is never learnt"
+            )
     answers: dict[tuple[str, ...], set[object]] = {}
     for example in train:
         answers.setdefault(same_text(example.texts), set()).add(example.label)
     if torn := sum(len(found) > 1 for found in answers.values()):
-        lines.append(f"  {torn} texts stand there with different labels")
+        lines.append(f"{task.name}: {torn} texts stand there with different labels")
     return lines

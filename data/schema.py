@@ -104,6 +104,9 @@ class Task:
     """What labels 0, 1, ... mean; none for regression."""
     label_range: tuple[float, float] = (0.0, 0.0)
     """Smallest and largest label of a regression."""
+    unit: float | None = None
+    """What a regression's output 1 is worth, counted from the middle of the range, and in which its
+    loss is measured: prices and percentages are then learnt at the usual rates. None: 1, from 0."""
     tables: Mapping[Split, Table]
     more: Mapping[Split, tuple[Table, ...]] = field(default_factory=dict)
     """Further files of a split, read after its table."""

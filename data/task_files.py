@@ -197,6 +197,7 @@ def _task(file: TaskFile, path: Path) -> Task:
         kind="regression" if file.kind == "number" else file.kind,
         classes=classes,
         label_range=file.range or (0.0, 0.0),
+        unit=(file.range[1] - file.range[0]) / 5 if file.range else None,  # as in STS
         tables={split: found[0] for split, found in tables.items()},
         more={split: tuple(found[1:]) for split, found in tables.items() if found[1:]},
         hold_out=held,

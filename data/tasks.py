@@ -186,7 +186,7 @@ def register_task_of_run(task: Task) -> None:
 
 def check_same_answers(kept: Task, given: Task) -> None:
     """Raise ValueError unless two records of a name take the same rows to the same answers."""
-    for name in ("kind", "classes", "label_range", "is_pair", "metrics"):
+    for name in ("kind", "classes", "label_range", "unit", "is_pair", "metrics"):
         one, other = getattr(kept, name), getattr(given, name)
         if one != other:
             raise ValueError(

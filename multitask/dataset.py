@@ -10,8 +10,9 @@ import torch
 from tqdm import tqdm
 
 from data.batching import BatchSource, EncodedRows, FeatureRows
+from data.inspect_task import worth_a_look
 from data.readers import SAMPLES, BadRow, Example, has_split, read_split, spread
-from data.tasks import Split, Task, get_task
+from data.tasks import Split, Task, get_task, is_built_in
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
@@ -71,6 +72,7 @@ def load_data(
     loaded = {}
     for task in tasks or [get_task(name) for name in config.tasks]:
         data = TaskData(task, {}, [], {})
+        read: dict[str, list[Example]] = {}
         for split in splits:
             if split not in ("train", "dev") and not has_split(task, split, data_dir):
                 continue
@@ -88,9 +90,12 @@ def load_data(
                 layout=config.layout,
             )
             data.sources[split] = encoded
+            read[split] = examples
             data.skipped += rows.skipped
             data.remarks += rows.notes
             data.truncated[split] = [encoded.ids[row] for row in encoded.cut]
+        if not is_built_in(task.name):
+            data.remarks += worth_a_look(task, read)
         loaded[task.name] = data
     return loaded
 

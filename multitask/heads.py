@@ -65,6 +65,8 @@ class Heads(nn.Module):
         for task in tasks:
             if pair == "cosine" and task.is_pair:
                 self.outputs[task.name] = CosineOutput(task)
+            elif task.unit is not None:
+                self.outputs[task.name] = RangeOutput(head_size, task)
             else:
                 self.outputs[task.name] = nn.Linear(head_size, task.num_outputs)
 
@@ -92,6 +94,17 @@ class CosineOutput(nn.Module):
         return self.scale * cosine + self.shift  # (B, 1)
 
 
+class RangeOutput(nn.Linear):
+    """A linear map in a regression's own unit: its 0 is the middle of the range."""
+
+    def __init__(self, head_size: int, task: Task) -> None:
+        super().__init__(head_size, task.num_outputs)
+        self.middle, self.unit = sum(task.label_range) / 2, task.unit or 1.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.middle + self.unit * super().forward(input)  # (B, 1)
+
+
 def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     """Sum of the task's loss over rows (or masked tokens); divide by those of the whole step.
 
@@ -112,7 +125,8 @@ def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     outputs = outputs.float().squeeze(-1)
     if task.kind == "binary":
         return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
-    return F.mse_loss(outputs, labels, reduction="sum")
+    # In a unit of the task's own; those that come along have none.
+    return F.mse_loss(outputs, labels, reduction="sum") / (task.unit or 1) ** 2
 
 
 def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:

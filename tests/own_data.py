@@ -40,7 +40,7 @@ def pairs(folder, count=60, **how):
     for number in range(count):
         level = number % 4
         sign = ["zero", "one", "two", "three"][level]
-        rows.append([f"p{number}", words(draw), words(draw, sign), level / 2])
+        rows.append([f"p{number}", words(draw), words(draw, sign), level * 500])
     return write_csv(folder / "pairs.csv", rows, **how)
 
 

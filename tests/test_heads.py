@@ -164,6 +164,19 @@ def test_answers_are_the_likeliest_class_or_the_number(name, dtype):
     assert len(set(found.tolist())) == len(task.classes)
 
 
+def test_a_wide_range_is_learnt_in_its_own_unit():
+    """As the same task with labels from 0 to 5, of which the middle is taken away."""
+    plain, wide = TASKS["sts"], replace(TASKS["sts"], label_range=(100.0, 200.0), unit=20.0)
+    heads = [Heads([task], 6, head_size=5, dropout=0.0) for task in (plain, wide)]
+    heads[1].load_state_dict(heads[0].state_dict())
+    features, labels = random(4, 6).float(), torch.tensor([0.0, 1.0, 5.0, 2.5])
+    small, large = (head(features, "sts") for head in heads)
+    torch.testing.assert_close(large, 150 + 20 * small)
+    expected = ((small.detach().double()[:, 0] - (labels - 2.5)) ** 2).sum().item()
+    found = loss_sum(wide, large, 100 + 20 * labels)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_several_labels_hold_where_they_are_likelier_than_not():
     outputs = torch.tensor([[2.0, -1.0, 0.1], [-3.0, -0.1, -9.0]])
     found, chances = answers(SEVERAL, outputs)

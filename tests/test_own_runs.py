@@ -33,7 +33,8 @@ TICKETS = {
     "files": [{"path": '"tickets.csv"', "split": '"train"'}],
 }  # fmt: skip
 PAIRS = {
-    "kind": '"number"', "text": '["text_1", "text_2"]', "label": '"closeness"', "range": "[0, 2]",
+    "kind": '"number"', "text": '["text_1", "text_2"]', "label": '"closeness"',
+    "range": "[0, 2000]",
     "files": [{"path": '"pairs.csv"', "split": '"train"'}],
 }  # fmt: skip
 
