@@ -30,21 +30,24 @@ def constant_scores(task: Task, labels: np.ndarray) -> dict[str, float]:
 
     Args:
         task: whose metrics to take.
-        labels: (rows,) those of the rows that a model is scored on.
+        labels: (rows,) or (rows, K) those of the rows that a model is scored on.
 
     Returns:
         The task's metrics; and as loss the least mean loss of one answer: the entropy of the
-        labels in nats, or their variance.
+        labels in nats, or their variance in the task's units.
     """
     from scipy.stats import entropy
 
     labels = labels.astype(np.float64)
     if task.kind == "regression":
-        answer, loss = labels.mean(), labels.var()
+        answer, loss = labels.mean(), labels.var() / (task.unit or 1.0) ** 2
     else:
-        values, counts = np.unique(labels, return_counts=True)
+        values, counts = np.unique(labels, axis=0, return_counts=True)
         answer, loss = values[counts.argmax()], entropy(counts)
-    answers = np.full_like(labels, answer)
+        if task.kind == "labels":
+            held = labels.mean(axis=0)  # (K,)
+            loss = entropy([held, 1 - held]).mean()
+    answers = np.broadcast_to(answer, labels.shape)
     return {n: METRICS[n](labels, answers) for n in task.metrics} | {"loss": float(loss)}
 
 
@@ -62,15 +65,17 @@ def learnt_nothing(
     assert evaluation.labels is not None
     labels, answers, found = evaluation.labels.astype(np.float64), evaluation.answers, []
     constant, metric = constant_scores(task, labels), task.metrics[0]
-    if np.ptp(answers) <= (0 if task.classes else LEARNT * np.ptp(labels)) and np.ptp(labels):
-        found.append(f"it answers {task.named(answers[0])} to every row")
+    varied = bool((labels != labels[0]).any())
+    if varied and np.ptp(answers, axis=0).max() <= (0 if task.classes else LEARNT * np.ptp(labels)):
+        first = np.flatnonzero(answers[0]).tolist() if answers.ndim > 1 else float(answers[0])
+        found.append(f"it answers {task.named(first)} to every row")
     scores = [
         line["scores"][task.name][metric]
         for line in lines
         if line["kind"] == "epoch" and line["epoch"] and task.name in line["scores"]
     ]
     best = max([*scores, evaluation.metrics[metric]])
-    if best <= constant[metric] and np.ptp(labels):
+    if best <= constant[metric] and varied:
         found.append(
             f"its {metric} is {best:.3f} at best, and that of one answer to all rows "
             f"{constant[metric]:.3f}"

@@ -129,7 +129,7 @@ def write_predictions(folder: Path, task: Task, split: str, evaluation: Evaluati
     return path
 
 
-def read_predictions(path: Path) -> dict[str, float]:
+def read_predictions(path: Path, task: Task) -> dict[str, float]:
     """Id -> answer of a file that `write_predictions` wrote.
 
     Raises:
@@ -137,17 +137,30 @@ def read_predictions(path: Path) -> dict[str, float]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing; minbert evaluate RUN writes it")
+    if task.kind == "labels":
+        raise ValueError(f"{task.name} has several labels at once, whose answers are no numbers")
     found: dict[str, float] = {}
-    lines = read_text(path).split("\n")[1:]
-    for number, line in enumerate(lines[:-1], start=2):
-        row, _, answer = line.rpartition(" , ")
+    if task.predictions is None:
+        rows = ((row[0], row[1] if len(row) > 1 else "") for row in _csv_rows(path))
+        form = "id,answer"
+    else:
+        lines = read_text(path).split("\n")[1:-1]
+        rows = (line.rpartition(" , ")[::2] for line in lines)
+        form = "id , answer"
+    for number, (row, answer) in enumerate(rows, start=2):
         try:
-            found[row] = float(answer)
+            named = task.predictions is None and answer in task.classes
+            found[row] = float(task.classes.index(answer) if named else answer)
         except ValueError:
             raise ValueError(
-                f"{path}:{number}: a line must be `id , answer`; it is {brief(line)}"
+                f"{path}:{number}: a line must be `{form}`; its answer is {brief(answer)}"
             ) from None
     return found
+
+
+def _csv_rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file below its header."""
+    return [row for row in csv.reader(io.StringIO(read_text(path))) if row][1:]
 
 
 def _plain_predictions(task: Task, evaluation: Evaluation) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from helpers import config, pretrain_config
 
 from data.readers import read_split
 from data.tasks import TASKS, get_task
+from lab.__main__ import main
 from multitask import train
-from multitask.commands import main as cli
 from multitask.evaluate import Evaluation, read_predictions, write_predictions
 from multitask.experiments.compare_runs import Group, compare_runs, draw_curves, group_of
 from multitask.experiments.significance import compare_answers
@@ -73,7 +74,7 @@ def minbert(monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["minbert", "compare", *map(str, words)])
         try:
-            cli.main()
+            main()
             code = 0
         except SystemExit as end:
             code = end.code
@@ -89,13 +90,34 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
             metrics={},
         )  # fmt: skip
         path = write_predictions(tmp_path, TASKS[task], "dev", found)
-        assert read_predictions(path) == pytest.approx(dict(zip(("a , b", "c"), answers)))
+        read = read_predictions(path, TASKS[task])
+        assert read == pytest.approx(dict(zip(("a , b", "c"), answers)))
     path.write_text("id \t x \na , 1 \nb ; 2 \n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"sts-dev-output.csv:3: a line must be `id , answer`"):
-        read_predictions(path)
+        read_predictions(path, TASKS["sts"])
     path.unlink()
     with pytest.raises(ValueError, match=r"output\.csv is missing; minbert evaluate RUN"):
-        read_predictions(path)
+        read_predictions(path, TASKS["sts"])
+
+
+def test_predictions_of_a_task_without_a_course_are_read_too(tmp_path):
+    own = replace(TASKS["sst"], name="own", predictions=None)
+    found = Evaluation(
+        ids=('a "b", c', "d"), answers=np.array([3, 0]), probabilities=np.full((2, 5), 0.2),
+        labels=None, metrics={},
+    )  # fmt: skip
+    path = write_predictions(tmp_path, own, "dev", found)
+    assert "positive" in path.read_text(encoding="utf-8")
+    assert read_predictions(path, own) == {'a "b", c': 3.0, "d": 0.0}
+    number = replace(TASKS["sts"], name="number", predictions=None)
+    found = replace(found, answers=np.float32([2.5, 0.1]), probabilities=None)
+    path = write_predictions(tmp_path, number, "dev", found)
+    assert read_predictions(path, number) == pytest.approx({'a "b", c': 2.5, "d": 0.1})
+    path.write_text("id,answer\nx,good\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r":2: a line must be `id,answer`; its answer is 'good'"):
+        read_predictions(path, number)
+    with pytest.raises(ValueError, match="own has several labels at once"):
+        read_predictions(path, replace(own, kind="labels"))
 
 
 def test_two_runs_are_compared_row_by_row(made, answered):

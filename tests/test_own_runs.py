@@ -255,7 +255,8 @@ def test_the_walk_of_a_new_user(minbert, folder, own):
     assert "r was not trained on task 'reviews'; it knows mine" in err
     code, out, _ = minbert("info", "r")
     assert code == 0 and "mine  " in out
-    assert minbert("export", "r", "exported")[0] == 0
+    code, _, err = minbert("export", "r", "exported")
+    assert code == 0, err
 
 
 def test_pretraining_reads_the_texts_of_own_tasks(minbert, folder):

@@ -165,7 +165,7 @@ def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> Ta
     examples = read_split(task, SPLIT, data_dir, on_bad_row="skip").examples
     labelled = {row.id: row for row in examples if row.label is not None}
     answers = {
-        run: read_predictions(prediction_path(run.predictions, task, SPLIT))
+        run: read_predictions(prediction_path(run.predictions, task, SPLIT), task)
         for run in (*first.runs, *second.runs)
     }
     ids = [i for i in labelled if all(i in found for found in answers.values())]

@@ -20,7 +20,7 @@ from data.tasks import Task
 from minbert.backbones import PACKAGES, portable_name
 from minbert.files import brief, write_text
 from multitask.config import PLACES, TrainConfig
-from multitask.evaluate import prediction_path
+from multitask.evaluate import prediction_path, read_predictions
 from multitask.metrics import METRICS
 from multitask.predictor import Predictor
 from multitask.report.markdown import markdown
@@ -202,7 +202,7 @@ def _loading(folder: Path, tasks: Sequence[Task], task: str | None, format: str)
 def _data(config: TrainConfig, task: Task, record: Mapping[str, Any]) -> str:
     counts = record["rows"].get(task.name, {})
     rows = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
-    if config.data_dir is None:
+    if config.data_dir is None and task.source is None:
         return (
             f"{task.name}: {rows} rows that were made up by a program. Scores on them say nothing "
             "about real text."
@@ -238,10 +238,9 @@ def interval(predictor: Predictor, task: Task, metric: str) -> tuple[float, floa
         rows = read_split(
             task, "dev", config.data_dir or SAMPLES, on_bad_row=config.on_bad_row
         ).examples
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        found = read_predictions(path, task)
     except (OSError, ValueError):
         return None
-    found = dict(line.strip().split(" , ") for line in lines)
     if found.keys() != {row.id for row in rows} or any(row.label is None for row in rows):
         return None
     labels = np.array([row.label for row in rows], dtype=np.float64)
