@@ -21,7 +21,7 @@ class Average:
     """Make one run of several that started from one backbone: its weights are the mean of theirs
     (a model soup, arXiv:2203.05482)."""
 
-    folders: Annotated[Positional[tuple[Path, ...]], arg(name="runs-and-folder")]
+    folders: Annotated[Positional[tuple[Path, ...]], arg(name="runs-and-folder")] = ()
     """Run folders, two or more, and then the folder to write."""
     greedy: bool = False
     """Begin with the run whose development score is best, and take another in only where the mean's
