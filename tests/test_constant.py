@@ -9,9 +9,9 @@ from helpers import config
 from torch.nn import functional as F
 
 from data.tasks import TASKS
+from lab.__main__ import main
 from multitask import train
 from multitask.analysis import constant_scores, learnt_nothing
-from multitask.commands import main as cli
 from multitask.commands.words import finished
 from multitask.evaluate import Evaluation
 
@@ -122,7 +122,7 @@ def test_a_run_that_learns_nothing_says_so_everywhere(folder, monkeypatch, capsy
     assert ["sst", "accuracy", score, "0.200"] in [line.split() for line in text.splitlines()]
     for words in (["evaluate", run.folder, "--out", tmp_path], ["info", run.folder]):
         monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        cli.main()
+        main()
         out, err = capsys.readouterr()
         assert ["sst", "accuracy", score, "0.200"] in [line.split() for line in out.splitlines()]
         assert "warning: cola seems not to be learnt: it answers" in out + err
