@@ -74,8 +74,9 @@ class Engine:
         self.parameters = list(trainable(objective.model).values())
         self.low = low_precision(config, objective.model)
         # With weights split over processes, no kernel takes a number that is not split.
-        kind = torch.amp.GradScaler if config.shard else Scaler
-        self.scaler = kind(self.device.type, enabled=config.precision == "fp16")
+        scales = config.precision == "fp16"
+        kind = Scaler if scales and not config.shard else torch.amp.GradScaler
+        self.scaler = kind(self.device.type, enabled=scales)
         self.runs_ahead = on_gpu(self.device)
         self.data = data
         self.streams = {name: stream_of(config, task_data) for name, task_data in data.items()}
