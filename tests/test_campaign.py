@@ -12,8 +12,8 @@ import time
 import pytest
 from campaign import recorded, running
 from campaign.__main__ import main as campaign_command
+from campaign.broken_rows import check_rows
 from campaign.cases import Broken, Case, Done, Kind, check_message, check_text
-from campaign.data import check_rows
 from campaign.mutations import mutations_of
 from campaign.same import check_same
 from helpers import config

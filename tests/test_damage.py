@@ -4,8 +4,8 @@ import os
 
 import pytest
 import torch
-from damage import records, survey, things
 from helpers import config, tiny
+from json_damage import records, survey, things
 from safetensors.torch import load_file, save_file
 
 from minbert import load_backbone

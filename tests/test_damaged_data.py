@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from damaging import DAMAGES, try_data_file
+from table_damage import DAMAGES, try_data_file
 
 WHOLE = {"nothing", "CRLF", "BOM"}
 NO_DATA = {"CR", "UTF-16", "UTF-16 without BOM", "UTF-32", "spaces", "Git LFS", "HTML", "gzip",

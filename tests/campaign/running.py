@@ -22,7 +22,9 @@ from campaign.cases import KINDS, NOTES, Broken, Case, Kind, warm_up
 from minbert.files import parse_json, read_text, write_text
 from multitask.text_table import table
 
-MODULES = ("kills", "torchruns", "writes", "damage", "data", "servers", "submissions")
+MODULES = (
+    "kills", "torchruns", "writes", "broken_folders", "broken_rows", "servers", "submissions",
+)  # fmt: skip
 PREPARING = 20
 """A case that prepares files for others has so many times the time."""
 
