@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from comparing import assert_same, assert_same_gradients, encode, gradients, in_mode, random_batch
-from conftest import VOCABULARY, fill
 from helpers import config, write_backbone, write_data
 from safetensors.torch import load_file, save_file
+from shared_fixtures import VOCABULARY, fill
 from torch import nn
 from transformers import (
     AutoModel,
