@@ -1,6 +1,9 @@
 """What the tests of adapters share: random values, a batch, and what a model makes of it."""
 
+from unittest.mock import patch
+
 import torch
+from peft import PeftModel
 
 EMBEDDINGS = ["word_embeddings", "position_embeddings", "token_type_embeddings"]
 LINEAR = ["query", "key", "value", "dense"]
@@ -16,6 +19,12 @@ def fill(parameters, seed=0):
         factor = "ia3" in name or "magnitude" in name or name.endswith("scale")
         start = parameter.data if "magnitude" in name else float(factor)
         parameter.data = (start + 0.3 * noise).to(parameter.dtype)
+
+
+def save_peft(model, folder):
+    """peft's files, without the model card on which it spends most of the time."""
+    with patch.object(PeftModel, "create_or_update_model_card"):
+        model.save_pretrained(folder)
 
 
 def trained(model):

@@ -58,7 +58,14 @@ def assert_same(got, want, tolerance):
     assert got.keys() == want.keys() and got
     for name in got:
         assert got[name].shape == want[name].shape, name
-    far = {name: (got[name] - want[name]).abs().max().item() for name in got}
+    assert_near({name: distance(got[name], want[name]) for name in got}, tolerance)
+
+
+def distance(got, want):
+    return (got - want).abs().max().item()
+
+
+def assert_near(far, tolerance):
     assert max(far.values()) <= tolerance, f"differ by more than {tolerance}: {far}"
 
 
@@ -79,12 +86,11 @@ def assert_same_gradients(got, want, tolerance):
     A gradient that is zero but for rounding, as a key's bias has it since softmax ignores a
     constant, is measured against the others.
     """
-    largest = max(g.abs().max() for g in want.values())
-    scales = {name: max(g.abs().max(), 1e-3 * largest) for name, g in want.items()}
     assert got.keys() == want.keys() and got
-    assert_same(
-        {name: g / scales[name] for name, g in got.items()},
-        {name: g / scales[name] for name, g in want.items()},
+    sizes = {name: g.abs().max().item() for name, g in want.items()}
+    least = 1e-3 * max(sizes.values())
+    assert_near(
+        {name: distance(got[name], want[name]) / max(size, least) for name, size in sizes.items()},
         tolerance,
     )
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from adapting import EMBEDDINGS, LINEAR, batch, fill, outputs, trained
+from adapting import EMBEDDINGS, LINEAR, batch, fill, outputs, save_peft, trained
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
@@ -127,7 +127,7 @@ CLASSIFIERS = {
 def test_we_load_a_classifier_that_peft_wrote(encoder, odd, tmp_path, config):
     theirs = get_peft_model(classifier(odd), config).eval()
     fill(trained(theirs))
-    theirs.save_pretrained(tmp_path)
+    save_peft(theirs, tmp_path)
     head = load_adapter(tmp_path, encoder)
     assert set(head) == {"classifier.weight", "classifier.bias"}
     ids, mask, types = inputs = batch(encoder.config)

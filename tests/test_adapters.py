@@ -4,7 +4,18 @@ import copy
 
 import pytest
 import torch
-from adapting import EMBEDDINGS, EXACT, LINEAR, assert_same, backward, batch, fill, outputs, trained
+from adapting import (
+    EMBEDDINGS,
+    EXACT,
+    LINEAR,
+    assert_same,
+    backward,
+    batch,
+    fill,
+    outputs,
+    save_peft,
+    trained,
+)
 from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
@@ -49,15 +60,22 @@ CONFIGS = {
 """What peft can make; "dense" stands for three modules of a layer and the pooler's."""
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
-def twins(request, odd, tmp_path):
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
+def pair(request, odd, tmp_path_factory):
     """peft's model with an adapter of random values, and our encoder with it, in float64."""
     theirs = get_peft_model(copy.deepcopy(odd.reference.bert), CONFIGS[request.param])
     fill(trained(theirs))
-    theirs.eval().save_pretrained(tmp_path / "theirs")
+    folder = tmp_path_factory.mktemp("theirs")
+    save_peft(theirs.eval(), folder)
     ours = copy.deepcopy(odd.ours.encoder)
-    assert load_adapter(tmp_path / "theirs", ours) == {}
+    assert load_adapter(folder, ours) == {}
     return ours, theirs
+
+
+@pytest.fixture
+def twins(pair):
+    """Copies of both, to be changed."""
+    return copy.deepcopy(pair)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -83,7 +101,7 @@ def test_outputs_and_gradients_are_pefts(twins, odd, tmp_path, mode):
     ours, theirs = twins
     assert all(p.grad is None for _, p in ours.named_parameters() if not p.requires_grad)
     save_adapter(tmp_path / "ours", ours)
-    theirs.save_pretrained(tmp_path / "gradients")
+    save_peft(theirs, tmp_path / "gradients")
     files = [load_file(tmp_path / name / "adapter_model.safetensors")
              for name in ("ours", "gradients")]  # fmt: skip
     assert files[0].keys() == files[1].keys()
