@@ -35,6 +35,12 @@ PAIRS = [
 LAYOUTS = pytest.mark.parametrize("layout", ["padded", "packed"])
 MODES = pytest.mark.parametrize("mode", ["eval", "train"])
 MODELS = pytest.mark.parametrize("twins", ["minilm", "odd"], indirect=True)
+MODELS_IN_MODES = pytest.mark.parametrize(
+    "twins, mode",
+    [("minilm", "eval"), pytest.param("minilm", "train", marks=pytest.mark.slow),
+     ("odd", "eval"), ("odd", "train")],
+    indirect=["twins"],
+)  # fmt: skip
 SCORED = 12
 """Tokens whose scores over the vocabulary are compared."""
 LENGTHS = [1, 40, 130, 5, 33, 70, 32]  # up to `odd`'s last position, in four groups
@@ -94,9 +100,8 @@ def tolerance(twins):
 # Against transformers
 
 
-@MODELS
+@MODELS_IN_MODES
 @LAYOUTS
-@MODES
 def test_outputs_equal_transformers(twins, layout, mode):
     batch = batch_for(twins)
     with torch.no_grad(), in_mode(mode, twins.ours.encoder, twins.reference, dropout=0.0):
@@ -104,9 +109,8 @@ def test_outputs_equal_transformers(twins, layout, mode):
     assert_same(ours, want, tolerance(twins))
 
 
-@MODELS
+@MODELS_IN_MODES
 @LAYOUTS
-@MODES
 def test_gradients_equal_transformers(twins, layout, mode):
     batch = batch_for(twins)
     with in_mode(mode, twins.ours.encoder, twins.reference, dropout=0.0):
@@ -159,6 +163,7 @@ def test_defaults_are_one_segment_and_no_padding(odd):
     )
 
 
+@pytest.mark.slow
 @LAYOUTS
 def test_mean_of_minilm_equals_sentence_transformers(minilm_folder, layout):
     from sentence_transformers import SentenceTransformer

@@ -176,6 +176,7 @@ def test_outputs_and_gradients_equal_transformers(twins, layout, mode):
     )
 
 
+@pytest.mark.slow
 def test_float32_equals_transformers(tmp_path):
     """A published size, with its initial values, in the precision in which it is used."""
     torch.manual_seed(0)

@@ -27,18 +27,31 @@ def backbone():
     return load_backbone("minilm")
 
 
-@pytest.mark.parametrize("tokens", [1, 40, 4096])
-def test_embeddings_equal_sentence_transformers(backbone, minilm_folder, tokens):
+@pytest.fixture(scope="module")
+def want(minilm_folder):
+    """What sentence-transformers makes of the texts."""
     from sentence_transformers import SentenceTransformer  # here, for it takes seconds to import
 
-    reference = SentenceTransformer(str(minilm_folder), device="cpu")
-    want = torch.from_numpy(reference.encode(TEXTS))
+    return torch.from_numpy(SentenceTransformer(str(minilm_folder), device="cpu").encode(TEXTS))
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 4096])
+def test_embeddings_equal_sentence_transformers(backbone, want, tokens):
     with pytest.warns(InputWarning, match="1 of 6 texts is longer than 256 tokens.*first is row 5"):
         found = embed(backbone, np.array(TEXTS), tokens=tokens)
     torch.testing.assert_close(found, want, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("limits", [(None, None), (20, None), (None, 30), (9000, 60), (12, 1e30)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param((None, None), marks=pytest.mark.slow),
+        (20, None),
+        pytest.param((None, 30), marks=pytest.mark.slow),
+        (9000, 60),
+        pytest.param((12, 1e30), marks=pytest.mark.slow),
+    ],
+)
 def test_long_texts_are_cut_as_sentence_transformers_cuts_them(tmp_path, minilm_folder, limits):
     from sentence_transformers import SentenceTransformer
 

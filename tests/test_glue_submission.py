@@ -1,9 +1,11 @@
 """The leaderboard's zip: what is written is what runs answered, and whatever is wrong is named."""
 
 import re
+import shutil
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,18 +55,21 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, data):
+    """A submission of runs of all tasks."""
+    folder = tmp_path_factory.mktemp("written")
     for task in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"):
-        write_run(tmp_path / "runs", task)
-    return tmp_path / "runs"
+        write_run(folder / "runs", task)
+    path = folder / "submission.zip"
+    assert write_submission(path, best_runs(read_runs(folder / "runs")), data_dir=data) == []
+    return path
 
 
 @pytest.fixture
-def made(tmp_path, runs, data):
-    path = tmp_path / "submission.zip"
-    assert write_submission(path, best_runs(read_runs(runs)), data_dir=data) == []
-    return path
+def made(tmp_path, written):
+    """A copy of it, to be changed."""
+    return Path(shutil.copy(written, tmp_path))
 
 
 def rewrite(path, changes, extra=()):

@@ -218,7 +218,7 @@ def test_surgery_changes_the_step_and_takes_every_task(folder):
     assert tasks == list(TASKS) * 4
 
 
-@pytest.mark.parametrize("log_every", [1, 3])
+@pytest.mark.parametrize("log_every", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_goes_on_with_its_averages(folder, monkeypatch, log_every):
     settings = {
         **{"tasks": ("sst", "sts"), "epochs": 2, "save_every": 1, "log_every": log_every},

@@ -133,6 +133,11 @@ def outputs(folder):
         return backbone.encoder(ids).last_hidden_state, found
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("convbert", "modernbert"))],
+    indirect=True,
+)
 def test_each_key_gives_transformers_outputs_or_is_refused(folder, tmp_path, caplog):
     """And of the keys that are without effect, no one has any in transformers."""
     caplog.set_level(logging.CRITICAL)

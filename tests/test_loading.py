@@ -579,6 +579,7 @@ def loading_from(hub, home):
         yield load
 
 
+@pytest.mark.slow
 def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_bert):
     commits = {
         ("org/tiny", FIRST): tmp_path / "first",

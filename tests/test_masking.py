@@ -46,7 +46,7 @@ ORDINARY = np.array([1, 2, 3, 5, 6, 7, 8, 10, 12])
 
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.3, 0.3)])
 @pytest.mark.parametrize("whole_words", [False, True])
-@pytest.mark.parametrize("rate", [0.15, 0.5])
+@pytest.mark.parametrize("rate", [0.15, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_shares_over_many_draws(wordpiece, shares, whole_words, rate):
     mask_share, random_share = shares
     masker = Masker(

@@ -512,6 +512,7 @@ print(before - held())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_kept_memory_can_be_given_back():
     done = subprocess.run(

@@ -252,6 +252,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
         read_text(tmp_path, "sst", text)
 
 
+@pytest.mark.slow
 def test_a_bad_byte_costs_its_row_alone(tmp_path):
     rows = [b"%d\ti%d\tna\xc3\xafve\t1\n" % (n, n) for n in range(50_000)]
     rows[44_000] = rows[44_000].replace(b"\xaf", b"X")

@@ -50,12 +50,17 @@ def assert_shares(names, weights):
     "sampling, weight",
     [
         (Sampling(), lambda n: 1),
-        (Sampling(strategy="proportional"), lambda n: n),
         (Sampling(strategy="square_root"), math.sqrt),
-        (Sampling(strategy="temperature", temperature=5.0), lambda n: n**0.2),
-        (Sampling(strategy="temperature", temperature=1.0), lambda n: n),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (Sampling(strategy="proportional"), lambda n: n),
+                (Sampling(strategy="temperature", temperature=5.0), lambda n: n**0.2),
+                (Sampling(strategy="temperature", temperature=1.0), lambda n: n),
+            )
+        ),
     ],
-    ids=["uniform", "proportional", "square_root", "temperature 5", "temperature 1"],
+    ids=["uniform", "square_root", "proportional", "temperature 5", "temperature 1"],
 )
 def test_tasks_come_with_their_probability_and_one_by_one(sampling, weight):
     names = drawn(sampling)
@@ -67,6 +72,7 @@ def test_tasks_come_with_their_probability_and_one_by_one(sampling, weight):
     assert names[:200] != drawn(sampling, count=200, seed=6)
 
 
+@pytest.mark.slow
 def test_annealing_goes_from_proportional_to_the_power_one_fifth():
     sampling = Sampling(strategy="annealed")
     for epoch, alpha in enumerate((1.0, 0.6, 0.2)):  # 1 - 0.8 (e - 1) / (E - 1) with E = 3
@@ -74,6 +80,33 @@ def test_annealing_goes_from_proportional_to_the_power_one_fifth():
         assert_shares(drawn(sampling, first=epoch * DRAWS), weights)
     weights = {name: float(count) for name, count in ROWS.items()}
     assert_shares(drawn(sampling, total=DRAWS), weights)  # one epoch is the first
+
+
+@pytest.mark.parametrize(
+    "sampling, powers",
+    [
+        (Sampling(strategy="proportional"), (1, 1, 1)),
+        (Sampling(strategy="square_root"), (0.5, 0.5, 0.5)),
+        (Sampling(strategy="temperature", temperature=5.0), (0.2, 0.2, 0.2)),
+        (Sampling(strategy="annealed"), (1, 0.6, 0.2)),
+    ],
+    ids=lambda value: getattr(value, "strategy", ""),
+)
+def test_weights_are_powers_of_the_rows_in_each_epoch(monkeypatch, sampling, powers):
+    """What is drawn with these weights, the tests above count."""
+    seen = []
+
+    def draw(weights, *, seed, step):
+        seen.append((weights, seed, step))
+        return "sst"
+
+    monkeypatch.setattr("multitask.extensions.sampling.weighted_task", draw)
+    for epoch, power in enumerate(powers):
+        for number in (epoch * DRAWS, epoch * DRAWS + DRAWS - 1):
+            sampling.choose_tasks(moment(number))
+            weights, *which = seen.pop()
+            assert weights == pytest.approx({name: n**power for name, n in ROWS.items()})
+            assert which == [5, number]
 
 
 def test_round_robin_takes_the_tasks_in_turn():

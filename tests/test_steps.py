@@ -37,7 +37,16 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("kind", RUNS)
+QUICK = {"padded", "adapters", "loss weights", "two tasks"}
+"""Kinds of which one of each sort is in the quick tier."""
+
+
+def kinds(table):
+    marks = {True: (), False: pytest.mark.slow}
+    return [pytest.param(kind, marks=marks[kind in QUICK]) for kind in table]
+
+
+@pytest.mark.parametrize("kind", kinds(RUNS))
 def test_a_step_reads_nothing_back_from_the_device(folder, kind):
     trainer = without_numbers(
         make_trainer(config(folder, optimizer="plain", log_every=100, **RUNS[kind]))
@@ -92,7 +101,7 @@ def assert_same_runs(found, expected):
     assert found.progress.draws == expected.progress.draws
 
 
-@pytest.mark.parametrize("kind", AHEAD)
+@pytest.mark.parametrize("kind", kinds(AHEAD))
 def test_running_ahead_changes_no_number(folder, kind):
     plain = run(config(folder, **AHEAD[kind]), ahead=False)
     ahead = run(config(folder, **AHEAD[kind]), ahead=True)
@@ -115,7 +124,7 @@ def test_a_batch_is_made_while_the_step_before_it_is_computed(folder):
     assert made == [0, 1, 2, 3, 7, 8]
 
 
-@pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.parametrize("at", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_ahead_that_was_stopped_goes_on_as_if_it_had_not_been(folder, monkeypatch, at):
     changes = {"log_every": 2, "encoder_dropout": 0.1}
     expected = run(config(folder, **changes), ahead=False)

@@ -101,7 +101,10 @@ def test_only_one_part_and_the_heads_learn(folder, monkeypatch, only, part):
     assert tensors.keys() == trainer.parameters.keys()
 
 
-@pytest.mark.parametrize("extension", [Unfreeze(every=0.5), Unfreeze(only="layer 1")])
+@pytest.mark.parametrize(
+    "extension",
+    [Unfreeze(every=0.5), pytest.param(Unfreeze(only="layer 1"), marks=pytest.mark.slow)],
+)
 def test_a_run_that_was_cut_goes_on_exactly_and_can_be_asked(folder, monkeypatch, extension):
     dropped = {"encoder_dropout": 0.2, "head_dropout": 0.2, "save_every": 1, "epochs": 3}
     settings = config(folder, extensions=(extension,), **dropped)
