@@ -35,12 +35,6 @@ PAIRS = [
 LAYOUTS = pytest.mark.parametrize("layout", ["padded", "packed"])
 MODES = pytest.mark.parametrize("mode", ["eval", "train"])
 MODELS = pytest.mark.parametrize("twins", ["minilm", "odd"], indirect=True)
-MODELS_IN_MODES = pytest.mark.parametrize(
-    "twins, mode",
-    [("minilm", "eval"), pytest.param("minilm", "train", marks=pytest.mark.slow),
-     ("odd", "eval"), ("odd", "train")],
-    indirect=["twins"],
-)  # fmt: skip
 SCORED = 12
 """Tokens whose scores over the vocabulary are compared."""
 LENGTHS = [1, 40, 130, 5, 33, 70, 32]  # up to `odd`'s last position, in four groups
@@ -100,8 +94,9 @@ def tolerance(twins):
 # Against transformers
 
 
-@MODELS_IN_MODES
+@MODELS
 @LAYOUTS
+@MODES
 def test_outputs_equal_transformers(twins, layout, mode):
     batch = batch_for(twins)
     with torch.no_grad(), in_mode(mode, twins.ours.encoder, twins.reference, dropout=0.0):
@@ -109,8 +104,11 @@ def test_outputs_equal_transformers(twins, layout, mode):
     assert_same(ours, want, tolerance(twins))
 
 
-@MODELS_IN_MODES
+@pytest.mark.parametrize(
+    "twins", [pytest.param("minilm", marks=pytest.mark.slow), "odd"], indirect=True
+)
 @LAYOUTS
+@MODES
 def test_gradients_equal_transformers(twins, layout, mode):
     batch = batch_for(twins)
     with in_mode(mode, twins.ours.encoder, twins.reference, dropout=0.0):

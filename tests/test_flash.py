@@ -312,7 +312,7 @@ def test_a_cpu_has_no_such_kernels(dtype):
     assert kernel_of(query=tokens_on("cpu", dtype)) is None
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("rate", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize("encoder", [Bert, ConvBert, ModernBert])
 @pytest.mark.parametrize("form", ["flash", "efficient", "padded"])
 def test_nothing_is_read_back_from_the_device(monkeypatch, encoder, rate, form):

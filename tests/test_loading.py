@@ -635,7 +635,7 @@ def test_a_repository_is_downloaded_once_and_then_loads_offline(tmp_path, write_
 # Saving
 
 
-@pytest.mark.parametrize("source", ["minilm", "odd"])
+@pytest.mark.parametrize("source", [pytest.param("minilm", marks=pytest.mark.slow), "odd"])
 @pytest.mark.parametrize("with_head", [False, True], ids=["encoder", "with head"])
 def test_transformers_loads_what_is_saved(tmp_path, request, source, with_head):
     ours = request.getfixturevalue(source).ours
