@@ -7,6 +7,7 @@ warn("3 of 10 texts ...")    # what is done to the input that nobody asked for
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,8 @@ from minbert.files import brief, checked
 
 NO_SEQUENCE = (str, bytes, Mapping, AbstractSet)
 """What can be gone through and is no list of values all the same."""
+kinds_of = functools.cache(get_type_hints)
+"""The type of each field of a class, found once: that takes longer than to check the values."""
 
 
 class InputWarning(UserWarning):
@@ -43,7 +46,7 @@ def convert_fields(settings: Any, *but: str) -> None:
     Raises:
         ValueError: a value is of another type; the message names the field and the value.
     """
-    kinds = get_type_hints(type(settings))
+    kinds = kinds_of(type(settings))
     for name in [field.name for field in fields(settings) if field.name not in but]:
         value = convert(getattr(settings, name), kinds[name], name)
         object.__setattr__(settings, name, value)

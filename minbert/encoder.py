@@ -11,13 +11,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minbert.checks import check_counts, check_rates, convert, convert_fields
+from minbert.checks import check_counts, check_rates, convert, convert_fields, kinds_of
 from minbert.hub_keys import NO_EFFECT, ONLY, HubFormat, check_keys
 from minbert.layouts import Layout, Padded
 
@@ -81,7 +81,7 @@ class EncoderConfig:
         Raises:
             ValueError: a key asks for what is not computed here, or has a value of a wrong type.
         """
-        kinds = get_type_hints(cls)
+        kinds = kinds_of(cls)
         names = {f.name: cls.HUB.names.get(f.name, f.name) for f in fields(cls)}
         only = {**ONLY, **{name: (value,) for name, value in cls.HUB.fixed.items()}}
         known = NO_EFFECT | cls.HUB.read | {*names.values()}
