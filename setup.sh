@@ -206,5 +206,5 @@ export PATH=$env/bin:$PATH
 export NO_MKDOCS_2_WARNING=1 # the pins keep MkDocs 1
 if [ "$*" = docs ]; then cd "$root" && set -- mkdocs build --strict; fi
 if [ "${1-}" = pytest ]; then export PYTHONWARNDEFAULTENCODING=1; fi # an error: see pyproject.toml
-if [ "$*" = pytest ]; then set -- pytest -n auto --dist loadfile; fi # all tests, on all cores
+case "$*" in pytest | "pytest -m not slow") set -- "$@" -n auto --dist loadfile ;; esac # on all cores
 exec "$@"

@@ -13,10 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 
 SLOW = """
-    adapter_runs benchmarks campaign claim cli compile damage distributed docs every_encoder
-    export glue_runs lab_checks lab_diagnose lab_grade lab_handout lab_sandbox lab_solutions
-    linear_head made_files old_runs own_runs pretraining report resume run_blocks setup site study
-    terminal trainer training_scripts two_stage
+    adapter_runs benchmarks campaign claim compile damage distributed docs every_encoder export
+    lab_checks lab_handout lab_sandbox lab_solutions linear_head made_files old_runs own_runs
+    pretraining resume setup site trainer training_scripts two_stage
 """
 """Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
 

@@ -96,6 +96,7 @@ def test_help_lists_every_command(minbert):
         assert command.__doc__.split()[0] in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_of_a_command_explains_every_setting(minbert, name):
     command = cli.COMMANDS[name]
@@ -120,6 +121,7 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
             assert f"--{WORDS.get(field.name, field.name.replace('_', '-'))}" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
 def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, cls):
     _, out, _ = minbert(cls.command, "--help")
@@ -143,6 +145,7 @@ def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, 
     assert len(shown["lora options"]) > 5 and all("lora." in name for name in shown["lora options"])
 
 
+@pytest.mark.slow
 def test_a_wrong_flag_points_to_the_help_of_its_command(minbert):
     for words, message in {
         ("train", "--lora.rank", "0"): "Error parsing lora: rank must be at least 1, it is 0",
@@ -169,6 +172,7 @@ def test_threads_sleep_unless_the_user_says_how_they_wait(monkeypatch, minbert, 
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
+@pytest.mark.slow
 def test_help_imports_no_torch():
     """So what `main` puts into the environment is there when a command imports it."""
     code = (
@@ -187,6 +191,7 @@ def test_help_imports_no_torch():
 # Commands that succeed
 
 
+@pytest.mark.slow
 def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     words = ["--tasks", "sst", "sts", "--data-dir", folder / "data", "--out", "new"]
     words += ["--backbone", folder / "backbone", "--epochs", 1, "--batch-size", 11, "--lr", 1e-3]
@@ -213,6 +218,7 @@ def test_train_takes_every_setting_as_a_flag(minbert, folder, tmp_path):
     assert code == 0 and "best epoch 1 of 1, 4 steps" in out
 
 
+@pytest.mark.slow
 def test_a_step_is_few_calls_from_the_command(minbert, folder):
     """Who reads from `minbert train` to the optimizer passes through few functions and files."""
     step, chain = inspect.unwrap(AdamW.step).__code__, []
@@ -240,6 +246,7 @@ def test_a_step_is_few_calls_from_the_command(minbert, folder):
     assert len(chain) <= 8 and len({path for path, _ in chain}) <= 5, chain
 
 
+@pytest.mark.slow
 def test_commands_alone_set_how_the_process_keeps_memory(minbert, run, folder, monkeypatch):
     asked = []
     monkeypatch.setattr(quick, "keep_freed_memory", lambda: asked.append(True))
@@ -249,6 +256,7 @@ def test_commands_alone_set_how_the_process_keeps_memory(minbert, run, folder, m
     assert code == 0 and asked, err
 
 
+@pytest.mark.slow
 def test_pretrain_makes_a_backbone_that_train_takes(minbert, folder, tmp_path):
     (tmp_path / "lines.txt").write_text(
         "ban bet fit\ngot ban\nbet fit got kun\n" * 9, encoding="utf-8"
@@ -297,6 +305,7 @@ def pull(monkeypatch):
     return Pull
 
 
+@pytest.mark.slow
 def test_a_flag_of_an_extension_uses_it(pull):
     used = {
         (): (),
@@ -310,12 +319,14 @@ def test_a_flag_of_an_extension_uses_it(pull):
         assert cli.parse(["train", "--tasks", "sst", *words]).chosen() == extensions, words
 
 
+@pytest.mark.slow
 def test_an_unknown_extension_lists_the_known_ones(minbert, pull):
     code, out, err = minbert("train", "--use", "push")
     assert (code, out) == (2, "")
     assert err.startswith("error: no extension is called 'push'; known are") and "a_pull" in err
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_gets_one_and_is_found(minbert, folder, tmp_path):
     words = ["--data-dir", folder / "data", "--backbone", folder / "backbone", "--device", "cpu"]
     assert minbert("train", "--tasks", "sst", "--steps-per-epoch", 1, *words)[0] == 0
@@ -341,6 +352,7 @@ def test_evaluate_scores_and_writes_predictions(minbert, run, tmp_path):
     assert str(tmp_path / "there" / "sst-dev-output.csv") in out
 
 
+@pytest.mark.slow
 def test_answers_to_other_data_do_not_replace_the_runs_own(minbert, run, tmp_path):
     write_data(tmp_path / "other", seed=1)
     before = contents(run / "predictions")
@@ -353,6 +365,7 @@ def test_answers_to_other_data_do_not_replace_the_runs_own(minbert, run, tmp_pat
     assert contents(tmp_path / "there").keys() == {k for k in before if "-dev-" in k}
 
 
+@pytest.mark.slow
 def test_evaluate_shows_what_is_most_wrong(minbert, run, folder, tmp_path):
     code, out, _ = minbert("evaluate", run, "--mistakes", 3, "--out", tmp_path / "there")
     assert code == 0
@@ -384,6 +397,7 @@ def test_evaluate_shows_what_is_most_wrong(minbert, run, folder, tmp_path):
     assert code == 2 and "mistakes must be at least 1, it is 0" in err
 
 
+@pytest.mark.slow
 def test_mistakes_of_a_run_on_the_samples_are_shown(minbert, folder):
     words = ["--backbone", folder / "backbone", "--limit", 8, "--epochs", 1, "--device", "cpu"]
     assert minbert("train", "--tasks", "sst", "--out", "new", *words)[0] == 0
@@ -399,6 +413,7 @@ def test_evaluate_answers_rows_without_labels(minbert, run):
     assert contents(run / "predictions") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "way", ["arguments", "file", "pipe", "file with byte order mark", "pipe with byte order mark"]
 )
@@ -438,6 +453,7 @@ def test_predict_answers_texts_however_they_come(minbert, run, tmp_path, task, r
         assert values == {**dataclasses.asdict(prediction), "texts": list(prediction.texts)}
 
 
+@pytest.mark.slow
 def test_predict_says_once_what_it_cut(minbert, run):
     lines = ["bat", "bet " * 50, *["bit"] * 1100, "bit " * 50]
     code, out, err = minbert("predict", "--task", "sst", "--run", run, stdin="\n".join(lines))
@@ -449,12 +465,14 @@ def test_predict_says_once_what_it_cut(minbert, run):
     assert "Warning" not in err
 
 
+@pytest.mark.slow
 def test_predict_takes_more_rows_than_it_holds_at_once(minbert, run):
     lines = [f"bat {'bet ' * (n % 5)}".strip() for n in range(1030)]
     code, out, _ = minbert("predict", "--task", "sst", "--run", run, stdin="\n".join(lines))
     assert code == 0 and [line.split("\t")[3] for line in out.splitlines()] == lines
 
 
+@pytest.mark.slow
 def test_info_describes_the_installation_and_a_run(minbert, folder, run):
     code, out, _ = minbert("info", "--data-dir", folder / "data")
     assert code == 0
@@ -542,6 +560,7 @@ def test_data_check_compares_with_what_is_published(
     assert ("1 files differ from the published ones" in err) == (code == 2)
 
 
+@pytest.mark.slow
 def test_data_check_of_the_small_data_compares_with_nothing(minbert):
     code, out, _ = minbert("data", "check")
     assert code == 0 and "published" not in out
@@ -586,6 +605,7 @@ def test_rows_of_a_file_are_those_of_a_pipe(minbert, run, tmp_path):
     assert code == 0 and (out == minbert(*words, stdin=text)[1]) and out.count("\n") == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_its_data_has_moved(minbert, folder, tmp_path):
     shutil.copytree(folder / "data", tmp_path / "home" / "data")
     settings = {"tasks": ("sst",), "epochs": 2, "data_dir": tmp_path / "home" / "data"}
@@ -610,6 +630,7 @@ def test_a_run_goes_on_where_its_data_has_moved(minbert, folder, tmp_path):
     assert alone.record()["dev"] == scores
 
 
+@pytest.mark.slow
 def test_a_home_directory_may_be_written_with_a_tilde(minbert, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     made = train(config(folder, str(tmp_path / "made"), tasks=("sst",), epochs=1,
@@ -626,6 +647,7 @@ def test_a_home_directory_may_be_written_with_a_tilde(minbert, folder, tmp_path,
     assert {path.name for path in tmp_path.iterdir()} == {"made"}  # and no folder "~"
 
 
+@pytest.mark.slow
 def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):
     rows = (folder / "data" / "ids-sst-train.csv").read_text(encoding="utf-8") + "99\tz\tbat\t9\n"
     for name in ("dev", "test-student"):
@@ -652,6 +674,7 @@ def test_export_writes_a_backbone(minbert, run, tmp_path):
     assert code == 2 and "holds a model or a run already; choose another folder" in err
 
 
+@pytest.mark.slow
 def test_what_to_try_next_works(minbert, run, tmp_path):
     own = tmp_path / "a run"  # a name that a shell must have in quotes
     shutil.copytree(run, own)
@@ -666,6 +689,7 @@ def test_what_to_try_next_works(minbert, run, tmp_path):
 # Mistakes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -742,6 +766,7 @@ def test_a_traceback_is_there_for_those_who_ask(minbert, monkeypatch):
         minbert("evaluate", "nowhere")
 
 
+@pytest.mark.slow
 def test_an_error_of_the_program_itself_is_not_hidden(minbert, monkeypatch):
     def fail(config):
         raise RuntimeError("a bug")
@@ -751,12 +776,14 @@ def test_an_error_of_the_program_itself_is_not_hidden(minbert, monkeypatch):
         minbert("train")
 
 
+@pytest.mark.slow
 def test_the_program_itself_ends_with_these_codes(run, tmp_path):
     done = subprocess_of("evaluate", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path} holds no run (no config.json); name a run folder\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(run):
     words = [*PROGRAM, "predict", "--task", "sst", "--run", str(run)]
     process = subprocess.Popen(

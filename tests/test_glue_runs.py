@@ -59,6 +59,7 @@ def without_times(record):
 # Runs
 
 
+@pytest.mark.slow
 def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
     command(folder, tmp_path).run()
     assert {path.name for path in tmp_path.iterdir()} == {f"{t}-11711" for t in glue_recipes.TASKS}
@@ -69,6 +70,7 @@ def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
     assert out.count("over all") == 4 and "without" not in out
 
 
+@pytest.mark.slow
 def test_mnli_answers_its_second_set_and_the_diagnostic_set(folder, tmp_path):
     command(folder, tmp_path, tasks=("mnli",)).run()
     (run,) = read_runs(tmp_path)
@@ -88,6 +90,7 @@ def test_mnli_answers_its_second_set_and_the_diagnostic_set(folder, tmp_path):
         assert prediction_path(run.run.predictions, TASKS["mnli"], split).exists()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_passed_over_and_what_was_cut_short_goes_on(folder, tmp_path, monkeypatch):
     again = command(folder, tmp_path, tasks=("rte", "wnli"), seeds=2, epochs=2)
     again.run()
@@ -112,6 +115,7 @@ def test_what_is_done_is_passed_over_and_what_was_cut_short_goes_on(folder, tmp_
     assert found == [without_times(record) for record in records]
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
     again = command(folder, tmp_path, tasks=("wnli",))
     again.run()
@@ -125,6 +129,7 @@ def test_a_folder_without_a_checkpoint_starts_again(folder, tmp_path):
     again.run()
 
 
+@pytest.mark.slow
 def test_bad_rows_stop_or_are_skipped(folder, tmp_path):
     for split in HEADERS["wnli"]:
         path = write(tmp_path / "data", "wnli", split)
@@ -140,6 +145,7 @@ def test_bad_rows_stop_or_are_skipped(folder, tmp_path):
     assert len(run.record["skipped"]) == 3
 
 
+@pytest.mark.slow
 def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
     command(folder, tmp_path, tasks=("wnli",), method="lora").run()
     command(folder, tmp_path, tasks=("wnli",), method="lora").run()  # lists come back from JSON
@@ -149,6 +155,7 @@ def test_another_setting_in_the_same_folder_is_refused(folder, tmp_path):
         command(folder, tmp_path, tasks=("wnli",)).run()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_found_however_its_place_is_written(folder, tmp_path, monkeypatch):
     again = command(folder, tmp_path / "runs", tasks=("wnli",))
     again.run()
@@ -180,6 +187,7 @@ def test_mistakes_in_a_command(folder, tmp_path, settings, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_tasks_that_gain_from_mnli_start_from_it(folder, tmp_path):
     settings = {"tasks": ("mnli",), "data_dir": folder / "data"}
     run = train(config(folder, **settings, epochs=1), progress=False)
@@ -274,6 +282,7 @@ def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
 # The comparison of methods
 
 
+@pytest.mark.slow
 def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys, monkeypatch):
     rates = {"full": (1e-2,), "LoRA": (1e-3, 1e-1), "BitFit": (1e-9, 1e-1)}
     rates["LoRA, rank-stabilised"] = (1e-3,)
@@ -319,6 +328,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
     assert read_json(tmp_path / "out" / "peft.json") == points
 
 
+@pytest.mark.slow
 def test_a_comparison_keeps_the_tasks_of_calls_before(tmp_path):
     def point(task, score):
         return peft.Point(task=task, method="full", rank=None, lr=1e-4, seed=1, score=score,

@@ -36,6 +36,7 @@ def graded(path, marking, tmp_path):
     return grade_one(path, marking, marking.clean.parent, name=path.stem)
 
 
+@pytest.mark.slow
 def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, marking, tmp_path):
     """Altered tests, lab and hooks are named, and change nothing; it comes as a zip file."""
     for name in ("conftest.py", "sitecustomize.py", "lab/diagnose.py", "lab/check.py",
@@ -54,6 +55,7 @@ def test_a_right_submission_gets_all_points_whatever_else_it_brings(submission, 
     ]
 
 
+@pytest.mark.slow
 def test_a_submission_of_another_version_is_noted_and_graded(submission, marking, tmp_path):
     ours = stamp_of(marking.clean)
     (submission / PLACE).write_text(
@@ -73,12 +75,14 @@ def test_a_submission_of_another_version_is_noted_and_graded(submission, marking
     assert graded(submission, marking, tmp_path).score == found.score
 
 
+@pytest.mark.slow
 def test_blanks_get_no_points(marking, tmp_path):
     found = graded(marking.clean, marking, tmp_path)
     assert found.score == 0
     assert {verdict.status for verdict in found.verdicts.values()} == {"not started"}
 
 
+@pytest.mark.slow
 def test_answers_that_were_learnt_by_heart_are_wrong_on_hidden_inputs(marking, tmp_path):
     """A function that returns the expected numbers of the student's own copy."""
     copy = handout.start(tmp_path / "copy", exercises=[BY_NAME["warmup"]])
@@ -111,6 +115,7 @@ def test_zip_files_that_reach_outside_are_refused(submission, marking, tmp_path)
     assert not (tmp_path.parent / "evil.py").exists()
 
 
+@pytest.mark.slow
 def test_links_and_large_files_are_not_read(submission, tmp_path):
     secret = tmp_path / "secret.py"
     secret.write_text("password = 1", encoding="utf-8")
@@ -232,6 +237,7 @@ def test_windows_line_ends_are_read_with_a_note(tmp_path):
     assert "line 1 is" in inspect(mixed, {})[0][0]
 
 
+@pytest.mark.slow
 def test_a_file_as_large_as_the_courses_is_read(tmp_path):
     """Quora's test split: 40,431 rows, 1.3 MB; of a file without a right line ten are named."""
     rows = [f"{number:025d} , 1.0 " for number in range(40_431)]
@@ -254,6 +260,7 @@ def test_numbers_without_a_score_are_a_note(tmp_path):
 # The autograder
 
 
+@pytest.mark.slow
 def test_the_bundle_grades_as_gradescope_calls_it(submission, tmp_path):
     """Unpacked, with its own copy of the project; setup.sh is stood for by this environment."""
     edit(submission, "warmup", "return 1.0")

@@ -112,6 +112,7 @@ def project(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_deleted_figures_come_back_the_same(project):
     before = contents(project / "figures")
     text = (project / "Report.md").read_bytes()
@@ -123,6 +124,7 @@ def test_deleted_figures_come_back_the_same(project):
     assert (project / "Report.md").read_bytes() == text
 
 
+@pytest.mark.slow
 def test_prose_outside_the_markers_stays(project):
     text = (project / "Report.md").read_text(encoding="utf-8")
     assert "\nSome words of a person.\n\n## Table 1" in text
@@ -130,6 +132,7 @@ def test_prose_outside_the_markers_stays(project):
     assert (project / "README.md").read_text(encoding="utf-8").startswith("# Top\n")
 
 
+@pytest.mark.slow
 def test_a_report_shows_what_the_records_say(project):
     study = Study.of_records(project / "records" / NAME)
     scores = study.scores("corrected", "ft+pll", "sst")
@@ -146,6 +149,7 @@ def test_a_report_shows_what_the_records_say(project):
         assert f"<!-- report: {NAME}/{block} -->" in text
 
 
+@pytest.mark.slow
 def test_every_score_has_its_record(project):
     study = Study.of_records(project / "records" / NAME)
     table = study_tables.records_table(study)
@@ -172,6 +176,7 @@ def test_every_row_of_the_study_is_in_a_table():
     assert {row.id for row in MAIN} <= set(shown)
 
 
+@pytest.mark.slow
 def test_records_that_are_missing_are_said_to_be(tmp_path):
     folder = write_study(tmp_path / "records", seeds=1, only=["ft"])
     study = Study.of_records(folder)
@@ -192,6 +197,7 @@ def test_records_that_are_missing_are_said_to_be(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_marker_is_an_error(project, tmp_path):
     study = Study.of_records(project / "records" / NAME)
     path = tmp_path / "Report.md"
@@ -203,6 +209,7 @@ def test_a_wrong_marker_is_an_error(project, tmp_path):
         redraw(path, lambda name: study)
 
 
+@pytest.mark.slow
 def test_mistakes_have_their_texts_where_the_data_is(project, tmp_path):
     study = Study.of_records(project / "records" / NAME)
     (*_, last) = study.results("corrected", "ft", "para")[0]
@@ -270,6 +277,7 @@ def test_the_analysis_counts_what_is_wrong():
     assert found["worst"][0]["id"] == evaluation.ids[np.abs(deviation).argmax()]
 
 
+@pytest.mark.slow
 def test_a_record_is_small_and_has_no_path(tmp_path):
     from helpers import config, tiny
 

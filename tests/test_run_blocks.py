@@ -141,6 +141,7 @@ def rows_of(text, block):
 # What the blocks show
 
 
+@pytest.mark.slow
 def test_drawn_again_the_files_are_the_same(project):
     text, before = (project / "Report.md").read_bytes(), contents(project / "figures")
     assert before.keys() == {"peft-parameters.svg", "peft-rates.svg", "encoders-perplexity.svg"}
@@ -151,6 +152,7 @@ def test_drawn_again_the_files_are_the_same(project):
     assert contents(project / "figures") == before
 
 
+@pytest.mark.slow
 def test_a_changed_record_changes_its_figure(project, tmp_path):
     shutil.copytree(project / "records", tmp_path / "records")
     path = tmp_path / "records" / "encoders" / "encoders.json"
@@ -274,6 +276,7 @@ def test_a_folder_without_runs_cannot_be_kept(tmp_path):
 # Real runs
 
 
+@pytest.mark.slow
 def test_kept_runs_are_those_that_were_made(tmp_path):
     home = tiny(tmp_path / "home")
     for name in ("a", "b"):
@@ -290,6 +293,7 @@ def test_kept_runs_are_those_that_were_made(tmp_path):
     assert RunSet.of_records(place).runs.keys() == {"a"}
 
 
+@pytest.mark.slow
 def test_three_encoders_from_scratch(tmp_path, capsys, monkeypatch):
     data = write_data_with_bad_rows(tmp_path / "data")
     script = runpy.run_path(str(SCRIPTS / "encoders.py"))

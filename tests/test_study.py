@@ -218,6 +218,7 @@ def test_there_are_the_eight_deviations():
     assert EXPECTED.keys() == NAMES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_deviation_changes_what_it_says_and_nothing_else(name):
     touches, changes = EXPECTED[name]
@@ -285,6 +286,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_two_processes_share_the_work(home, tmp_path, forked, capfd):
     plan = plan_of("mlm-1", "mlm-2", "only-layer-1", "only-layer-2")
     study = study_of(home, tmp_path)
@@ -314,6 +316,7 @@ def test_a_killed_study_goes_on_and_two_processes_share_the_work(home, tmp_path,
     assert not list((study.folder / "stages").glob("*/last.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_failed_stage_stops_what_needs_it_and_nothing_else(home, tmp_path, forked, capsys):
     study = study_of(home, tmp_path)
     plan = plan_of("mlm-1", "only-layer-1")
@@ -333,6 +336,7 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(home, tmp_path, for
     assert not list(tmp_path.glob("stages/*/*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_commands_run_show_and_report_a_study(home, tmp_path, forked, capsys):
     places = ["--backbone", str(home / "backbone"), "--data-dir", str(home / "data"),
               "--out", str(tmp_path / "study")]  # fmt: skip
