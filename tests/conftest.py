@@ -18,8 +18,6 @@ SLOW = """
     pretraining resume setup site trainer training_scripts two_stage
 """
 """Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
-
-
 SLOW_FILES = {f"test_{name}.py" for name in SLOW.split()}
 
 

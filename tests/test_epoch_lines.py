@@ -214,7 +214,14 @@ def test_a_record_counts_epochs(folder):
 
 @pytest.mark.parametrize(
     "at, name, late",
-    [(5, "step", 0), (9, "step", 0), (2, "_score", 0), (4, "_score", 0), (2, "_score", 1)],
+    [
+        (5, "step", 0),
+        (2, "_score", 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((9, "step", 0), (2, "_score", 0), (4, "_score", 0))
+        ),
+    ],
 )
 def test_a_run_scored_within_epochs_goes_on_after_a_kill(folder, monkeypatch, at, name, late):
     """Before an epoch's line is written, and after it, when no checkpoint says so yet."""

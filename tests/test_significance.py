@@ -156,7 +156,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+@pytest.mark.parametrize("metric", ["accuracy", pytest.param("matthews", marks=pytest.mark.slow)])
 def test_of_two_models_the_interval_holds_and_the_test_errs_as_rarely_as_it_says(metric):
     held, rejected = simulated(metric, (0.8, 0.8))
     assert 0.91 <= held <= 0.985
@@ -166,7 +166,9 @@ def test_of_two_models_the_interval_holds_and_the_test_errs_as_rarely_as_it_says
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("runs", [(3, 3), (5, 2), (1, 4)])
+@pytest.mark.parametrize(
+    "runs", [(3, 3), *(pytest.param(runs, marks=pytest.mark.slow) for runs in ((5, 2), (1, 4)))]
+)
 def test_over_seeds_too(runs):
     """Where the groups vary alike, a group of one run included."""
     held, rejected = simulated("accuracy", (0.8, 0.8), runs=runs, spread=0.4)
@@ -185,6 +187,7 @@ def test_one_run_is_no_sample_of_seeds():
     assert rejected <= 0.09
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_of_correlations_too():
     draw = np.random.default_rng(6)

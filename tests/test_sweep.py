@@ -100,6 +100,7 @@ def test_settings_of_extensions_change_or_add_them():
     assert [extension.name for extension in found.extensions] == ["lora", "layer_lr"]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_tabled_drawn_and_not_trained_again(folder, tmp_path, here, monkeypatch):
     base = config(folder, tasks=("sst",), epochs=1)
     over = ["lr=1e-3,1e-5", "lora.rank=2"]
