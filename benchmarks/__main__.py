@@ -235,7 +235,7 @@ def _environment(device: str) -> dict[str, Any]:
     """What a result was made with, the versions of the libraries compared included."""
     import torch
 
-    from multitask.loop.environment import environment
+    from multitask.environment import environment
 
     facts = environment(torch.device(device))
     facts["versions"] |= {name: found for name in LIBRARIES if (found := _version(name))}

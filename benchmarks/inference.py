@@ -19,7 +19,7 @@ def ours_encode(data: Data, *, ordered: bool = False, precision: str = "fp32") -
     from data.readers import Example
     from minbert import load_backbone
     from minbert.embedding import batches_by_length
-    from multitask.loop.environment import autocast
+    from multitask.environment import autocast
 
     backbone = load_backbone(data.folder)
     examples = [Example(str(n), texts, None) for n, texts in enumerate(data.texts)]

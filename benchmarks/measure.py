@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from multitask.loop.environment import peak_memory_mb
+from multitask.environment import peak_memory_mb
 
 
 class Candidate:

@@ -65,8 +65,8 @@ def _our_steps(
     from data.batching import EncodedRows
     from data.readers import Example
     from minbert.quick import keep_freed_memory
+    from multitask.environment import autocast
     from multitask.heads import loss_sum
-    from multitask.loop.environment import autocast
     from optim import AdamW, parameter_groups
 
     keep_freed_memory()

@@ -16,7 +16,7 @@ from data.tasks import Split, Task, get_task, is_built_in
 from minbert.embedding import batches_by_length
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
-from multitask.loop.distributed import count, gather, share
+from multitask.distributed import count, gather, share
 from multitask.model import MultitaskModel
 from multitask.settings import DataSettings
 

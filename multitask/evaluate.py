@@ -18,9 +18,9 @@ from data.tasks import Task
 from minbert.embedding import batches_by_length
 from minbert.files import brief, read_text, write_text
 from minbert.quick import give_back_memory
+from multitask.distributed import count, gather, rounds
+from multitask.environment import autocast
 from multitask.heads import answers, loss_sum
-from multitask.loop.distributed import count, gather, rounds
-from multitask.loop.environment import autocast
 from multitask.metrics import METRICS, OF_LOSS
 from multitask.trained_model import TrainedModel
 

@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from data.tasks import Task
 from minbert.classifier import PREFIX, Classifier
 from minbert.encoder import Encoder
-from minbert.encoders.modernbert import ModernBert
 from multitask.runs.checkpoint import load_tensors
 
 
@@ -94,9 +93,10 @@ def initialise(module: nn.Module, encoder: Encoder) -> None:
         return
     encoder.initialise(module)
     nn.init.zeros_(module.bias)
-    if isinstance(encoder, ModernBert):
+    stds = getattr(encoder.config, "initializer_cutoff", None)
+    if stds is not None:  # ModernBERT, whose values are cut off at so many standard deviations
         std = encoder.config.hidden_size**-0.5
-        cutoff = encoder.config.initializer_cutoff * std
+        cutoff = stds * std
         nn.init.trunc_normal_(module.weight, std=std, a=-cutoff, b=cutoff)
 
 

@@ -22,8 +22,8 @@ from minbert.files import brief
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data
+from multitask.environment import choose_device
 from multitask.evaluate import Evaluation, evaluate
-from multitask.loop.environment import choose_device
 from multitask.runs.origin import trained_model
 from multitask.runs.run import Run
 

@@ -24,9 +24,9 @@ from minbert.loading import (
 )
 from minbert.tokenization import Tokenizer
 from minbert.vocabulary import learn_tokenizer
+from multitask import distributed
 from multitask.config import PretrainConfig
 from multitask.dataset import TaskData, longest_row
-from multitask.loop import distributed
 from multitask.model import MaskedLanguageModel
 from multitask.runs.run import Run
 

@@ -22,14 +22,14 @@ from minbert.claim import claimed
 from minbert.files import write_json
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
+from multitask import distributed
 from multitask.analysis import analyse, constant_scores, learnt_nothing
 from multitask.config import AnyConfig, PretrainConfig
 from multitask.dataset import TaskData, cache_features, load_data
+from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, write_predictions
 from multitask.extensions.base import Together, origin_of
 from multitask.linear_head import LinearHeads, take_classifier
-from multitask.loop import distributed
-from multitask.loop.environment import choose_device, environment, peak_memory_mb
 from multitask.loop.epoch_lines import EpochLines
 from multitask.loop.optimizer import groups_table, make_groups
 from multitask.loop.trainer import Progress, Trainer

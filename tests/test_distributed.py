@@ -19,14 +19,13 @@ from torch import nn
 from torch.distributed import TCPStore
 
 from minbert import ConvBert, ModernBert
-from multitask import resume, train, training
+from multitask import distributed, resume, train, training
 from multitask.commands.answer_commands import Evaluate
+from multitask.environment import random_numbers_of
 from multitask.extensions import base
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.unfreeze import Unfreeze
-from multitask.loop import distributed
-from multitask.loop.environment import random_numbers_of
 from multitask.loop.parallel import spread
 from multitask.loop.trainer import Trainer
 from multitask.objective import Objective

@@ -140,6 +140,16 @@ def test_an_afternoons_reading_is_as_long_as_it_says():
     assert abs(sum(int(said) for _, said in rows) - total) <= 50
 
 
+def test_what_the_readme_finds_is_there():
+    section = TEXT[TEXT.index("## Where things are") :]
+    rows = re.findall(r"^\| .* \| (.*`.*\]\(.*) \|$", section, flags=re.MULTILINE)
+    found = [pair for row in rows for pair in re.findall(r"`(\w+)` in \[\S+\]\((\S+)\)", row)]
+    assert len(rows) >= 8 and len(found) >= 10
+    for name, path in found:
+        text = (README.parent / path).read_text(encoding="utf-8")
+        assert re.search(rf"(def|class) {name}\b|^{name} =", text, flags=re.MULTILINE), name
+
+
 def test_links_of_the_readme_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     assert len(links) > 3

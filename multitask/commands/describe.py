@@ -14,7 +14,7 @@ from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
 from minbert.version import describe_version
 from multitask.commands.words import record_table, scores_table
-from multitask.loop.environment import choose_device, environment
+from multitask.environment import choose_device, environment
 from multitask.runs.run import Run
 from multitask.text_table import table
 

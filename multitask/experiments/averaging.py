@@ -27,9 +27,9 @@ from minbert.claim import claimed
 from minbert.files import write_json
 from multitask.analysis import analyse
 from multitask.config import TrainConfig
+from multitask.environment import environment, peak_memory_mb
 from multitask.evaluate import Evaluation, write_predictions
 from multitask.experiments.ensemble import check_runs
-from multitask.loop.environment import environment, peak_memory_mb
 from multitask.metrics import summary
 from multitask.predictor import Predictor
 from multitask.runs.checkpoint import load_checkpoint, load_trained, save_checkpoint

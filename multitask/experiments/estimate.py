@@ -14,9 +14,9 @@ from data.readers import SAMPLES, read_split
 from data.tasks import Split, get_task
 from multitask.config import AnyConfig, PretrainConfig, TrainConfig
 from multitask.dataset import load_data
+from multitask.environment import choose_device
 from multitask.experiments.jobs import Job
 from multitask.heads import loss_sum
-from multitask.loop.environment import choose_device
 from multitask.model import MultitaskModel
 from multitask.runs.origin import backbone_of
 

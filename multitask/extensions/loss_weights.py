@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from minbert.checks import check_unused
+from multitask import distributed
 from multitask.extensions.base import Extension, Step, register
-from multitask.loop import distributed
 
 if TYPE_CHECKING:
     from multitask.settings import Settings

@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 
 from data.batching import Batch
 from data.draws import BatchStream
+from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
+from multitask.environment import LOW, autocast
 from multitask.extensions.base import TaskGradients
-from multitask.loop import distributed
-from multitask.loop.environment import LOW, autocast
 from multitask.loop.low_precision import LowPrecision, suits
 from multitask.loop.parallel import Single, spread
 from multitask.loop.scaling import Scaler

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from multitask.loop.distributed import count
+from multitask.distributed import count
 from multitask.objective import Objective
 
 

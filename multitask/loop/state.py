@@ -14,8 +14,8 @@ from msgspec import Meta, Struct
 from torch import Tensor, nn
 
 from minbert.files import brief, checked
+from multitask import distributed
 from multitask.dataset import TaskData
-from multitask.loop import distributed
 from multitask.runs.checkpoint import (
     load_checkpoint,
     load_optimizer,

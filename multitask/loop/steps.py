@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from minbert.transfer import copied, to_host
-from multitask.loop import distributed
+from multitask import distributed
 from multitask.loop.engine import TaskLoss
 from multitask.loop.interrupts import Interrupts
+from multitask.loop.metrics_log import MetricsLog
 from multitask.loop.state import Progress
-from multitask.runs.metrics_log import MetricsLog
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 from data.draws import uniform_task
+from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
+from multitask.environment import random_numbers_of
 from multitask.evaluate import Evaluation, evaluate
 from multitask.extensions.base import Step, Together
-from multitask.loop import distributed
 from multitask.loop.engine import Draw, Engine
-from multitask.loop.environment import random_numbers_of
 from multitask.loop.interrupts import Interrupts
+from multitask.loop.metrics_log import MetricsLog
 from multitask.loop.optimizer import make_optimizer
 from multitask.loop.state import Progress, load_state, save_state, save_weights
 from multitask.loop.steps import StepLine, StepLog
@@ -32,7 +33,6 @@ from multitask.metrics import summary
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.runs.loggers import Logger
-from multitask.runs.metrics_log import MetricsLog
 from multitask.runs.run import Run
 from multitask.trained_model import TrainedModel
 from optim import SCHEDULES, set_lr

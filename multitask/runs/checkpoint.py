@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from minbert.backbones import write_tensors
 from minbert.files import brief, checked, regular
-from multitask.loop.distributed import split_like
+from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
 

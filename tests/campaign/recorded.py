@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from minbert.files import read_json, write_json, write_text
-from multitask.loop.environment import environment
+from multitask.environment import environment
 from multitask.report.markdown import markdown, put_between
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.tasks import Task
-from multitask.loop.distributed import is_writer
+from multitask.distributed import is_writer
 from multitask.loop.state import Progress
 from multitask.metrics import summary
 from multitask.runs.loggers import Logger

@@ -17,7 +17,7 @@ import torch
 
 from minbert.quick import current_route
 from minbert.version import commit
-from multitask.loop import distributed
+from multitask import distributed
 
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
