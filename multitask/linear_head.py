@@ -26,6 +26,15 @@ from minbert.encoder import Encoder
 from multitask.runs.checkpoint import load_tensors
 
 
+PROBLEMS = {
+    "regression": "regression",
+    "labels": "multi_label_classification",
+    "classes": "single_label_classification",
+    "binary": "single_label_classification",
+}
+"""Kind of a task -> its problem_type in config.json of transformers."""
+
+
 class LinearHeads(nn.Module):
     """One classification head a task."""
 
@@ -106,7 +115,7 @@ def classifier_of(task: Task, head: nn.Module | None = None) -> Classifier:
     return Classifier(
         tensors={f"{PREFIX}{name}": parameter.detach().cpu() for name, parameter in own},
         labels=task.classes or (task.name,),
-        problem="regression" if task.kind == "regression" else "single_label_classification",
+        problem=PROBLEMS[task.kind],
     )
 
 

@@ -215,7 +215,7 @@ def test_a_copys_requirements_are_the_librarys_and_pytest():
     more = [want for want in tests if re.match(r"pytest(-timeout)?[^-\w]", want)]
     wanted = ours["project"].pop("dependencies") + more
     assert len(more) == 2 and theirs["project"].pop("dependencies") == wanted
-    assert theirs["project"]["optional-dependencies"].keys() == {"tensorboard", "parquet"}
+    assert theirs["project"]["optional-dependencies"].keys() == {"onnx", "tensorboard", "parquet"}
     assert theirs["tool"]["pytest"]["ini_options"].pop("timeout") == 20
     ours["tool"]["pytest"]["ini_options"].pop("timeout")
     for each in (ours, theirs):
