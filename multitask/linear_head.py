@@ -25,7 +25,6 @@ from minbert.classifier import PREFIX, Classifier
 from minbert.encoder import Encoder
 from multitask.runs.checkpoint import load_tensors
 
-
 PROBLEMS = {
     "regression": "regression",
     "labels": "multi_label_classification",
