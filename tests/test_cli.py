@@ -663,6 +663,7 @@ def test_bad_rows_that_are_skipped_are_named(minbert, folder, tmp_path):
     assert len(Run.open(tmp_path / "run").record()["skipped"]) == 1
 
 
+@pytest.mark.slow
 def test_export_writes_a_backbone(minbert, run, tmp_path):
     code, out, _ = minbert("export", run, tmp_path / "model")
     assert code == 0 and out.strip() == str(tmp_path / "model")

@@ -35,7 +35,10 @@ def want(minilm_folder):
     return torch.from_numpy(SentenceTransformer(str(minilm_folder), device="cpu").encode(TEXTS))
 
 
-@pytest.mark.parametrize("tokens", [1, 40, 4096])
+@pytest.mark.parametrize(
+    "tokens",
+    [pytest.param(1, marks=pytest.mark.slow), 40, pytest.param(4096, marks=pytest.mark.slow)],
+)
 def test_embeddings_equal_sentence_transformers(backbone, want, tokens):
     with pytest.warns(InputWarning, match="1 of 6 texts is longer than 256 tokens.*first is row 5"):
         found = embed(backbone, np.array(TEXTS), tokens=tokens)

@@ -124,7 +124,9 @@ def by_formula(
 # Against torch.optim.AdamW
 
 
-@ROUTES
+@pytest.mark.parametrize(
+    "fused", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "fused"]
+)
 def test_equals_torch_over_1000_steps_with_groups_and_a_changing_rate(fused):
     params, rows = make_params(), make_gradients(1000)
     reference = copy.deepcopy(params)

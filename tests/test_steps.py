@@ -37,7 +37,7 @@ RUNS = {
 }
 
 
-QUICK = {"padded", "adapters", "loss weights", "two tasks"}
+QUICK = {"padded", "adapters", "two tasks"}
 """Kinds of which one of each sort is in the quick tier."""
 
 
