@@ -215,11 +215,10 @@ def test_a_record_counts_epochs(folder):
 @pytest.mark.parametrize(
     "at, name, late",
     [
-        (5, "step", 0),
         (2, "_score", 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((9, "step", 0), (2, "_score", 0), (4, "_score", 0))
+            for case in ((5, "step", 0), (9, "step", 0), (2, "_score", 0), (4, "_score", 0))
         ),
     ],
 )

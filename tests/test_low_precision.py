@@ -113,7 +113,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind == "adapters" else pytest.mark.slow) for kind in RUNS],
+)
 def test_a_run_learns_what_autocast_learns(folder, monkeypatch, kind):
     """Losses of each step and the weights at the end, within what 16 bits round."""
     settings = {**RUNS[kind], "precision": "bf16", "epochs": 1, "lr": 1e-3}
