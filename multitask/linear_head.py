@@ -51,7 +51,9 @@ class LinearHeads(nn.Module):
 
     def logits(self, features: Tensor, task: str) -> Tensor:
         """Pooled vectors (B, H) to (B, L), as transformers' classes give them."""
-        return self.classifiers[task](features)
+        middle, unit = scale_of(self.tasks[task])
+        logits = self.classifiers[task](features)
+        return logits if unit == 1 and middle == 0 else middle + unit * logits
 
     def forward(self, features: Tensor, task: str) -> Tensor:
         """Pooled vectors (B, H) to the task's outputs (B, K).
@@ -108,11 +110,24 @@ def initialise(module: nn.Module, encoder: Encoder) -> None:
         nn.init.trunc_normal_(module.weight, std=std, a=-cutoff, b=cutoff)
 
 
+def scale_of(task: Task) -> tuple[float, float]:
+    """What a regression's output 0 and 1 are: the middle of its range and its unit, if it has one
+    of its own. transformers' classes have no such thing: there it is in the last linear map."""
+    return (0.0, 1.0) if task.unit is None else (sum(task.label_range) / 2, task.unit)
+
+
+LAST = ("weight", "bias", "out_proj.weight", "out_proj.bias")
+"""The parameters of a head's last linear map."""
+
+
 def classifier_of(task: Task, head: nn.Module | None = None) -> Classifier:
     """A task's head as transformers writes it; without one, its labels alone."""
-    own = head.named_parameters() if head else ()
+    own = {name: p.detach().cpu() for name, p in head.named_parameters()} if head else {}
+    middle, unit = scale_of(task)
+    for name in own.keys() & set(LAST) if unit != 1 or middle else ():
+        own[name] = unit * own[name] + (middle if name.endswith("bias") else 0)
     return Classifier(
-        tensors={f"{PREFIX}{name}": parameter.detach().cpu() for name, parameter in own},
+        tensors={f"{PREFIX}{name}": tensor for name, tensor in own.items()},
         labels=task.classes or (task.name,),
         problem=PROBLEMS[task.kind],
     )
@@ -133,8 +148,11 @@ def take_classifier(heads: LinearHeads, classifier: Classifier, source: Path) ->
             continue
         expected = dict(heads.classifiers[name].named_parameters())
         tensors = {k.removeprefix(PREFIX): tensor for k, tensor in classifier.tensors.items()}
-        for key in tensors.keys() & {"weight", "bias", "out_proj.weight", "out_proj.bias"}:
+        middle, unit = scale_of(task)
+        for key in tensors.keys() & set(LAST):
             tensors[key] = tensors[key][torch.tensor(order)]
+            if unit != 1 or middle:
+                tensors[key] = (tensors[key] - (middle if key.endswith("bias") else 0)) / unit
         load_tensors(expected, tensors, source)
         taken = True
     if not taken:

@@ -11,18 +11,24 @@ from pathlib import Path
 import numpy as np
 import own_data
 import pytest
+import torch
+import transformers
 from helpers import config, without_seconds
 from own_data import SIGNS, TAGS, task_file
 from sklearn.metrics import f1_score
 
 from data import tasks
+from data.readers import read_split
 from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
 from lab.__main__ import main as minbert_main
 from multitask import Predictor, TrainConfig, resume, train
-from multitask.analysis import analyse
+from multitask.analysis import analyse, constant_scores
 from multitask.commands.words import mistakes
 from multitask.config import config_from_dict
 from multitask.evaluate import Evaluation
+from multitask.experiments.compare_runs import compare_runs
+from multitask.experiments.ensemble import combine
+from multitask.export.folders import export_run
 from multitask.extensions import base
 from multitask.runs.run import Run
 
@@ -362,3 +368,70 @@ def test_task_commands_start_without_torch_where_they_only_show_help():
     words += "assert 'torch' not in sys.modules"
     found = subprocess.run([sys.executable, "-c", words], capture_output=True, encoding="utf-8")
     assert found.returncode == 0, found.stderr
+
+
+# What stands on runs
+
+
+def test_linear_heads_of_own_tasks_are_transformers_own(folder, own):
+    names = ("reviews", "pairs", "tickets")
+    settings = own_config(folder, own, *names, head="linear", head_size=256, epochs=2)
+    run = train(settings, progress=False)
+    predictor = Predictor(run.folder)
+    dev = predictor.evaluate("dev")
+    for name in names:
+        task, evaluation = get_task(name), dev[name]
+        handed = export_run(run.folder, own / f"handed-{name}", task=name)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(handed).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(handed)
+        rows = {row.id: row.texts for row in read_split(task, "dev", own).examples}
+        texts = [list(column) for column in zip(*(rows[i] for i in evaluation.ids))]
+        batch = tokenizer(*texts, padding=True, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**batch).logits
+        if name == "pairs":
+            np.testing.assert_allclose(logits[:, 0], evaluation.answers, rtol=1e-4)
+        elif name == "tickets":
+            assert model.config.problem_type == "multi_label_classification"
+            np.testing.assert_allclose(logits.sigmoid(), evaluation.probabilities, atol=1e-5)
+        else:
+            np.testing.assert_allclose(logits.softmax(-1), evaluation.probabilities, atol=1e-5)
+        assert list(model.config.id2label.values()) == list(task.classes or ("pairs",))
+        # and come back
+        again = own_config(
+            folder, own, name, head="linear", head_size=256, backbone=str(handed), keep_heads=True,
+            out=own / f"again-{name}", epochs=1, lr=0.0,
+        )  # fmt: skip
+        back = Predictor(train(again, progress=False).folder).evaluate("dev")[name]
+        np.testing.assert_allclose(back.answers, evaluation.answers, rtol=1e-4)
+
+
+def test_runs_of_own_tasks_are_compared_and_answer_together(folder, own):
+    names = ("reviews", "pairs", "tickets")
+    runs = [
+        train(
+            own_config(folder, own, *names, out=own / f"r{seed}", seed=seed, epochs=1),
+            progress=False,
+        ).folder
+        for seed in (1, 2)
+    ]
+    found = compare_runs(*runs)
+    assert found.tasks.keys() == {"reviews", "pairs"}  # a row of tickets has several answers
+    both = [Predictor(folder).evaluate("dev") for folder in runs]
+    for how in ("mean", "vote"):
+        together = combine(get_task("tickets"), [each["tickets"] for each in both], how)
+        mean = np.mean([each["tickets"].probabilities for each in both], axis=0)
+        votes = np.sum([each["tickets"].answers for each in both], axis=0)
+        expected = mean > 0.5 if how == "mean" else (votes == 2) | ((votes == 1) & (mean > 0.5))
+        np.testing.assert_array_equal(together.answers, expected)
+
+
+def test_the_constant_answer_to_several_labels_and_to_a_wide_range():
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+    task = replace(TASKS["sst"], kind="labels", classes=("a", "b"), metrics=("micro_f1",))
+    found = constant_scores(task, labels)
+    assert found["micro_f1"] == pytest.approx(f1_score(labels, [[1, 0]] * 4, average="micro"))
+    assert found["loss"] == pytest.approx(-np.mean([np.log([0.75, 0.25]) @ [0.75, 0.25]] * 2))
+    wide = replace(TASKS["sts"], label_range=(0.0, 100.0), unit=20.0)
+    numbers = np.array([0.0, 50.0, 100.0])
+    assert constant_scores(wide, numbers)["loss"] == pytest.approx((numbers / 20).var())

@@ -110,8 +110,11 @@ def compare_runs(
     if len(configs) < len(one.runs) + len(other.runs):
         raise ValueError(f"{one.name} and {other.name} have a run in common; compare others")
     tasks = [n for n in configs[one.runs[0]].tasks if all(n in c.tasks for c in configs.values())]
+    tasks = [name for name in tasks if get_task(name).kind != "labels"]
     if not tasks:
-        raise ValueError(f"{one.name} and {other.name} have no task in common")
+        raise ValueError(
+            f"{one.name} and {other.name} have no task in common of which a row has one answer"
+        )
     place = Path(data_dir or configs[one.runs[0]].data_dir or SAMPLES)
     return RunComparison(
         first=one,

@@ -118,17 +118,25 @@ def combine(task: Task, evaluations: Sequence[Evaluation], how: How = "mean") ->
         answers = numbers.mean(axis=0) if how == "mean" else np.median(numbers, axis=0)
         probabilities = None
         if first.labels is not None:
-            loss = float(np.mean((answers - first.labels) ** 2))
+            loss = float(np.mean(((answers - first.labels) / (task.unit or 1)) ** 2))
     else:
         chances = [each.probabilities for each in evaluations]
         mean = np.mean([each for each in chances if each is not None], axis=0)  # (rows, classes)
-        votes = np.eye(mean.shape[1])[np.stack([each.answers for each in evaluations]).astype(int)]
+        votes = np.stack([each.answers for each in evaluations]).astype(int)
+        if task.kind != "labels":  # whose answers are 0 and 1 of each class already
+            votes = np.eye(mean.shape[1])[votes]
         shares = votes.mean(axis=0)  # (rows, classes)
         probabilities = mean if how == "mean" else shares
         # A mean probability is at most 1, so that it decides between equal numbers of votes alone.
         ranks = mean if how == "mean" else shares * len(evaluations) + mean / 2
         answers = ranks.argmax(axis=1)
-        if first.labels is not None and how == "mean":
+        if task.kind == "labels":  # of equal votes the mean decides here too
+            half = 0.5 if how == "mean" else len(evaluations) / 2 + 0.25
+            answers = (ranks > half).astype(int)
+        if first.labels is not None and how == "mean" and task.kind == "labels":
+            right = np.where(first.labels > 0, mean, 1 - mean)
+            loss = float(-np.log(np.clip(right, 1e-12, None)).mean())
+        elif first.labels is not None and how == "mean":
             right = mean[np.arange(len(mean)), first.labels.astype(int)]
             loss = float(-np.log(np.clip(right, 1e-12, None)).mean())
     metrics = {}
