@@ -5,11 +5,12 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import table
 from benchmarks.table import draw_all
 from multitask.report.document import report_on_records
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("Report.md", "README.md", "docs/speed.md")
+DOCUMENTS = ("Report.md", *table.DOCUMENTS)
 BY_HAND = {Path("docs/overview.svg")}
 DRAWING = ("matplotlib", "numpy", "kiwisolver", "contourpy")
 """What decides how a figure is drawn, to the last digit."""

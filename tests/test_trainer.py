@@ -702,7 +702,8 @@ def test_an_extension_comes_back_from_config_json(folder, extension, without_cho
     trainer = make_trainer(settings)
     assert Run.open(trainer.run.folder).config() == settings
     assert settings.to_dict()["extensions"][0] == {
-        **{"name": "everything", "scale": 0.3, "together": True, "share": 1.0}
+        **{"name": "everything", "scale": 0.3, "together": True, "share": 1.0},
+        "from": f"{__name__}:{extension.__qualname__}",  # for it is not one of the package's
     }
 
 
