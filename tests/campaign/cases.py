@@ -234,12 +234,12 @@ def warm_up() -> None:
     import gc
 
     import matplotlib.backends.backend_agg
-    import multitask.study.stage_runner  # noqa: F401
     import scipy.stats
     import sklearn.metrics
     import torch.distributed
 
     import minbert.encoders
+    import multitask.experiments.queue  # noqa: F401
     import multitask.glue.leaderboard  # noqa: F401
     import multitask.glue.score  # noqa: F401
     import multitask.predictor
