@@ -12,13 +12,29 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
+from tqdm import tqdm
+
 from data.tasks import get_task
+from multitask.loop.state import Progress
 from multitask.runs.loggers import Line, Logger
 from multitask.runs.run import Run
 from multitask.text_table import words_of
 
 HEARTBEAT_S = 300.0
 """Seconds between two lines of a log; a terminal has a bar."""
+
+
+def epoch_bar(progress: Progress, steps: int, epochs: int, *, shown: bool) -> tqdm:
+    """The bar of an epoch of so many steps, from where it stands; a log has none."""
+    epoch = progress.evaluated // progress.scores_per_epoch
+    return tqdm(
+        total=steps,
+        initial=progress.step - epoch * steps,
+        desc=f"epoch {epoch + 1}/{epochs}",
+        unit="step",
+        leave=False,
+        disable=None if shown else True,
+    )
 
 
 class EpochLines(Logger):

@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from data.draws import uniform_task
 from multitask import distributed
 from multitask.config import RunConfig
@@ -24,6 +22,7 @@ from multitask.environment import random_numbers_of
 from multitask.evaluate import Evaluation, evaluate
 from multitask.extensions.base import Step, Together
 from multitask.loop.engine import Draw, Engine
+from multitask.loop.epoch_lines import epoch_bar
 from multitask.loop.interrupts import Interrupts
 from multitask.loop.metrics_log import MetricsLog
 from multitask.loop.optimizer import make_optimizer
@@ -160,18 +159,10 @@ class Trainer:
 
     def _train_to_score(self, started: float) -> None:
         progress, save_every = self.progress, self.config.save_every
-        epoch = progress.evaluated // progress.scores_per_epoch
         end = (progress.evaluated + 1) * self.steps_per_epoch // progress.scores_per_epoch
-        bar = tqdm(
-            total=self.steps_per_epoch,
-            initial=progress.step - epoch * self.steps_per_epoch,
-            desc=f"epoch {epoch + 1}/{self.config.epochs}",
-            unit="step",
-            leave=False,
-            disable=None if self._bar_shown else True,
-        )
+        shown = self._bar_shown
         self.model.train()
-        with bar:
+        with epoch_bar(progress, self.steps_per_epoch, self.config.epochs, shown=shown) as bar:
             while progress.step < end:
                 with self.interrupts.held():
                     loss = self.step()
