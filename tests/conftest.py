@@ -13,7 +13,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 
 SLOW = """
-    adapter_runs benchmarks campaign claim compile damage distributed docs every_encoder export
+    adapter_runs benchmarks campaign claim compile damage distributed docs every_encoder
+    ensemble epoch_lines export lab_grade
     lab_checks lab_handout lab_sandbox lab_solutions linear_head made_files old_runs own_runs
     pretraining resume setup site trainer training_scripts two_stage
 """

@@ -124,7 +124,7 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
 def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, cls, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")  # in a narrow terminal a flag's negation has its own line
+    monkeypatch.setenv("COLUMNS", "80")  # where lines are broken decides what begins with a flag
     _, out, _ = minbert(cls.command, "--help")
     parts = re.split(r"^\W*((?:[\w-]+ )?options)\W*$", out, flags=re.MULTILINE)
     boxes = dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -171,6 +171,7 @@ def test_of_two_models_the_interval_holds_and_the_test_errs_as_rarely_as_it_says
     assert 0.91 <= held <= 0.985 and rejected > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     "runs", [(3, 3), *(pytest.param(runs, marks=pytest.mark.slow) for runs in ((5, 2), (1, 4)))]
@@ -183,6 +184,7 @@ def test_over_seeds_too(runs):
     assert rejected > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_one_run_is_no_sample_of_seeds():
     """Why there is a test over seeds: of single runs that differ by their seeds alone, the test of

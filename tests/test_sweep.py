@@ -145,6 +145,7 @@ def test_the_median_stopping_rule():
         MedianStop(least=0)
 
 
+@pytest.mark.slow
 def test_a_run_that_lags_behind_ends_early(folder, tmp_path, here):
     """Rates that learn, and one that does not: it ends after its first epoch."""
     base = config(folder, tasks=("sst",), epochs=3, evaluate_first=False)
