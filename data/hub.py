@@ -12,8 +12,9 @@ import re
 from pathlib import Path
 
 from data.schema import Split, Table, Task
+from data.tables import parquet_rows
 from data.tasks import TASKS
-from minbert.files import brief, regular, write_text
+from minbert.files import brief, write_text
 
 FOLDERS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
 """Folders of the hub's repository, each of the task of the same name."""
@@ -88,18 +89,7 @@ def _check_all_there(shards: list[Path]) -> None:
 
 def _read(path: Path, width: int) -> list[tuple[tuple[str, ...], float]]:
     """The texts, so many, and the label of each row."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ValueError(
-            "reading parquet needs pyarrow; install it: pip install 'minbert[parquet]'"
-        ) from None
-    try:
-        # Damaged pages are OSErrors, damaged texts ValueErrors.
-        rows = parquet.read_table(regular(path)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no parquet file, or damaged: {brief(error)}") from None
+    rows = list(parquet_rows(path))
     columns = next(
         (c for c in TEXTS if len(c) == width and rows and rows[0].keys() >= {*c, "label"}), None
     )

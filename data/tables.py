@@ -261,10 +261,11 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(
             "reading parquet needs pyarrow; install it: pip install 'minbert[parquet]'"
         ) from None
+    whole = regular(path)
     try:
-        with parquet.ParquetFile(regular(path)) as file:
+        with parquet.ParquetFile(whole) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        # Damaged texts are ValueErrors, and so are damaged pages in some versions.
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        # Damaged pages are OSErrors, damaged texts ValueErrors.
         raise ValueError(f"{path} is no parquet file, or damaged: {brief(error)}") from None
