@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.readers import Example
+from data.schema import Example
 from minbert.layouts import Layout, Packed, Padded
 from minbert.tokenization import Encodings, Tokenizer
 from minbert.transfer import to_device

@@ -10,12 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from data.schema import Split, Task
-
-if TYPE_CHECKING:
-    from data.readers import Example
+from data.schema import Example, Split, Task
 
 BANDS = 10
 """Into so many bands of equal width the range of a regression is cut, to be held out evenly."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.held_out import parts_of
-from data.schema import SPLITS, Label, Split, Table, Task
+from data.schema import SPLITS, Example, Label, Split, Table, Task
 from data.tables import cells_of
 from minbert.files import brief, checked
 
@@ -36,15 +36,6 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What a column of splits may say -> the split."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row: the text or the two texts of a pair, and the label where there is one."""
-
-    id: str
-    texts: tuple[str, ...]
-    label: Label | None
 
 
 @dataclass(frozen=True)

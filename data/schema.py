@@ -155,3 +155,12 @@ class Task:
     def is_pair(self) -> bool:
         """Whether a row has two texts."""
         return len(next(iter(self.tables.values())).texts) == 2
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: the text or the two texts of a pair, and the label where there is one."""
+
+    id: str
+    texts: tuple[str, ...]
+    label: Label | None
