@@ -1,8 +1,9 @@
-"""Tables and times in plain text."""
+"""Tables, times and scores in plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean, stdev
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -25,3 +26,10 @@ def words_of(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, with ± the standard deviation where there are several; empty without values."""
+    if not values:
+        return ""
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from data.tasks import get_task
@@ -19,7 +19,7 @@ from multitask.experiments.estimate import seconds_of
 from multitask.experiments.jobs import Job, jobs_of, missing
 from multitask.experiments.queue import Queue
 from multitask.runs.run import Run
-from multitask.text_table import table, words_of
+from multitask.text_table import spread, table, words_of
 
 Columns = Mapping[str, Callable[[Run], str]]
 """Header of a column -> what it says of a finished run, the first of a row's."""
@@ -78,13 +78,6 @@ def comparison_table(runs: Mapping[str, list[Run]], columns: Columns | None = No
         seconds = f"{fmean(record['seconds'] for record in found):.0f}"
         rows.append([name, *scores, *own, trained, seconds])
     return table([*header, "trainable parameters", "seconds"], rows)
-
-
-def spread(values: list[float]) -> str:
-    """Mean, with ± the standard deviation where there are several; empty without values."""
-    if not values:
-        return ""
-    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Settings = Mapping[str, Any]
+Choice = Mapping[str, Any]
 """Name of a setting, such as lr or lora.rank -> its value."""
 NOT_SWEPT = PLACES | {"extensions", "tasks", "seed", "data_dir", "task_files"}
 
@@ -91,7 +91,7 @@ class Axis:
 class Trial:
     """A choice of settings, and its finished runs, which differ in their seeds."""
 
-    settings: Settings
+    settings: Choice
     runs: tuple[Run, ...]
 
     @property
@@ -144,7 +144,7 @@ def sweep(
     return sorted(found, key=lambda trial: -median(trial.scores))
 
 
-def choices(axes: Sequence[Axis], trials: int | None, seed: int) -> list[Settings]:
+def choices(axes: Sequence[Axis], trials: int | None, seed: int) -> list[Choice]:
     """All choices of a grid, or so many random ones, each once."""
     names = [axis.name for axis in axes]
     if not axes or len(set(names)) != len(names):
@@ -159,7 +159,7 @@ def choices(axes: Sequence[Axis], trials: int | None, seed: int) -> list[Setting
     if trials < 1:
         raise ValueError(f"trials must be at least 1, it is {trials}")
     generator = random.Random(seed)
-    found: dict[tuple, Settings] = {}
+    found: dict[tuple, Choice] = {}
     for _ in range(50 * trials):  # a small grid may not have so many
         if len(found) == trials:
             break
@@ -168,7 +168,7 @@ def choices(axes: Sequence[Axis], trials: int | None, seed: int) -> list[Setting
     return list(found.values())
 
 
-def changed(base: TrainConfig, settings: Settings) -> TrainConfig:
+def changed(base: TrainConfig, settings: Choice) -> TrainConfig:
     """A config with these settings; an extension that it lacks is added."""
     own: dict[str, Any] = {}
     extensions = {extension.name: extension for extension in base.extensions}
@@ -273,7 +273,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _name(settings: Settings) -> str:
+def _name(settings: Choice) -> str:
     """The name of a choice's folder."""
     text = " ".join(f"{name} {_shown(value)}" for name, value in settings.items())
     return re.sub(r"[^\w.+-]+", "-", text)

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -187,10 +187,3 @@ class Study:
                 if name in self.stages
             }
         )
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, with ± the standard deviation where there are several; empty without values."""
-    if not values:
-        return ""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

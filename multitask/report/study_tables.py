@@ -10,10 +10,11 @@ from data.readers import has_split, texts_by_id
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.report.markdown import markdown
-from multitask.report.records import Record, Study, passes, spread
+from multitask.report.records import Record, Study, passes
 from multitask.study.deviations import DEVIATIONS
 from multitask.study.table_rows import MAIN, METHODS, SCALES, Row
 from multitask.study.table_rows import TASKS as STUDIED
+from multitask.text_table import spread
 
 LABELS = {"sst": "SST", "para": "PARA", "sts": "STS", "cola": "LIN"}
 """Names of the published tables; LIN is CoLA."""
