@@ -7,7 +7,7 @@ from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Union, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_origin
 
 from tyro.conf import OmitArgPrefixes, arg
 from tyro.constructors import (
@@ -24,6 +24,8 @@ from multitask.settings import SECTIONS
 
 FLAGS = ConstructorRegistry()
 Rule = PrimitiveConstructorSpec | UnsupportedTypeAnnotationError | None
+S_ = TypeVar("S_")
+I_ = TypeVar("I_", PrimitiveTypeInfo, StructTypeInfo)
 _asking: list[PrimitiveTypeInfo | StructTypeInfo] = []
 """What tyro's own rules are asked about at this moment."""
 
@@ -52,11 +54,7 @@ def _several_or_none(info: PrimitiveTypeInfo) -> Rule:
     """Several values, of which help shows none as "none"; and one that may be left out."""
     if get_origin(info.type) not in (tuple, dict, Mapping, Union, UnionType) or info in _asking:
         return None
-    _asking.append(info)
-    try:
-        spec = ConstructorRegistry.get_primitive_spec(info)
-    finally:
-        _asking.pop()
+    spec = _tyros_own(ConstructorRegistry.get_primitive_spec, info)
     if not isinstance(spec, PrimitiveConstructorSpec):
         return spec
     return replace(
@@ -79,11 +77,7 @@ def _in_boxes(info: StructTypeInfo) -> StructConstructorSpec | None:
         return StructConstructorSpec(instantiate=info.type, fields=info.type.flags)
     if not is_dataclass(info.type) or info in _asking:
         return None
-    _asking.append(info)
-    try:
-        spec = ConstructorRegistry.get_struct_spec(info)
-    finally:
-        _asking.pop()
+    spec = _tyros_own(ConstructorRegistry.get_struct_spec, info)
     if not isinstance(spec, StructConstructorSpec):
         return None
     flags = {f.name: replace(f, helptext=partial(_flowing, f.helptext)) for f in spec.fields}
@@ -106,6 +100,15 @@ def _in_boxes(info: StructTypeInfo) -> StructConstructorSpec | None:
 
     unpacked.__doc__ = info.type.__doc__  # which help begins with
     return StructConstructorSpec(instantiate=unpacked, fields=(*first, *boxes, *flags.values()))
+
+
+def _tyros_own(rule: Callable[[I_], S_], info: I_) -> S_:
+    """What tyro makes of a type without the rule that asks."""
+    _asking.append(info)
+    try:
+        return rule(info)
+    finally:
+        _asking.pop()
 
 
 def _flowing(text: str | Callable[[], str | None] | None) -> str | None:
