@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving import Site, serving
 from transformers import BertConfig, BertForPreTraining
 
 from data import download
+from lab.__main__ import main
 from minbert import Backbone, load_backbone
 from minbert.quick import current_route
 from multitask import training
@@ -140,6 +142,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figure, which would take most of the time of a small one."""
     monkeypatch.setattr(training, "draw_run", lambda run: None)
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`minbert` with these words, in this process: the exit code, the output and the errors."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture

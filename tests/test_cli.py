@@ -20,7 +20,6 @@ from helpers import config, contents, write_data, write_table
 from data.readers import read_split
 from data.sources import File
 from data.tasks import TASKS
-from lab.__main__ import main
 from minbert import load_backbone, quick
 from minbert.edition import VERSION
 from multitask import Predictor, PretrainConfig, TrainConfig, train, training
@@ -61,20 +60,14 @@ class Stdin(io.TextIOWrapper):
 
 
 @pytest.fixture
-def minbert(monkeypatch, capsys, tmp_path):
+def minbert(monkeypatch, command_line, tmp_path):
     """Call the command line in an empty folder; gives the exit code, the output and the errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "draw_run", lambda run: None)
 
     def call(*words, stdin="", terminal=False):
-        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
         monkeypatch.setattr(sys, "stdin", Stdin(stdin, terminal))
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
+        return command_line(*words)
 
     return call
 

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from helpers import config, pretrain_config
 
 from data.readers import read_split
 from data.tasks import TASKS, get_task
-from lab.__main__ import main
 from multitask import train
 from multitask.evaluate import Evaluation, read_predictions, write_predictions
 from multitask.experiments.compare_runs import Group, compare_runs, draw_curves, group_of
@@ -70,17 +69,8 @@ def wrong(labels, *places):
 
 
 @pytest.fixture
-def minbert(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["minbert", "compare", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return call
+def minbert(command_line):
+    return partial(command_line, "compare")
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):

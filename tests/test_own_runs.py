@@ -20,7 +20,6 @@ from sklearn.metrics import f1_score
 from data import tasks
 from data.readers import read_split
 from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
-from lab.__main__ import main as minbert_main
 from multitask import Predictor, TrainConfig, resume, train
 from multitask.analysis import analyse, constant_scores
 from multitask.commands.words import mistakes
@@ -207,18 +206,12 @@ def test_the_mistakes_of_several_labels_are_found():
 
 
 @pytest.fixture
-def minbert(monkeypatch, capsys, own):
+def minbert(monkeypatch, command_line, own):
     monkeypatch.chdir(own)
 
     def call(*words):
         forget()  # as in another process
-        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        try:
-            minbert_main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
+        return command_line(*words)
 
     return call
 
