@@ -119,7 +119,10 @@ def read_task_file(path: Path) -> Task:
     try:
         values = msgspec.toml.decode(text.encode())
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path} is not a TOML file: {brief(error)}") from None
+        raise ValueError(
+            f"{path} is not a TOML file: {brief(error)}. From a file of rows one is made by "
+            "minbert task new"
+        ) from None
     _refuse_unknown(values, TaskFile, path, text)
     for number, entry in enumerate(values.get("files", []) if isinstance(values, dict) else []):
         _refuse_unknown(entry, OwnFile, path, text, number)

@@ -206,10 +206,14 @@ def test_the_command_prints_what_the_function_finds(made, answered, minbert, tmp
 def test_the_curves_are_those_of_every_run(made, answered, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
-    drawn, plot = [], Axes.plot
-    monkeypatch.setattr(
-        Axes, "plot", lambda axes, x, y, *a, **k: drawn.append((x, y)) or plot(axes, x, y, *a, **k)
-    )
+    drawn, marks, plot = [], [], Axes.plot
+
+    def watched(axes, x, y, style, **settings):
+        drawn.append((x, y))
+        marks.append(style[0])
+        return plot(axes, x, y, style, **settings)
+
+    monkeypatch.setattr(Axes, "plot", watched)
     groups = [Group("a", (made,)), Group("b", (Run(answered("b-1")), Run(answered("b-2"))))]
     draw_curves(groups, tmp_path / "x.svg")
     lines = [line for line in made.metrics() if line["kind"] == "epoch"]
@@ -220,6 +224,7 @@ def test_the_curves_are_those_of_every_run(made, answered, tmp_path, monkeypatch
             [line["scores"][task][metric] for line in lines],
         ):
             assert drawn.count(([1, 2], values)) == 3
+    assert set(marks) == {"o"}  # a run of one epoch has no line
 
 
 # What goes wrong

@@ -120,6 +120,7 @@ def test_a_sweep_is_tabled_drawn_and_not_trained_again(folder, tmp_path, here, m
     assert f"{medians[0]:.3f}" in first
     svg = draw_sweep(found, tmp_path / "figure.svg").read_text(encoding="utf-8")
     assert "lora.rank" in svg and svg.count("<use") > 4
+    assert all(f"<!-- {value} -->" in svg for value in ("0.001", "1e-05", "2"))  # a tick each
     monkeypatch.setattr("multitask.experiments.jobs.train", None)
     assert sweep(base, over, tmp_path, seeds=2) == found
     with pytest.raises(ValueError, match="holds a run with batch_size"):

@@ -278,9 +278,10 @@ def draw_curves(groups: Sequence[Group], path: Path) -> Path:
                     losses.plot(
                         [line["epoch"] for line in trained],
                         [line["train_loss"][name] for line in trained],
-                        "-", color=colour,
+                        "o-", color=colour, markersize=3,
                     )  # fmt: skip
-                    losses.plot(x, [d["scores"][name]["loss"] for d in lines], "--", color=colour)
+                    unseen = [line["scores"][name]["loss"] for line in lines]
+                    losses.plot(x, unseen, "o--", color=colour, markersize=3)
                     metric = get_task(name).metrics[0]
                     label = group.name if number == 0 else None
                     y = [line["scores"][name][metric] for line in lines]
@@ -290,6 +291,9 @@ def draw_curves(groups: Sequence[Group], path: Path) -> Path:
         panels[0, 0].set_ylabel("loss: training, development dashed")
         for axes in panels.flat:
             axes.grid(alpha=0.3)
+            end = axes.dataLim.xmax
+            axes.set_xlim(-0.05 * end, 1.05 * end)  # with room for whole epochs, if it is but one
+            axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center")
 
     return save_svg(path, (4 * len(tasks) + 1, 6), draw)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Choice = Mapping[str, Any]
 """Name of a setting, such as lr or lora.rank -> its value."""
+MOST_TICKS = 6
+"""So many numbers have a tick each; more have a scale."""
 NOT_SWEPT = PLACES | {"extensions", "tasks", "seed", "data_dir", "task_files"}
 
 
@@ -237,7 +239,8 @@ def _draw_setting(axes: Axes, name: str, trials: Sequence[Trial]) -> None:
     axes.grid(alpha=0.3)
     if numbers:
         axes.set_xscale("log")
-    else:
+    if len(values) <= MOST_TICKS or not numbers:
+        axes.minorticks_off()
         axes.set_xticks(list(places), [_shown(value) for value in values])
 
 
@@ -266,7 +269,7 @@ def _value(name: str, word: str, kind: Any) -> Any:
     try:
         return msgspec.convert(word, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{name}={word}: {error}") from None
+        raise ValueError(f"{name}={word}: {error}; write what minbert train takes for it") from None
 
 
 def _shown(value: Any) -> str:
