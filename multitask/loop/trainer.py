@@ -154,8 +154,10 @@ class Trainer:
         epoch, best = progress.epoch_of(progress.evaluated), progress.best_score
         if epoch >= self.config.epochs or (patience is not None and idle >= patience):
             return True
-        lags = self.extensions.stops(epoch, best, self.run.scores_beside)
-        return epoch > 0 and distributed.by_writer(lambda: lags)
+        if not epoch:
+            return False
+        stops = self.extensions.stops
+        return distributed.by_writer(lambda: stops(epoch, best, self.run.scores_beside))
 
     def _train_to_score(self, started: float) -> None:
         progress, save_every = self.progress, self.config.save_every
