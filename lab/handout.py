@@ -40,20 +40,25 @@ REFERENCES = ("transformers", "sentence-transformers", "peft")
 
 EDITION = '''"""What this copy has otherwise than the library."""
 
-from __future__ import annotations
-
 VERSION = "{stamp.version}"
 """Of the library that this copy was made from."""
 COMMIT = "{stamp.commit}"
 """Of its files, with a + where some differed; empty where it is not known."""
 PLAIN = True
 """Whether training goes through what you have written, unless it is told otherwise."""
-ENCODERS: dict[str, str] = {{}}
-"""Public name -> module of minbert, of encoders beside BERT."""
+'''
+"""The copy's minbert/edition.py."""
+
+OTHER_ENCODERS = '''"""The public names of the encoders beside BERT: this copy has none."""
+
+from __future__ import annotations
+
+HOMES: dict[str, str] = {}
+"""Public name -> its module of minbert."""
 
 __all__: list[str] = []
 '''
-"""The copy's minbert/edition.py."""
+"""The copy's minbert/other_encoders.py."""
 
 
 def start(
@@ -93,6 +98,7 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
     shutil.copy(REPORT, folder / "Report.md")
     (folder / PLACE).write_text(EDITION.format(stamp=stamp()), encoding="utf-8")
+    (folder / "minbert" / "other_encoders.py").write_text(OTHER_ENCODERS, encoding="utf-8")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (folder / "pyproject.toml").write_text(students_project(project), encoding="utf-8")
     for exercise in exercises:

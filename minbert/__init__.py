@@ -8,15 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minbert import edition
+from minbert import edition, other_encoders
 
 if TYPE_CHECKING:
-    from minbert.edition import *  # noqa: F403  # encoders that a copy may lack
     from minbert.embedding import embed
     from minbert.encoder import Encoder, EncoderOutput
     from minbert.encoders.bert import Bert, BertConfig
     from minbert.layouts import Packed, Padded
     from minbert.loading import Backbone, load_backbone, save_pretrained
+    from minbert.other_encoders import *  # noqa: F403
     from minbert.tokenization import Tokenizer
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "load_backbone": "loading",
     "save_pretrained": "loading",
     "Tokenizer": "tokenization",
-    **edition.ENCODERS,
+    **other_encoders.HOMES,
 }
 
 __version__ = edition.VERSION
@@ -48,7 +48,7 @@ __all__ = [
     "load_backbone",
     "save_pretrained",
 ]
-__all__ += edition.__all__
+__all__ += other_encoders.__all__
 
 
 def __getattr__(name: str) -> Any:

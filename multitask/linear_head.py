@@ -14,16 +14,13 @@ B rows, H hidden size of the encoder, L labels: the classes, or one number of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.tasks import Task
 from minbert.classifier import PREFIX, Classifier
 from minbert.encoder import Encoder
-from multitask.runs.checkpoint import load_tensors
 
 PROBLEMS = {
     "regression": "regression",
@@ -131,48 +128,3 @@ def classifier_of(task: Task, head: nn.Module | None = None) -> Classifier:
         labels=task.classes or (task.name,),
         problem=PROBLEMS[task.kind],
     )
-
-
-def take_classifier(heads: LinearHeads, classifier: Classifier, source: Path) -> None:
-    """Start the tasks whose labels a checkpoint's head has from that head.
-
-    Labels are found by their names, and by their numbers where the checkpoint has none.
-
-    Raises:
-        ValueError: no task has these labels, or the head's tensors are not the encoder's.
-    """
-    taken = False
-    for name, task in heads.tasks.items():
-        order = _order(classifier, task)
-        if order is None:
-            continue
-        expected = dict(heads.classifiers[name].named_parameters())
-        tensors = {k.removeprefix(PREFIX): tensor for k, tensor in classifier.tensors.items()}
-        middle, unit = scale_of(task)
-        for key in tensors.keys() & set(LAST):
-            tensors[key] = tensors[key][torch.tensor(order)]
-            if unit != 1 or middle:
-                tensors[key] = (tensors[key] - (middle if key.endswith("bias") else 0)) / unit
-        load_tensors(expected, tensors, source)
-        taken = True
-    if not taken:
-        wanted = "; ".join(
-            f"{name} has {', '.join(task.classes) or 'a number'}"
-            for name, task in heads.tasks.items()
-        )
-        raise ValueError(
-            f"{source} has a head for {', '.join(classifier.labels)}, and {wanted}; name a task "
-            "with these labels, or leave out --keep-heads"
-        )
-
-
-def _order(classifier: Classifier, task: Task) -> list[int] | None:
-    """Which of the checkpoint's outputs each of the task's labels is; None if they differ."""
-    found, regression = list(classifier.labels), classifier.problem == "regression"
-    if len(found) != num_labels(task) or regression != (task.kind == "regression"):
-        return None
-    wanted = [name.casefold() for name in task.classes]
-    names = [label.casefold() for label in found]
-    if sorted(wanted) == sorted(names):
-        return [names.index(name) for name in wanted]
-    return list(range(len(found))) if regression or not classifier.has_names else None

@@ -29,7 +29,7 @@ from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, write_predictions
 from multitask.extensions.base import Together, origin_of
-from multitask.linear_head import LinearHeads, take_classifier
+from multitask.linear_head import LinearHeads
 from multitask.loop.epoch_lines import EpochLines
 from multitask.loop.optimizer import groups_table, make_groups
 from multitask.loop.trainer import Progress, Trainer
@@ -38,7 +38,7 @@ from multitask.model import MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
 from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.runs.loggers import Logger, TensorBoard
-from multitask.runs.origin import backbone_of, former_backbone
+from multitask.runs.origin import backbone_of, former_backbone, take_classifier
 from multitask.runs.run import Run, absolute
 from multitask.runs.run_figure import draw_run
 from multitask.settings import DeviceSettings, RunSettings
