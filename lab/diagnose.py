@@ -1,7 +1,9 @@
 """From what came out, and what should have, to a sentence that helps.
 
-First the catalogue: an outcome that equals a known mistake's is named. Otherwise the first case
-that differs is described: kind, dtype, shape, order, factor, padding, mode, first index.
+First the catalogue: an outcome that equals a known mistake's is named. Where there is more than
+one mistake, or another, the first case that differs is looked at alone: it may be as if a known
+mistake were made, or closest to one. Otherwise it is described: kind, dtype, shape, order, factor,
+padding, mode, first index, and the call that led to it.
 """
 
 from __future__ import annotations
@@ -40,16 +42,135 @@ def judge(found: dict[str, Any], expected: dict[str, Any]) -> Verdict:
     for mistake in expected["mistakes"]:
         if equal(found, mistake):
             return Verdict("wrong", sentence(mistake["says"]), named=True)
-    for number, (title, wanted) in enumerate(right["cases"]):
-        if number >= len(found["cases"]):
-            break
-        if not same(found["cases"][number][1], wanted):
-            message = f"{title}: {difference(found['cases'][number][1], wanted)}"
-            only_train = right_in_eval(found, right)
-            return Verdict("wrong", sentence(message + only_train))
+    for number, (mine, wanted) in enumerate(zip(found["cases"], right["cases"])):
+        if not same(mine[1], wanted[1]):
+            return first_difference(found, expected, number)
     if error:
-        return Verdict("wrong", sentence(raised(error, right, len(found["cases"]))))
+        reached = len(found["cases"])
+        if alike := as_if_raised(error, expected["mistakes"], reached):
+            return Verdict("wrong", sentence(alike), named=True)
+        told = raised(error, right, reached) + call_of(right, reached)
+        return Verdict("wrong", sentence(told))
     return Verdict("wrong", "The check ended early.")
+
+
+def first_difference(found: dict[str, Any], expected: dict[str, Any], number: int) -> Verdict:
+    """What is said of the first case that differs, which has this number."""
+    right, mistakes = expected["right"], expected["mistakes"]
+    title, wanted = right["cases"][number]
+    value = found["cases"][number][1]
+    if alike := as_if(found, right, mistakes, number):
+        return Verdict("wrong", sentence(f"{title}: as if {alike}"), named=True)
+    message = f"{title}: {difference(value, wanted)}" + right_in_eval(found, right)
+    if near := closest(value, wanted, [m for m in mistakes if len(m["cases"]) > number], number):
+        message += f". Of the known mistakes this is closest to, without being equal: {near}"
+    return Verdict("wrong", sentence(message + call_of(right, number)))
+
+
+def call_of(right: dict[str, Any], number: int) -> str:
+    """A remark on the call that leads to a case, where it is known."""
+    calls = right.get("calls", [])
+    return f". The call: {calls[number]}" if number < len(calls) and calls[number] else ""
+
+
+def as_if(
+    found: dict[str, Any], right: dict[str, Any], mistakes: list[dict[str, Any]], number: int
+) -> str | None:
+    """What is said of the mistakes that give this case; None where there are none, or many.
+
+    Of several, those count that give most of the other cases too.
+    """
+    counts: dict[str, int] = {}
+    for mistake in mistakes:
+        cases = mistake["cases"]
+        if len(cases) <= number or same(cases[number][1], right["cases"][number][1]):
+            continue
+        if same(cases[number][1], found["cases"][number][1]):
+            equal_ones = sum(same(a[1], b[1]) for a, b in zip(cases, found["cases"]))
+            says = mistake["says"].rstrip(".")
+            counts[says] = max(equal_ones, counts.get(says, 0))
+    best = [says for says, count in counts.items() if count == max(counts.values())]
+    if not best or len(best) > 2:
+        return None
+    more = further(found, right, mistakes, number, best[0])
+    # A yes or no, a word, or classes: that is what many mistakes give.
+    if not fractions(found["cases"][number][1]) and (more or len(best) > 1):
+        return None
+    return "; or as if ".join(best) + more
+
+
+def fractions(value: Any) -> bool:
+    """Whether there are numbers in a value that are not whole."""
+    return any(not n.is_integer() for n in numbers_in(value))
+
+
+def further(
+    found: dict[str, Any],
+    right: dict[str, Any],
+    mistakes: list[dict[str, Any]],
+    number: int,
+    says: str,
+) -> str:
+    """A remark where a mistake does not explain all that differs."""
+    cases = next(m["cases"] for m in mistakes if m["says"].rstrip(".") == says)
+    for n in range(number + 1, len(found["cases"])):
+        value = found["cases"][n][1]
+        known = [each[n][1] for each in (cases, right["cases"]) if n < len(each)]
+        if not any(same(value, one) for one in known):
+            return ". That is not all that differs; check again when this is right"
+    return ""
+
+
+def as_if_raised(error: dict[str, Any], mistakes: list[dict[str, Any]], reached: int) -> str | None:
+    """What is said of the one mistake that ends at the same place with the same exception."""
+    said = {
+        m["says"].rstrip(".")
+        for m in mistakes
+        if m["error"]
+        and len(m["cases"]) == reached
+        and (m["error"]["type"], m["error"]["message"]) == (error["type"], error["message"])
+    }
+    if len(said) != 1:
+        return None
+    return f"{error['type']} ({error['message']}): as if {said.pop()}"
+
+
+NEAR = 0.1
+"""The largest distance to a mistake, as a share of the distances between what came out, what is
+right and that mistake, at which it is said to be close."""
+
+
+def closest(value: Any, wanted: Any, mistakes: list[dict[str, Any]], number: int) -> str | None:
+    """What is said of the mistake whose numbers lie nearest, if they are much nearer than right."""
+    right, here = numbers_in(wanted), numbers_in(value)
+    away = distance(here, right)
+    if away is None:
+        return None
+    found: list[tuple[float, str]] = []
+    for mistake in mistakes:
+        there = numbers_in(mistake["cases"][number][1])
+        gap, from_right = distance(here, there), distance(there, right)
+        if gap is not None and from_right is not None and gap < NEAR * min(away, from_right):
+            found.append((gap, mistake["says"]))
+    return min(found)[1] if found else None
+
+
+def numbers_in(value: Any) -> list[float]:
+    """All numbers of a value, in order."""
+    if is_tensor(value):
+        return [float(n) for n in value["data"]]
+    if isinstance(value, list):
+        return [n for item in value for n in numbers_in(item)]
+    if isinstance(value, dict):
+        return [n for key in sorted(value) for n in numbers_in(value[key])]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def distance(a: list[float], b: list[float]) -> float | None:
+    """Euclidean distance; None if the lengths differ, there are few numbers, or one is infinite."""
+    if len(a) != len(b) or len(a) < 4 or not all(map(math.isfinite, [*a, *b])):
+        return None
+    return math.dist(a, b)
 
 
 def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -77,6 +198,8 @@ def raised(error: dict[str, Any], right: dict[str, Any], reached: int) -> str:
     kind, text = error["type"], error["message"]
     if kind in ("timeout", "ended"):
         return text
+    if kind == "BdbQuit":
+        return f"breakpoint(){where} needs a terminal: minbert lab check NUMBER --pdb"
     if kind == "SystemExit":
         return f"the code calls exit(){where}; an exercise returns, it does not leave the program"
     if kind == "SyntaxError":
@@ -106,7 +229,9 @@ def difference(value: Any, wanted: Any) -> str:
         key = next(key for key in wanted if not same(value[key], wanted[key]))
         return f"{key}: {difference(value[key], wanted[key])}"
     if wanted is True or wanted is False:
-        return f"this is not so ({kind_of(value)})" if wanted else "this is so, and should not be"
+        if not isinstance(value, str):
+            return f"the result is {kind_of(value)}; it should be {wanted}"
+        return value  # what was found, in words
     return f"the result is {kind_of(value)}; it should be {kind_of(wanted)}"
 
 
@@ -126,7 +251,11 @@ def tensor_difference(value: Any, wanted: Any) -> str:
     found, right = value["data"], wanted["data"]
     if value["shape"] != wanted["shape"]:
         text = f"the shape is {tuple(value['shape'])}; it should be {tuple(wanted['shape'])}"
-        if permuted(value, wanted):
+        if [n for n in value["shape"] if n != 1] == [n for n in wanted["shape"] if n != 1]:
+            if all(map(close, found, right)):
+                where = sized(value, wanted)
+                return f"{text}. The numbers are right: a dimension of size 1 is {where}"
+        elif permuted(value, wanted):
             text += (
                 ". The numbers are right and in another order: a transpose is missing or too many"
             )
@@ -150,6 +279,14 @@ def tensor_difference(value: Any, wanted: Any) -> str:
     if last_tokens_only(wrong, shape):
         return f"{text}: only where there is padding"
     return text
+
+
+def sized(value: Any, wanted: Any) -> str:
+    """What is wrong with dimensions of size 1."""
+    more, fewer = len(value["shape"]), len(wanted["shape"])
+    if more == fewer:
+        return "in another place"
+    return "too many; see squeeze" if more > fewer else "missing; see unsqueeze"
 
 
 def permuted(value: Any, wanted: Any) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.answers import MISTAKES, RIGHT, Mistake, load_answers
-from lab.exercises import Exercise
-from lab.harness import Call, cases, planted, recorded
+from lab.exercises import WHOLE, Exercise
+from lab.harness import Call, Shown, cases, planted, recorded, watched
 from lab.runner import describe
 
 
@@ -33,14 +33,19 @@ def outcome(exercise: Exercise, seed: int) -> dict[str, Any]:
 
 
 def expected(exercise: Exercise, seed: int) -> tuple[dict[str, Any], list[Call]]:
-    """Right outcome and mistakes' outcomes of an exercise, and the calls upstream."""
+    """Right outcome and mistakes' outcomes of an exercise, and the calls upstream.
+
+    Of the whole the library's own code is right: answers stand for one exercise at a time.
+    """
     load_answers()
+    if exercise is WHOLE:
+        return {"right": outcome(exercise, seed), "mistakes": []}, []
     calls: list[Call] = []
     with ExitStack() as stack:
         for target, function in RIGHT.items():
             stack.enter_context(planted(target, function))
         with recorded(exercise, calls):
-            right = outcome(exercise, seed)
+            right = outcome_with_calls(exercise, seed)
             assert right["error"] is None, f"{exercise}: the answer raised {right['error']}"
             mistakes = []
             for mistake in mistakes_of(exercise):
@@ -50,16 +55,30 @@ def expected(exercise: Exercise, seed: int) -> tuple[dict[str, Any], list[Call]]
     return {"right": right, "mistakes": mistakes}, _once(calls)
 
 
+def outcome_with_calls(exercise: Exercise, seed: int) -> dict[str, Any]:
+    """An outcome, with the last call that each case makes, in words."""
+    calls: list[Shown] = []
+    found: dict[str, Any] = {"cases": [], "error": None, "calls": []}
+    with watched(exercise, calls):
+        try:
+            for case in cases(exercise, seed):
+                found["cases"].append(case)
+                found["calls"].append(str(calls[-1]) if calls else "")
+        except Exception as error:
+            found["error"] = describe(error)
+    return found
+
+
 def mistakes_of(exercise: Exercise) -> list[Mistake]:
     load_answers()
     return [mistake for mistake in MISTAKES if mistake.exercise == exercise.name]
 
 
 def write(folder: Path, exercises: Iterable[Exercise], seed: int = 0) -> None:
-    """Write the expected numbers of exercises into a folder."""
+    """Write the expected numbers of exercises, and of the whole, into a folder."""
     for kind in ("expected", "supplied"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    for exercise in exercises:
+    for exercise in (*exercises, WHOLE):
         numbers, calls = expected(exercise, seed)
         for kind, value in (("expected", numbers), ("supplied", calls)):
             text = json.dumps(value, separators=(",", ":")) + "\n"

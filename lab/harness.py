@@ -26,7 +26,7 @@ import random
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lab.exercises import BY_NAME, Exercise
 from lab.source import Target
@@ -98,21 +98,26 @@ class Draw:
 
 
 def marked_dropout() -> nn.Dropout:
-    """A dropout without chance: in train mode every third number goes, the others times 1.5.
-
-    Where it stands shows in the numbers, and nothing has to be drawn.
-    """
-    import torch
+    """A dropout whose numbers are those of `without_chance` while a check runs."""
     from torch import nn
 
-    class MarkedDropout(nn.Dropout):
-        def forward(self, input: Tensor) -> Tensor:
-            if not self.training:
-                return input
-            kept = torch.arange(input.numel()).view(input.shape) % 3 != 0
-            return input * kept * 1.5
+    return nn.Dropout(0.33)
 
-    return MarkedDropout(0.33)
+
+def without_chance(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """What F.dropout does while a check runs: what is positive grows by p, the rest shrinks by p.
+
+    So its place and its rate show in the numbers and nothing is drawn; and since it acts on each
+    number alone, a loop, another order of dimensions or another scale give the same.
+    """
+    import torch
+
+    if not training:
+        return input
+    marked = input * torch.where(input > 0, 1 + p, 1 - p)
+    return input.copy_(marked) if inplace else marked
 
 
 def mark_dropouts(module: M) -> M:
@@ -124,6 +129,18 @@ def mark_dropouts(module: M) -> M:
             if isinstance(child, nn.Dropout):
                 setattr(parent, name, marked_dropout())
     return module
+
+
+def plain(value: Any) -> Any:
+    """A number as Python's, of numpy's, or of a scalar tensor; all else as it is."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    return value
+
+
+def whole_numbers(value: Any) -> Any:
+    """A tensor of int32 as int64, for either will do; all else as it is."""
+    return value.long() if str(getattr(value, "dtype", "")) == "torch.int32" else value
 
 
 def gradients(output: Tensor, *inputs: Tensor) -> Any:
@@ -267,5 +284,76 @@ def _fingerprint(value: Any) -> Any:
 
 def cases(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:
     """The cases of an exercise's check, encoded, one by one until there is an exception."""
-    for case, value in load_checks()[exercise.name](Draw(seed, exercise.name)):
+    for case, value in raw_cases(exercise, seed):
         yield case, encode(value)
+
+
+def raw_cases(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:
+    """The cases of an exercise's check as they are, with a dropout that draws nothing."""
+    with planted(Target("torch.nn.functional", "dropout"), without_chance):
+        yield from load_checks()[exercise.name](Draw(seed, exercise.name))
+
+
+class Shown(NamedTuple):
+    """A call of an exercise's function, for somebody to look at."""
+
+    name: str
+    arguments: dict[str, Any]
+    """As they were before the call; modules and the like as they are."""
+
+    def __str__(self) -> str:
+        shown = {k: v for k, v in self.arguments.items() if k not in ("self", "cls")}
+        parts = [f"{name} {in_few_words(value)}" for name, value in shown.items()]
+        return f"{self.name}({', '.join(parts)})"
+
+
+@contextmanager
+def watched(exercise: Exercise, calls: list[Shown]) -> Generator[None]:
+    """Write down how the functions of an exercise are called, but for calls within calls."""
+    inside: list[str] = []
+
+    def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:
+        function = getattr(function, "__func__", function)  # of a class method
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not inside:
+                given = signature.bind(*args, **kwargs).arguments
+                calls.append(Shown(target.name, {k: kept(v) for k, v in given.items()}))
+            inside.append(target.name)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                inside.pop()
+
+        return call
+
+    with ExitStack() as stack:
+        for target in exercise.places:
+            stack.enter_context(planted(target, wrap(target, resolve(target)[2])))
+        yield
+
+
+def kept(value: Any) -> Any:
+    """A copy of what a function may change: of a tensor or an array."""
+    if hasattr(value, "detach") and not hasattr(value, "named_parameters"):
+        return value.detach().clone()
+    return value.copy() if type(value).__module__ == "numpy" else value
+
+
+def in_few_words(value: Any) -> str:
+    """An argument of a call: a number as it is, of a tensor its shape, else its type."""
+    if value is None or isinstance(value, bool | int | str):
+        return repr(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple | list) and len(value) <= 3:
+        return f"({', '.join(map(in_few_words, value))})"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        kind = str(value.dtype).removeprefix("torch.")
+        return str(tuple(value.shape)) if kind == "float32" else f"{tuple(value.shape)} {kind}"
+    kind = getattr(value, "kind", "")
+    return (
+        f"{value.name} of kind {kind}" if isinstance(kind, str) and kind else type(value).__name__
+    )

@@ -14,14 +14,28 @@ from lab.exercises.heads import HEADS
 from lab.exercises.optim import OPTIM
 from lab.exercises.record import PARTS, Exercise
 
-__all__ = ["BY_NAME", "EXERCISES", "PARTS", "Exercise", "numbered", "parse_numbers"]
+__all__ = ["BY_NAME", "EXERCISES", "PARTS", "WHOLE", "Exercise", "numbered", "parse_numbers"]
 
 EXERCISES: tuple[Exercise, ...] = tuple(
     replace(exercise, number=number)
     for number, exercise in enumerate((*BERT, *OPTIM, *HEADS, *EXTENSIONS), start=1)
 )
 
-BY_NAME: dict[str, Exercise] = {exercise.name: exercise for exercise in EXERCISES}
+WHOLE = Exercise(
+    name="whole",
+    title="the whole",
+    part="extensions",
+    targets=(),
+    points=0,
+    hints=(
+        "Every exercise alone is right where it was tried; here they work together.",
+        "Look at the functions that are named, and at what their docstrings say of every option.",
+        "minbert lab check N --pdb opens a debugger at a breakpoint() of yours.",
+    ),
+)
+"""No exercise: a few steps of training through all of them, when they are done (lab/whole.py)."""
+
+BY_NAME: dict[str, Exercise] = {exercise.name: exercise for exercise in (*EXERCISES, WHOLE)}
 
 
 def numbered(number: int) -> Exercise:
