@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab.diagnose import Verdict, judge
-from lab.exercises import EXERCISES, Exercise
+from lab.exercises import BY_NAME, EXERCISES, WHOLE, Exercise
 from lab.stamp import PLACE, Stamp
+from lab.suspects import judge_whole
 
 SECONDS = 10.0
 """Time for an exercise; a check takes a small part of a second."""
@@ -48,6 +50,9 @@ class Launch:
     command: Sequence[str] = (sys.executable, "-B", "-m", "lab.runner")
     """The runner's options follow it."""
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ})
+    terminal: bool = False
+    """Whether it talks to the terminal, without a limit of time: breakpoint() opens a debugger,
+    and so does an exception."""
 
 
 class Output:
@@ -83,21 +88,23 @@ def _one_process(
     """Outcomes from one process, until it ends or has to be ended."""
     results, theirs = os.pipe()
     options = ["--results", str(theirs), "--supplied", str(launch.supplied)]
+    options += ["--pdb"] if launch.terminal else []
     options += ["--seed", str(launch.seed), *(exercise.name for exercise in exercises)]
     with open(results, "rb", buffering=0) as pipe, open(theirs, "wb") as other_end:
         process = subprocess.Popen(
             [*launch.command, *options],
             cwd=launch.root,
             env={"OMP_NUM_THREADS": "1", **launch.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            stdin=None if launch.terminal else subprocess.DEVNULL,
+            stdout=None if launch.terminal else subprocess.PIPE,
+            stderr=None if launch.terminal else subprocess.STDOUT,
+            start_new_session=not launch.terminal,
             pass_fds=(theirs,),
         )
         other_end.close()
+        seconds = math.inf if launch.terminal else launch.seconds
         try:
-            yield from _follow(process, pipe, launch.seconds, exercises, output)
+            yield from _follow(process, pipe, seconds, exercises, output)
         finally:
             kill(process)
 
@@ -110,18 +117,18 @@ def _follow(
     output: Output,
 ) -> Iterator[dict[str, Any]]:
     """Outcomes from the lines of `results`, as long as they come in time, order and bounds."""
-    assert process.stdout is not None
     left = [exercise.name for exercise in exercises]
     cases: list[Any] | None = None  # of the exercise that has begun
     started, limit, began = False, START_SECONDS, time.monotonic()
     rest, size = bytearray(), 0
     with selectors.DefaultSelector() as pipes:
         pipes.register(results, selectors.EVENT_READ)
-        pipes.register(process.stdout, selectors.EVENT_READ)
+        if process.stdout is not None:
+            pipes.register(process.stdout, selectors.EVENT_READ)
         while True:
             ended = process.poll() is not None  # looked up first: then nothing more comes
             ready = [key.fileobj for key, _ in pipes.select(0 if ended else 0.05)]
-            if process.stdout in ready:
+            if process.stdout is not None and process.stdout in ready:
                 block = os.read(process.stdout.fileno(), 1 << 16)
                 output.add(block)
                 if not block:
@@ -141,7 +148,9 @@ def _follow(
                         yield {"cases": cases, "error": error}
                         left, cases, size = left[1:], None, 0
                         if not left:
-                            if pipes.select(0):  # the runner has flushed it
+                            if process.stdout is not None and pipes.select(
+                                0
+                            ):  # the runner has flushed it
                                 os.set_blocking(process.stdout.fileno(), False)
                                 output.add(process.stdout.read(1 << 16) or b"")
                             return
@@ -206,7 +215,8 @@ def _how(process: subprocess.Popen[bytes]) -> str:
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started in its group."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # there is no such group where it has the terminal
+    process.kill()
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
@@ -251,26 +261,53 @@ def expected_path(root: Path, exercise: Exercise) -> Path:
     return root / "lab" / "golden" / "expected" / f"{exercise.name}.json"
 
 
+def expected_of(root: Path, exercise: Exercise) -> dict[str, Any]:
+    return json.loads(expected_path(root, exercise).read_text(encoding="utf-8"))
+
+
 def verdicts(
-    root: Path, exercises: Sequence[Exercise], output: Output
+    root: Path, exercises: Sequence[Exercise], output: Output, *, terminal: bool = False
 ) -> Generator[tuple[Exercise, Verdict]]:
     """What there is to say of exercises of a student's copy, one after the other."""
-    launch = Launch(root, root / "lab" / "golden" / "supplied")
+    launch = Launch(root, root / "lab" / "golden" / "supplied", terminal=terminal)
     for exercise, found in outcomes(launch, exercises, output):
-        expected = json.loads(expected_path(root, exercise).read_text(encoding="utf-8"))
-        yield exercise, judge(found, expected)
+        yield exercise, judge(found, expected_of(root, exercise))
+
+
+def check_whole(root: Path, output: Output) -> bool:
+    """Check the whole of a student's copy and print what there is to say; True if it is right."""
+    if not expected_path(root, WHOLE).exists():  # the copy is older than this check
+        return True
+    launch = Launch(root, root / "lab" / "golden" / "supplied", seconds=10 * SECONDS)
+    _, found = next(iter(outcomes(launch, [WHOLE], output)))
+    verdict = judge_whole(found, expected_of(root, WHOLE))
+    print(f"{SIGNS[verdict.status]}     {'the whole: a few steps of training':<46}{verdict.status}")
+    if verdict.message:
+        print(f"      {verdict.message}")
+    for name, what in verdict.suspects.items():
+        print(f"      suspect: {BY_NAME[name]}: {what}")
+    return verdict.status != "wrong"
 
 
 SIGNS = {"done": "✓", "wrong": "✗", "not started": "·"}
 
 
-def check(root: Path, exercises: Sequence[Exercise], *, go_on: bool = False) -> bool:
-    """Check exercises and print a list of progress; True if all of them are done."""
+def check(
+    root: Path,
+    exercises: Sequence[Exercise],
+    *,
+    go_on: bool = False,
+    terminal: bool = False,
+) -> bool:
+    """Check exercises and print a list of progress; True if all of them are done.
+
+    When all of the copy's are done, the whole is checked too.
+    """
     output = Output()
     done: list[Exercise] = []
     open_ones: list[Exercise] = []
     points = sum(exercise.points for exercise in exercises)
-    found = verdicts(root, exercises, output)
+    found = verdicts(root, exercises, output, terminal=terminal)
     for exercise, verdict in found:
         earned = exercise.points if verdict.status == "done" else 0
         print(
@@ -287,6 +324,9 @@ def check(root: Path, exercises: Sequence[Exercise], *, go_on: bool = False) -> 
             if not go_on:
                 break
     found.close()
+    together = True
+    if not open_ones and tuple(exercises) == assigned(root):
+        together = check_whole(root, output)
     if output.text.strip():
         print("\nYour code printed:")
         print("\n".join(f"  {line}" for line in output.text.strip().splitlines()[:20]))
@@ -296,6 +336,8 @@ def check(root: Path, exercises: Sequence[Exercise], *, go_on: bool = False) -> 
     print(f"\n{len(done)} of {len(exercises)} done, {earned} of {points} points.", end=" ")
     if open_ones:
         print(f"Next is {open_ones[0]}; hints: minbert lab hint {open_ones[0].number}")
-    else:
+    elif together:
         print("Well done!")
-    return not open_ones
+    else:
+        print("Alone they are right, together they are not: grading takes a suspect's points.")
+    return not open_ones and together

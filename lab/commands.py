@@ -1,4 +1,4 @@
-"""The commands of the lab: start, check, hint, grade, bundle."""
+"""The commands of the lab: start, check, hint, replay, grade, bundle."""
 
 from __future__ import annotations
 
@@ -28,12 +28,20 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say what is done, what is wrong, and why")
     check.add_argument("number", nargs="?", type=int, help="one exercise; by default all")
     check.add_argument("--all", action="store_true", help="do not stop at the first that is wrong")
+    check.add_argument(
+        "--pdb", action="store_true", help="stay in the terminal: breakpoint() and errors debug"
+    )
     check.set_defaults(run=run_check)
 
     hint = commands.add_parser("hint", help="three hints on an exercise, each stronger")
     hint.add_argument("number", type=int)
     hint.add_argument("level", nargs="?", type=int, choices=(1, 2, 3), default=1)
     hint.set_defaults(run=run_hint)
+
+    replay = commands.add_parser("replay", help="open the first case that is wrong in a prompt")
+    replay.add_argument("number", type=int)
+    replay.add_argument("--print", action="store_true", help="print it, and open no prompt")
+    replay.set_defaults(run=run_replay)
 
     grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
     grade.add_argument("submissions", nargs="+", type=Path, help="folders or zip files")
@@ -73,7 +81,7 @@ def run_check(given: argparse.Namespace) -> int:
         if numbered(given.number) not in exercises:
             raise ValueError(f"exercise {given.number} is not set in this copy")
         exercises = (numbered(given.number),)
-    all_done = check(root, exercises, go_on=given.all)
+    all_done = check(root, exercises, go_on=given.all, terminal=given.pdb)
     if made_from := stamp_of(root):
         print(f"This copy was made from {made_from}.")
     return 0 if all_done else 1
@@ -86,6 +94,13 @@ def run_hint(given: argparse.Namespace) -> int:
     if given.level < 3:
         print(f"More: minbert lab hint {given.number} {given.level + 1}")
     return 0
+
+
+def run_replay(given: argparse.Namespace) -> int:
+    from lab.check import find_copy
+    from lab.replay import start
+
+    return start(find_copy(Path.cwd()), numbered(given.number), printed=given.print)
 
 
 def run_grade(given: argparse.Namespace) -> int:

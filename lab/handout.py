@@ -25,7 +25,7 @@ REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
        "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks",
-       "stamp.py")  # fmt: skip
+       "stamp.py", "suspects.py", "replay.py")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",

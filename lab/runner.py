@@ -14,6 +14,7 @@ import contextlib
 import gc
 import json
 import os
+import pdb
 import sys
 import threading
 import traceback
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--results", type=int, required=True)
     parser.add_argument("--supplied", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pdb", action="store_true", help="open a debugger where it ends")
     given = parser.parse_args()
 
     from lab.exercises import BY_NAME
@@ -69,6 +71,9 @@ def main() -> None:
                 raise
             except BaseException as raised:  # SystemExit too: a student's code may call exit()
                 error = describe(raised)
+                if given.pdb and error["type"] not in ("NotImplementedError", "BdbQuit"):
+                    print(f"{error['type']}: {error['message']}")
+                    pdb.post_mortem(raised.__traceback__)
             with contextlib.suppress(Exception):  # it may be closed
                 sys.stdout.flush()
             write("end", error)

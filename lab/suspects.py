@@ -43,7 +43,7 @@ def judge_whole(found: dict[str, Any], expected: dict[str, Any]) -> Whole:
     waits: list[str] = []
     different: list[str] = []
     suspects: dict[str, str] = {}
-    cases = {title: value for title, value in found["cases"]}
+    cases: dict[str, Any] = dict(found["cases"])
     for title, right in expected["right"]["cases"]:
         if title not in cases:
             why = found["error"] and found["error"]["message"]

@@ -206,7 +206,7 @@ def encoder(self, input_ids, token_type_ids, layout, attentions):
     x = self.embeddings(input_ids, token_type_ids, layout.positions)
     states = [x]
     for each in self.layers:
-        x = each(x, layout, attentions)
+        x = self.run(each, x, layout, attentions)
         states = [*states, x]
     return states
 

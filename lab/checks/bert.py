@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -90,6 +91,11 @@ def attention(draw: Draw) -> Cases:
     yield "without a mask", scaled_dot_product_attention(query, key, value, None, dropout)
     triangle = torch.ones(S, S, dtype=torch.bool).tril()
     yield "with a mask (S, S)", scaled_dot_product_attention(query, key, value, triangle, dropout)
+    large = 30 * draw.normal(B, N, 3, D), 30 * draw.normal(B, N, 3, D), draw.normal(B, N, 3, D)
+    yield (
+        "scores of some hundreds, S = 3",
+        scaled_dot_product_attention(*large, padding()[:, None, None, 1:4], dropout),
+    )
 
 
 @check("heads")
@@ -187,6 +193,56 @@ def encoder(draw: Draw) -> Cases:
         states = module.encode(ids, types, layout, None)
         yield "how many states", len(states)
         yield "the states, one by one", list(states)
+    table, layers = nn.Parameter(draw.normal(11)), [_Layer(draw.normal(2)) for _ in range(12)]
+    stand_ins: Any = _Embeddings(table), nn.ModuleList(layers)
+    module.embeddings, module.layers = stand_ins
+    maps: list[Tensor] = []
+    found = module.encode(ids, types, Padded(padding()), maps)
+    yield "the states of twelve layers that stand in", list(found)
+    yield "layers that were given the list `attentions`", len(maps)
+    weights = [table, *(layer.weight for layer in layers)]
+    yield "gradients of the embeddings and of each layer", gradients(found[-1], *weights)
+    counted: list[nn.Module] = []
+    runner: Any = module
+
+    def run(layer: nn.Module, *inputs: Any) -> Tensor:
+        counted.append(layer)
+        return layer(*inputs)
+
+    runner.run = run
+    module.encode(ids, types, Padded(padding()), None)
+    yield "layers that `self.run` was asked to call", len(counted)
+
+
+class _Embeddings(nn.Module):
+    """Stand for the embeddings: every number that they are given shows."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = table
+
+    def forward(self, ids: Tensor, types: Tensor, positions: Tensor) -> Tensor:
+        return (self.table[ids] + 0.3 * types + 0.1 * positions).unsqueeze(-1)
+
+
+class _Layer(nn.Module):
+    """Stands for a layer."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor, layout: Any, attentions: list[Tensor] | None = None) -> Tensor:
+        if attentions is not None:
+            attentions.append(x)
+        return torch.tanh(self.weight[0] * x + self.weight[1])
+
+
+class _Pooler(nn.Module):
+    """Stands for the pooler."""
+
+    def forward(self, first: Tensor) -> Tensor:
+        return 2 * first + 1
 
 
 @check("pooler")
@@ -196,9 +252,12 @@ def pooler(draw: Draw) -> Cases:
 
     module = prepared(draw, Bert(tiny_config())).eval()
     yield "Pooler.forward", module.pooler(draw.normal(B, H))
-    stand_in: Any = nn.Identity()
+    stand_in: Any = _Pooler()
     module.pooler = stand_in
-    yield "what Bert.pool hands to the pooler", module.pool(draw.normal(B, S, H), Padded(padding()))
+    yield (
+        "Bert.pool, with a pooler that gives 2 x + 1",
+        module.pool(draw.normal(B, S, H), Padded(padding())),
+    )
     yield "the same of a packed batch", module.pool(draw.normal(8, H), Packed([5, 3]))
 
 
@@ -207,8 +266,12 @@ def loading(draw: Draw) -> Cases:
     from minbert.encoders.bert import Bert
     from minbert.loading import _modern_name, hub_names
 
-    encoder = Bert(tiny_config())
-    yield "names of the encoder", hub_names(nn.ModuleDict({"encoder": encoder}))
+    encoder = Bert(replace(tiny_config(), num_layers=12))
+    names = hub_names(nn.ModuleDict({"encoder": encoder}))
+    some = {k: v for k, v in names.items() if k.split(".")[2] in ("1", "11") or ".layers." not in k}
+    yield "names of the encoder: layers 1 and 11 of 12, and what is in no layer", some
+    yield "how many names there are", len(names)
+    encoder = Bert(replace(tiny_config(), num_layers=1))
     model = nn.ModuleDict({"encoder": encoder, "mlm_head": encoder.make_mlm_head()})
     yield "names with the masked-language-model head", hub_names(model)
     for name in (
@@ -218,5 +281,7 @@ def loading(draw: Draw) -> Cases:
         "bert.embeddings.LayerNorm.beta",
         "embeddings.bert.weight",
         "embeddings.beta_layer.gamma_weight",
+        "encoder.layer.10.norm.gamma",
+        "bertha.weight",
     ):
         yield f"_modern_name of {name}", _modern_name(name, "bert.")

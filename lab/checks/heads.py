@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lab.harness import Draw, check, gradients, mark_dropouts
+from lab.harness import Draw, check, gradients, mark_dropouts, whole_numbers
 
 Cases = Iterator[tuple[str, Any]]
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "four", "five", "six")
@@ -25,6 +27,11 @@ def pooling(draw: Draw) -> Cases:
         pooled = getattr(layout, name)(x)
         yield f"the {name}", pooled
         yield f"gradients of the tokens through the {name}", gradients(pooled, x)
+    x = draw.normal(3, 4, 2) - torch.tensor([0.0, 300.0])
+    x[0, 0, 0] = x[1, 1, 0] = 0  # a feature may be 0, and a token real all the same
+    layout = Padded(torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]))
+    for name in ("mean", "max"):
+        yield f"the {name} with zeros, large numbers and one token", getattr(layout, name)(x)
 
 
 @check("pair")
@@ -45,6 +52,7 @@ def pair(draw: Draw) -> Cases:
         ("texts", None, None),
         ("pairs", seconds, None),
         ("pairs, cut to 7 tokens", seconds, 7),
+        ("pairs, of which one has 8 tokens, cut to 8", seconds, 8),
         ("pairs, after a cut", seconds, None),
     ):
         found = tokenizer.encode(firsts, pairs, max_length=max_length)
@@ -76,6 +84,11 @@ def classifier(draw: Draw) -> Cases:
         heads.train(training)
         yield mode + "five classes (sst)", heads(single, "sst")
         yield mode + "a regression on pairs (sts)", heads(double, "sts")
+    names = "cola", "para", "sts"
+    heads = mark_dropouts(draw.fill(Heads(tasks(*names), 4, pair="cross", head_size=6)))
+    for name in names:
+        kind = "a logit" if name != "sts" else "a number"
+        yield f"one sequence, {kind} ({name})", heads(5 * draw.normal(3, 4), name)
     heads = draw.fill(Heads(tasks("sst", "sts"), 4, pair="cosine")).eval()
     yield "a cosine's output (sts)", heads(draw.normal(3, 1), "sts")
 
@@ -87,6 +100,10 @@ def compare(draw: Draw) -> Cases:
     u, v = draw.normal(3, 4), draw.normal(3, 4)
     yield "compare_concat", compare_concat(u, v)
     yield "compare_cosine", compare_cosine(u, v)
+    u, v = 1000 * draw.normal(1, 7, grad=True), 0.01 * draw.normal(1, 7, grad=True)
+    for name, compared in (("concat", compare_concat(u, v)), ("cosine", compare_cosine(u, v))):
+        yield f"compare_{name} of a long and a short vector", compared
+        yield f"gradients through compare_{name}", gradients(compared, u, v)
 
 
 @check("losses")
@@ -100,7 +117,16 @@ def losses(draw: Draw) -> Cases:
         ("regression", regression, draw.normal(4, 1, grad=True), draw.normal(4)),
         ("labels", several(), draw.normal(4, 3, grad=True), draw.integers(0, 2, 4, 3).float()),
     ]
+    large = torch.tensor([[100.0], [-100.0], [100.0], [-100.0]])
+    wide = large * torch.tensor([1.0, 0.5, -1.0])
+    no_and_yes = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    cases += [
+        ("classes, logits of 100", classes, wide.clone(), torch.tensor([0.0, 1.0, 2.0, 1.0])),
+        ("binary, logits of 100", binary, large.clone(), no_and_yes),
+        ("labels, logits of 100", several(), wide.clone(), draw.integers(0, 2, 4, 3).float()),
+    ]
     for name, task, outputs, labels in cases:
+        outputs.requires_grad_()
         loss = loss_sum(task, outputs, labels)
         yield f"{name}: the loss", loss
         gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else None
@@ -119,9 +145,11 @@ def answers(draw: Draw) -> Cases:
     for name, task, width in cases:
         outputs = draw.normal(4, width)
         outputs[:2, 0] = torch.tensor([-0.7, 0.4])  # a no and a yes
-        found, probabilities = heads.answers(task, outputs)
-        yield f"{name}: the answers", found
-        yield f"{name}: the probabilities", probabilities
+        for size, numbers in (("", outputs), (", logits of 100", 100 * outputs.sign())):
+            found, probabilities = heads.answers(task, numbers)
+            if not size or name != "classes":  # where several are alike, either is an answer
+                yield f"{name}{size}: the answers", whole_numbers(found)
+            yield f"{name}{size}: the probabilities", probabilities
 
 
 @check("freezing")
@@ -159,6 +187,27 @@ def freezing(draw: Draw) -> Cases:
         yield f"{name}: the heads' first weights", [p.detach() for p in model.heads.parameters()]
         pooled = model.pooling is not None and model.pooling.__qualname__
         yield f"{name}: pooling and comparison", [pooled, model.compare is not None]
+    encoder = Bert(tiny_config())
+    seen: list[Any] = []
+    stand_ins: Any = {"extensions": (_Preparing("first", seen), _Preparing("second", seen))}
+    given: Any = SimpleNamespace(**{**_fields(config), **stand_ins, "encoder_dropout": 0.5})
+    MultitaskModel.from_config(given, encoder)
+    yield "what two extensions are given to prepare: name, parameters that train, dropout", seen
+
+
+class _Preparing:
+    """Stands for an extension: writes down what it is given."""
+
+    def __init__(self, name: str, seen: list[Any]) -> None:
+        self.name, self.seen = name, seen
+
+    def prepare(self, model: Any) -> None:
+        trained = sum(p.requires_grad for p in model.encoder.parameters())
+        self.seen.append([self.name, trained, model.encoder.embeddings.dropout.p])
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 @check("sampling")
@@ -183,4 +232,8 @@ def sampling(draw: Draw) -> Cases:
     yield "the next step's task does not follow from this one's", drawn_anew
     differing = sum(a != b for a, b in zip(first, draws(seed + 1))) / steps
     yield "another seed draws other tasks", 0.57 < differing < 0.77
+    later = sum(a != b for a, b in zip(first[1:], draws(seed + 1))) / steps
+    yield "another seed does not draw the same a step later", 0.57 < later < 0.77
+    zero = draws(0)
+    yield "seed 0 draws each task too", sorted(set(zero)) == sorted(names)
     yield "with one task there is no choice", uniform_task(("a",), seed=seed, step=3)

@@ -21,6 +21,8 @@ def rope(draw: Draw) -> Cases:
     for theta in (10.0, 10_000.0):
         yield f"rope_angles, θ = {theta:g}", rope_angles(restarted, 6, theta)
     yield "rope_angles at place 9 of head size 2", rope_angles(torch.tensor(9), 2, 100.0)
+    far = torch.tensor([257, 1000, 8191])
+    yield "rope_angles at places beyond 256", rope_angles(far, 4, 10_000.0)
     angles = draw.normal(2, 5, 3)
     x = draw.normal(2, 5, 4, 6, grad=True)
     turned = apply_rope(x, angles.cos(), angles.sin())
@@ -44,7 +46,7 @@ def local_attention(draw: Draw) -> Cases:
             f"within_window of {window}",
             attention.within_window(places[3:6], places, known, window),
         )
-    for window in (1, 3):
+    for window in (1, 3, 9):
         yield f"local_mask of window {window}", attention.local_mask(real, window)
     query, key, value = (draw.normal(2, 2, 7, 3) for _ in range(3))
     dropout = marked_dropout()
@@ -57,7 +59,7 @@ def local_attention(draw: Draw) -> Cases:
 def convolution(draw: Draw) -> Cases:
     from minbert.attention import dynamic_convolution
 
-    for batch, length, heads, size, width in ((2, 6, 2, 3, 3), (1, 3, 3, 2, 5)):
+    for batch, length, heads, size, width in ((2, 6, 2, 3, 3), (1, 3, 3, 2, 5), (1, 2, 1, 3, 7)):
         value = draw.normal(batch, length, heads * size)
         kernel = draw.normal(batch, length, heads, width)
         name = f"{heads} heads, {length} tokens, K = {width}"

@@ -45,7 +45,8 @@ def mlm_masking(draw: Draw) -> Cases:
     for name, options in (("rates of BERT: ", {}), ("other rates: ", settings)):
         masker = Masker(tokenizer, **options)
         seen, chosen = apply(masker)
-        yield name + "shapes and kinds", [f"{x.dtype} {x.shape}" for x in (seen, chosen)]
+        kinds = [kind.replace("int32", "int64") for kind in (str(seen.dtype), str(chosen.dtype))]
+        yield name + "shapes and kinds", [*kinds, seen.shape, chosen.shape]
         chosen = chosen.astype(bool)
         yield name + "special tokens are never chosen", not chosen[special].any()
         yield (
@@ -84,6 +85,7 @@ class _Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.word, self.token_type = nn.Embedding(11, 4), nn.Embedding(2, 4)
+        self.layout: Any = None
 
     def forward(
         self,
@@ -95,6 +97,7 @@ class _Encoder(nn.Module):
     ) -> Any:
         from minbert.encoder import EncoderOutput
 
+        self.layout = layout
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         states = self.word(input_ids) + self.token_type(types)
         return EncoderOutput(last_hidden_state=states, pooler_output=None, layout=layout)
@@ -125,6 +128,7 @@ def masked_loss(draw: Draw) -> Cases:
         )
         scores = model(batch)
         yield f"scores of a {name} batch", scores
+        yield f"the encoder is given the layout of a {name} batch", encoder.layout is layout
         loss = F.cross_entropy(scores, labels, reduction="sum")
         word = encoder.word.weight
         yield f"gradient of the words of a {name} batch", torch.autograd.grad(loss, word)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lab.checks.bert import tiny_config
-from lab.harness import Draw, check
+from lab.harness import Draw, check, plain
 
 Cases = Iterator[tuple[str, Any]]
 
@@ -23,11 +24,15 @@ def layer_rates(draw: Draw) -> Cases:
     from multitask.extensions.layer_lr import LayerLR
     from multitask.model import MultitaskModel
 
-    model = MultitaskModel(Bert(tiny_config()), [get_task("sst")], head_size=3)
+    encoder = Bert(replace(tiny_config(), num_layers=10))
+    model = MultitaskModel(encoder, [get_task("sst")], head_size=3)
+    names = [name for name, _ in model.named_parameters()]
+    some = [n for n in names if ".layers." not in n or n.endswith("query.weight")]
     for decay, heads in ((0.5, 1.0), (draw.number(0.6, 0.9), 3.0), (1.0, 1.0)):
         name = f"decay {decay:.2g}, heads {heads:g}: "
         scale = LayerLR(decay=decay, heads=heads).lr_scale(model)
-        yield name + "factors of the rates", dict(scale)
+        found = {n: plain(scale.get(n, 1.0)) for n in some}  # names left out keep theirs
+        yield name + "factors of the rates", found
 
 
 def three_gradients(draw: Draw) -> np.ndarray:
@@ -41,7 +46,7 @@ def three_gradients(draw: Draw) -> np.ndarray:
 
 
 def over_orders(count: int, run: Callable[[np.random.Generator], Any]) -> list[Tensor]:
-    """For each task, the rows that come out over many generators, each once and sorted.
+    """For each task, the rows that come out over many generators, each once and in an order.
 
     So it does not matter how an order is drawn, only which orders are.
     """
@@ -51,7 +56,7 @@ def over_orders(count: int, run: Callable[[np.random.Generator], Any]) -> list[T
         rows = [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
         for i, seen in enumerate(found):
             row = np.concatenate([part[i] for part in rows])
-            seen.setdefault(tuple(row.round(4).tolist()), row)
+            seen.setdefault(str(row.round(4).tolist()), row)
     return [torch.tensor(np.stack([seen[key] for key in sorted(seen)])) for seen in found]
 
 
@@ -76,7 +81,7 @@ def vaccine(draw: Draw) -> Cases:
     rows = np.stack([np.zeros(3), *three_gradients(draw)[:2]])
     averages = np.full((3, 3), 0.2)
     result = over_orders(3, lambda generator: run(rows @ rows.T, generator, averages))
-    yield "one of three gradients is zero", result
+    yield "one of three gradients is zero: by task, a row for each result of an order", result
 
 
 def _reconciled(draw: Draw, run: Callable[..., Any]) -> Cases:
@@ -97,5 +102,8 @@ def _reconciled(draw: Draw, run: Callable[..., Any]) -> Cases:
         products, n = vectors @ vectors.T, len(vectors)
         kept = products.copy()
         some = averages[:n, :n]
-        yield name, over_orders(n, lambda g, p=products, a=some: run(p, g, a))
+        yield (
+            f"{name}: by task, a row for each result of an order",
+            over_orders(n, lambda g, p=products, a=some: run(p, g, a)),
+        )
         yield f"{name}: the products are left as they were", (products == kept).all()

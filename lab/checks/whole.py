@@ -172,6 +172,7 @@ def pretrained(draw: Draw) -> Any:
     from data.batching import Batch
     from minbert.encoders.bert import Bert
     from minbert.layouts import Padded
+    from multitask.heads import loss_sum
     from multitask.model import MaskedLanguageModel
 
     encoder = Bert(replace(tiny_config(), num_layers=1))
@@ -179,18 +180,17 @@ def pretrained(draw: Draw) -> Any:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     mask, found = torch.tensor([[True] * 5, [True] * 3 + [False] * 2]), {}
     for step in range(2):
+        labels = draw.integers(0, 11, 3)
         batch = Batch(
             ids=("0", "1"),
-            labels=draw.integers(0, 11, 3),
+            labels=labels,
             input_ids=draw.integers(1, 11, 2, 5) * mask,
             token_type_ids=torch.zeros(2, 5, dtype=torch.long),
             layout=Padded(mask),
             masked=torch.tensor([1, 3, 6]),
         )
-        from multitask.heads import loss_sum
-
         optimizer.zero_grad()
-        loss = loss_sum(model.tasks["mlm"], model(batch, "mlm"), batch.labels)
+        loss = loss_sum(model.tasks["mlm"], model(batch, "mlm"), labels)
         found[f"loss at step {step + 1}"] = digest(loss)
         if loss.requires_grad:
             loss.backward()
