@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from lab.answers import mistake, right
 
 # Moments
@@ -61,6 +59,25 @@ def one_beta(m, v, grad, betas):
     update_moments(m, v, grad, (betas[0], betas[0]))
 
 
+@mistake("moments", "v is a mean of the gradient's absolute value; it should be of its square")
+def v_absolute(m, v, grad, betas):
+    mean_of(m, grad, betas[0])
+    mean_of(v, grad.abs(), betas[1])
+
+
+@mistake("moments", "the gradient that is passed in is changed; it belongs to the parameter")
+def gradient_changed(m, v, grad, betas):
+    m.mul_(betas[0]).add_(grad.mul_(1 - betas[0]))
+    v.mul_(betas[1]).add_((grad / (1 - betas[0])).square(), alpha=1 - betas[1])
+
+
+@mistake("moments", "v takes the square of what m has taken in already; it is of the gradient")
+def v_of_scaled_gradient(m, v, grad, betas):
+    scaled = (1 - betas[0]) * grad
+    m.mul_(betas[0]).add_(scaled)
+    v.mul_(betas[1]).add_(scaled.square(), alpha=1 - betas[1])
+
+
 # Bias correction
 
 
@@ -104,6 +121,27 @@ def step_ignored(step, betas, correct_bias):
 @mistake("bias_correction", "b^t itself is returned; what is missing from the mean is 1 - b^t")
 def power_only(step, betas, correct_bias):
     return tuple(beta**step for beta in betas) if correct_bias else (1.0, 1.0)
+
+
+@mistake("bias_correction", "c2 has a root here; the update takes it")
+def root_of_c2(step, betas, correct_bias):
+    return (1 - betas[0] ** step, (1 - betas[1] ** step) ** 0.5) if correct_bias else (1.0, 1.0)
+
+
+@mistake("bias_correction", "c1 and c2 have changed places: c1 belongs to b1, the first beta")
+def corrections_exchanged(step, betas, correct_bias):
+    return bias_corrections(step, betas[::-1], correct_bias)
+
+
+@mistake("bias_correction", "this is 1 / (1 - b^t); the share itself is asked for, 1 - b^t")
+def corrections_inverted(step, betas, correct_bias):
+    c1, c2 = bias_corrections(step, betas, correct_bias)
+    return 1 / c1, 1 / c2
+
+
+@mistake("bias_correction", "without correction both are 1, not 0: the update divides by them")
+def zero_without_correction(step, betas, correct_bias):
+    return bias_corrections(step, betas, True) if correct_bias else (0.0, 0.0)
 
 
 # The update
@@ -193,6 +231,47 @@ def update_not_in_place(param, m, v, lr, c1, c2, eps):
     param = param - lr * m
 
 
+@mistake(
+    "adam_update",
+    "the parameter's size is in the denominator; it is the root of v, and eps",
+    of="efficient_update",
+)
+def size_in_denominator(param, m, v, lr, c1, c2, eps):
+    update(param, m, v, lr, c1, c2, eps * param.double().abs())
+
+
+@mistake("adam_update", "eps is not added", of="efficient_update")
+def no_eps(param, m, v, lr, c1, c2, eps):
+    update(param, m, v, lr, c1, c2, 1e-30)
+
+
+@mistake("adam_update", "eps is not added in the textbook form", of="textbook_update")
+def no_eps_textbook(param, m, v, lr, c1, c2, eps):
+    textbook_update(param, m, v, lr, c1, c2, 1e-30)
+
+
+@mistake(
+    "adam_update", "the textbook update goes against the gradient: its sign", of="textbook_update"
+)
+def uphill_textbook(param, m, v, lr, c1, c2, eps):
+    textbook_update(param, -m, v, lr, c1, c2, eps)
+
+
+@mistake("adam_update", "m is not divided by c1 in the textbook form", of="textbook_update")
+def m_not_corrected(param, m, v, lr, c1, c2, eps):
+    textbook_update(param, m, v, lr, 1.0, c2, eps)
+
+
+@mistake(
+    "adam_update",
+    "the moments are changed (sqrt_, div_); the next step needs them as they were",
+    of="efficient_update",
+)
+def moments_changed(param, m, v, lr, c1, c2, eps):
+    update(param, m, v, lr, c1, c2, eps)
+    v.sqrt_()
+
+
 # Decay
 
 
@@ -226,96 +305,11 @@ def decay_not_in_place(param, lr, weight_decay):
     param = param * (1 - lr * weight_decay)
 
 
-# The step
+@mistake("weight_decay", "the parameter is divided by 1 + lr wd; it is multiplied by 1 - lr wd")
+def decay_divides(param, lr, weight_decay):
+    param.div_(1 + lr * weight_decay)
 
 
-def steps(
-    self,
-    closure=None,
-    *,
-    gradient=None,
-    order=None,
-    decay_rate=None,
-    counted=0,
-    skip=True,
-    moments=None,
-):
-    """AdamW.step with its parts open to change."""
-    from optim import adamw
-
-    loss = None
-    if closure is not None:
-        with torch.enable_grad():
-            loss = closure()
-    with torch.no_grad():
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    if not skip:
-                        adamw.decay_weights(param, group["lr"], group["weight_decay"])
-                    continue
-                state = self.next_state(param)
-                m, v = state["exp_avg"], state["exp_avg_sq"]
-                when = order or group["decay"]
-                lr, decay = group["lr"], group["weight_decay"]
-                shares = state["step"] + counted, group["betas"], group["correct_bias"]
-                c1, c2 = adamw.bias_corrections(*shares)
-                shrink_by = lr if decay_rate is None else decay_rate(lr, c1, c2)
-                if when == "before":
-                    adamw.decay_weights(param, shrink_by, decay)
-                grad = param.grad if gradient is None else gradient(param, decay)
-                adamw.update_moments(m, v, grad, group["betas"])
-                form = adamw.efficient_update if group["efficient"] else adamw.textbook_update
-                form(param, m, v, lr, c1, c2, group["eps"])
-                if when == "after":
-                    adamw.decay_weights(param, shrink_by, decay)
-    return loss
-
-
-@right("adamw_step")
-def step(self, closure=None):
-    return steps(self, closure)
-
-
-@mistake(
-    "adamw_step", "weight decay is added to the gradient, as L2; it should never meet the moments"
-)
-def l2_in_gradient(self, closure=None):
-    return steps(
-        self, closure, order="never", gradient=lambda param, decay: param.grad + decay * param
-    )
-
-
-@mistake("adamw_step", 'the decay always comes before the update; group["decay"] says when')
-def always_before(self, closure=None):
-    return steps(self, closure, order="before")
-
-
-@mistake("adamw_step", 'the decay always comes after the update; group["decay"] says when')
-def always_after(self, closure=None):
-    return steps(self, closure, order="after")
-
-
-@mistake("adamw_step", "there is no weight decay")
-def no_decay(self, closure=None):
-    return steps(self, closure, order="never")
-
-
-@mistake("adamw_step", "the decay is multiplied by the corrected rate; it takes lr as it is")
-def decay_at_corrected_rate(self, closure=None):
-    return steps(self, closure, decay_rate=lambda lr, c1, c2: lr * math.sqrt(c2) / c1)
-
-
-@mistake("adamw_step", "parameters without a gradient are decayed too; leave them alone")
-def decay_without_gradient(self, closure=None):
-    return steps(self, closure, skip=False)
-
-
-@mistake("adamw_step", "the step count is one too high: `next_state` has counted already")
-def counted_twice(self, closure=None):
-    return steps(self, closure, counted=1)
-
-
-@mistake("adamw_step", "the closure's loss is not returned")
-def loss_not_returned(self, closure=None):
-    steps(self, closure)
+@mistake("weight_decay", "the rate is there twice: the share is lr times weight_decay")
+def decay_rate_twice(param, lr, weight_decay):
+    decay_weights(param, lr * lr, weight_decay)

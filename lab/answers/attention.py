@@ -138,6 +138,32 @@ def dropout_on_context(query, key, value, mask, dropout):
     return dropout(context), probabilities
 
 
+@mistake("attention", "exp overflows where scores are large; take off the largest of a row first")
+def naive_softmax(query, key, value, mask, dropout):
+    scores = torch.einsum("bnqd,bnkd->bnqk", query, key) / math.sqrt(query.size(-1))
+    exponentials = scores.exp() if mask is None else scores.exp() * mask
+    probabilities = exponentials / exponentials.sum(-1, keepdim=True)
+    return dropout(probabilities) @ value, probabilities
+
+
+@mistake("attention", "the bool mask is added to the scores, as 0 and 1; it says which to fill")
+def mask_added(query, key, value, mask, dropout):
+    scores = torch.einsum("bnqd,bnkd->bnqk", query, key) / math.sqrt(query.size(-1))
+    probabilities = softmax(scores if mask is None else scores + mask)
+    return dropout(probabilities) @ value, probabilities
+
+
+@mistake("attention", "a masked score of -10 still has a share; -inf has none")
+def masked_with_little(query, key, value, mask, dropout):
+    return attend(query, key, value, mask, dropout, fill=-10.0)
+
+
+@mistake("attention", "the probabilities are cut off (detach): query and key have no gradient")
+def probabilities_detached(query, key, value, mask, dropout):
+    _, probabilities = attend(query, key, value, mask, dropout)
+    return dropout(probabilities).detach() @ value, probabilities
+
+
 @mistake("attention", "dropout acts on the scores, before the softmax; it belongs after")
 def dropout_on_scores(query, key, value, mask, dropout):
     scores = dropout(query @ key.transpose(-2, -1) / math.sqrt(query.size(-1)))

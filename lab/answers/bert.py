@@ -70,6 +70,24 @@ def normalised_one_by_one(self, input_ids, token_type_ids, positions):
     return self.dropout(sum(self.norm(part) for part in parts))
 
 
+@mistake("embeddings", "word vectors are multiplied by √H, as in the Transformer; BERT does not")
+def words_scaled(self, input_ids, token_type_ids, positions):
+    word, position, segment = looked_up(self, input_ids, token_type_ids, positions)
+    return self.dropout(self.norm(word * word.size(-1) ** 0.5 + position + segment))
+
+
+@mistake("embeddings", "dropout is there twice, before and after LayerNorm; it comes once, after")
+def embeddings_dropped_twice(self, input_ids, token_type_ids, positions):
+    total = sum(looked_up(self, input_ids, token_type_ids, positions))
+    return self.dropout(self.norm(self.dropout(total)))
+
+
+@mistake("embeddings", "only the word's vector is normalised; normalise the sum of all three")
+def words_normalised(self, input_ids, token_type_ids, positions):
+    word, position, segment = looked_up(self, input_ids, token_type_ids, positions)
+    return self.dropout(self.norm(word) + position + segment)
+
+
 # Blocks of a layer
 
 
@@ -113,6 +131,21 @@ def not_normalised(self, residual, output):
     return residual + self.dropout(output)
 
 
+@mistake("add_norm", "the block's output is normalised, then dropped and added; LayerNorm is last")
+def output_normalised(self, residual, output):
+    return residual + self.norm(self.dropout(output))
+
+
+@mistake("add_norm", "dropout acts on both parts; the residual should pass untouched")
+def both_dropped(self, residual, output):
+    return self.norm(self.dropout(residual) + self.dropout(output))
+
+
+@mistake("add_norm", "the residual is cut off (detach), so nothing before it learns through it")
+def residual_detached(self, residual, output):
+    return self.norm(residual.detach() + self.dropout(output))
+
+
 @right("feed_forward")
 def feed_forward(self, x):
     return linear(self.outer, gelu(linear(self.inner, x)))
@@ -141,6 +174,17 @@ def gelu_twice(self, x):
 @mistake("feed_forward", "the residual is added here; that is the work of add & norm")
 def residual_inside(self, x):
     return x + self.outer(F.gelu(self.inner(x)))
+
+
+@mistake("feed_forward", "the activation is SiLU; BERT has GELU")
+def silu(self, x):
+    return self.outer(F.silu(self.inner(x)))
+
+
+@mistake("feed_forward", "this is GELU by a sigmoid, x σ(1.702 x); BERT has the exact one")
+def gelu_sigmoid(self, x):
+    y = self.inner(x)
+    return self.outer(y * (1.702 * y).sigmoid())
 
 
 # The layer and the stack
@@ -201,6 +245,12 @@ def maps_not_handed_on(self, x, layout, attentions=None):
     return layer(self, x, layout)
 
 
+@mistake("layer", "the second add & norm is missing")
+def second_norm_missing(self, x, layout, attentions=None):
+    middle = self.attention_norm(x, self.attention(x, layout, attentions))
+    return self.feed_forward(middle)
+
+
 @right("encoder")
 def encoder(self, input_ids, token_type_ids, layout, attentions):
     x = self.embeddings(input_ids, token_type_ids, layout.positions)
@@ -241,6 +291,37 @@ def layers_reversed(self, input_ids, token_type_ids, layout, attentions):
     for each in reversed(self.layers):
         states.append(each(states[-1], layout, attentions))
     return states
+
+
+@mistake("encoder", "the states are cut off (detach), so no layer but the last learns")
+def states_detached(self, input_ids, token_type_ids, layout, attentions):
+    states = [self.embeddings(input_ids, token_type_ids, layout.positions)]
+    for each in self.layers:
+        states.append(self.run(each, states[-1].detach(), layout, attentions))
+    return states
+
+
+@mistake("encoder", "layers are called without `self.run`, so there is no gradient checkpointing")
+def run_left_out(self, input_ids, token_type_ids, layout, attentions):
+    states = [self.embeddings(input_ids, token_type_ids, layout.positions)]
+    for each in self.layers:
+        states.append(each(states[-1], layout, attentions))
+    return states
+
+
+@mistake("encoder", "`attentions` is not handed on to the layers")
+def attentions_left_out(self, input_ids, token_type_ids, layout, attentions):
+    return encoder(self, input_ids, token_type_ids, layout, None)
+
+
+@mistake("encoder", "only some of the layers run; there are as many as `self.layers` has")
+def three_layers(self, input_ids, token_type_ids, layout, attentions):
+    return encoder(self, input_ids, token_type_ids, layout, attentions)[:4]
+
+
+@mistake("encoder", "segments do not reach the embeddings")
+def segments_left_out(self, input_ids, token_type_ids, layout, attentions):
+    return encoder(self, input_ids, torch.zeros_like(token_type_ids), layout, attentions)
 
 
 # Pooler
@@ -288,3 +369,20 @@ def pool_the_mean(self, last_hidden_state, layout):
 )
 def pool_first_row(self, last_hidden_state, layout):
     return self.pooler(last_hidden_state[0])
+
+
+@mistake(
+    "pooler", "the first tokens are returned as they are; `self.pooler` maps them", of="Bert.pool"
+)
+def pool_without_pooler(self, last_hidden_state, layout):
+    return layout.first(last_hidden_state)
+
+
+@mistake("pooler", "the activation is ReLU; the pooler has tanh", of="Pooler.forward")
+def relu_for_tanh(self, first):
+    return F.relu(self.dense(first))
+
+
+@mistake("pooler", "the activation is a sigmoid; the pooler has tanh", of="Pooler.forward")
+def sigmoid_for_tanh(self, first):
+    return self.dense(first).sigmoid()

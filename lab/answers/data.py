@@ -105,3 +105,10 @@ def global_generator(tasks, *, seed, step):
 @mistake("sampling", "the last task is never drawn: the upper end of `integers` is out already")
 def last_left_out(tasks, *, seed, step):
     return uniform_task(tasks[:-1] or tasks, seed=seed, step=step)
+
+
+@mistake(
+    "sampling", "seed and step are added up, so that seed 1 draws what seed 0 draws a step later"
+)
+def seed_plus_step(tasks, *, seed, step):
+    return uniform_task(tasks, seed=seed + step, step=0)

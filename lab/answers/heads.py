@@ -1,4 +1,4 @@
-"""Part 3, heads and losses: right answers in float64 where there are sums, and mistakes."""
+"""Part 3, heads and comparisons: right answers in float64 where there are sums, and mistakes."""
 
 from __future__ import annotations
 
@@ -83,6 +83,42 @@ def cosine_through_shared(self, features, task):
     return head(self, features, task)
 
 
+@mistake("classifier", "a binary task's logit goes through a sigmoid; the loss does that")
+def binary_squashed(self, features, task):
+    binary = self.tasks[task].kind == "binary"
+    return head(self, features, task, last=lambda x: x.sigmoid() if binary else x)
+
+
+@mistake("classifier", "the classes go through a log-softmax; the loss does that, outputs are raw")
+def log_softmax_in_head(self, features, task):
+    return head(self, features, task, last=lambda x: x.log_softmax(-1) if x.size(-1) > 1 else x)
+
+
+@mistake("classifier", "dropout stands before the GELU; it stands before each linear map")
+def dropout_before_gelu(self, features, task):
+    return head(self, features, task, before=False, activation=lambda x: gelu(self.dropout(x)))
+
+
+@mistake("classifier", "dropout acts twice before the output layer")
+def head_dropped_twice(self, features, task):
+    return head(self, features, task, activation=lambda x: self.dropout(gelu(x)))
+
+
+@mistake("classifier", 'pairs always take `self.shared["pair"]`; where there is none, "single"')
+def pair_layer_wanted(self, features, task):
+    if self.tasks[task].is_pair and type(self.outputs[task]).__name__ != "CosineOutput":
+        self.shared["pair"]
+    return head(self, features, task)
+
+
+@mistake("classifier", 'pairs never take `self.shared["pair"]`; where there is one, they do')
+def pair_layer_ignored(self, features, task):
+    if type(self.outputs[task]).__name__ == "CosineOutput":
+        return self.outputs[task](features)
+    x = F.gelu(self.shared["single"](self.dropout(features)))
+    return self.outputs[task](self.dropout(x))
+
+
 # Comparing
 
 
@@ -145,151 +181,36 @@ def cosine_over_batch(u, v):
     return F.cosine_similarity(u, v, dim=0).unsqueeze(-1)
 
 
-# Losses
+@mistake(
+    "compare", "the three parts are in another order; it is u, v, |u - v|", of="compare_concat"
+)
+def difference_first(u, v):
+    return torch.cat([(u - v).abs(), u, v], dim=-1)
 
 
-def loss_of(task, outputs, labels, *, share=lambda loss, outputs: loss.sum()):
-    """Each row's loss from its definition, in float64, then their sum."""
-    outputs = outputs.double()
-    if task.kind == "classes":
-        chosen = outputs.gather(1, labels.long().unsqueeze(1)).squeeze(1)
-        loss = outputs.logsumexp(1) - chosen
-    elif task.kind == "binary":
-        signs = 2 * labels.double() - 1
-        loss = torch.log1p((-signs * outputs[:, 0]).exp())
-    elif task.kind == "labels":
-        signs = 2 * labels.double() - 1
-        loss = torch.log1p((-signs * outputs).exp()).mean(1)
-    else:
-        loss = (outputs[:, 0] - labels.double()) ** 2
-    return share(loss, outputs).float()
+@mistake(
+    "compare",
+    "the parts stand below each other; rows of three parts are (B, 3 H)",
+    of="compare_concat",
+)
+def stacked_rows(u, v):
+    return torch.cat([u, v, (u - v).abs()])
 
 
-@right("losses")
-def loss_sum(task, outputs, labels):
-    return loss_of(task, outputs, labels)
+@mistake(
+    "compare", "this is 1 - cosine, a distance; the cosine itself is asked for", of="compare_cosine"
+)
+def cosine_distance(u, v):
+    return 1 - compare_cosine(u, v)
 
 
-@mistake("losses", "the loss is a mean over rows; it should be their sum")
-def mean_loss(task, outputs, labels):
-    return loss_of(task, outputs, labels, share=lambda loss, outputs: loss.mean())
+@mistake(
+    "compare", "negative cosines are cut to 0; they say that texts differ", of="compare_cosine"
+)
+def cosine_cut(u, v):
+    return compare_cosine(u, v).clamp(min=0)
 
 
-@mistake("losses", "outputs (B, 1) meet labels (B,) and make (B, B); give both the same shape")
-def broadcast_regression(task, outputs, labels):
-    if task.kind == "regression":
-        return (outputs - labels).square().sum()
-    return loss_of(task, outputs, labels)
-
-
-@mistake("losses", "outputs of classes go through a softmax before the cross-entropy has its own")
-def softmax_twice(task, outputs, labels):
-    return loss_of(task, outputs.softmax(-1) if task.kind == "classes" else outputs, labels)
-
-
-@mistake("losses", "the binary outputs go through a sigmoid twice: the loss takes logits")
-def sigmoid_twice(task, outputs, labels):
-    return loss_of(task, outputs.sigmoid() if task.kind == "binary" else outputs, labels)
-
-
-@mistake("losses", "where several labels may hold, a softmax makes them compete; each is binary")
-def labels_compete(task, outputs, labels):
-    if task.kind != "labels":
-        return loss_of(task, outputs, labels)
-    return -(outputs.log_softmax(-1) * labels).mean(1).sum()
-
-
-@mistake("losses", "a row of several labels has the sum over them; it should be their mean")
-def sum_over_labels(task, outputs, labels):
-    factor = outputs.size(-1) if task.kind == "labels" else 1
-    return factor * loss_of(task, outputs, labels)
-
-
-@mistake("losses", "the regression's loss is the absolute error; it should be the squared one")
-def absolute_error(task, outputs, labels):
-    if task.kind == "regression":
-        return (outputs.squeeze(-1) - labels).abs().sum()
-    return loss_of(task, outputs, labels)
-
-
-@mistake("losses", "the regression is squashed by a sigmoid; its labels go from 0 to 5")
-def squashed_loss(task, outputs, labels):
-    return loss_of(task, outputs.sigmoid() if task.kind == "regression" else outputs, labels)
-
-
-@mistake("losses", "a binary task takes the squared error; it should be binary cross-entropy")
-def binary_squared_error(task, outputs, labels):
-    if task.kind == "binary":
-        return (outputs.squeeze(-1).sigmoid() - labels).square().sum()
-    return loss_of(task, outputs, labels)
-
-
-# Answers
-
-
-@right("answers")
-def answers(task, outputs):
-    if task.kind == "regression":
-        return outputs[:, 0], None
-    if task.kind == "labels":
-        return (outputs > 0).long(), 1 / (1 + (-outputs).exp())
-    if task.kind == "binary":
-        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
-    probabilities = softmax(outputs)
-    return probabilities.max(1).indices, probabilities
-
-
-@mistake("answers", "binary probabilities are in the wrong order: the first is that of no")
-def yes_first(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return found, probabilities.flip(-1) if task.kind == "binary" else probabilities
-
-
-@mistake("answers", "yes and no have changed places: class 1 is yes, and the second probability")
-def yes_is_no(task, outputs):
-    found, probabilities = answers(task, outputs)
-    if task.kind != "binary":
-        return found, probabilities
-    return 1 - found, probabilities.flip(-1)
-
-
-@mistake("answers", "a binary output is compared with 0.5; as a logit it says yes above 0")
-def logit_over_half(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return (outputs[:, 0] > 0.5).long() if task.kind == "binary" else found, probabilities
-
-
-@mistake("answers", "a softmax over one output is always 1; a binary task takes the sigmoid")
-def softmax_of_one(task, outputs):
-    if task.kind != "binary":
-        return answers(task, outputs)
-    return outputs.argmax(-1), outputs.softmax(-1)
-
-
-@mistake("answers", "several labels may hold at once; the likeliest alone is answered")
-def one_of_several(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return outputs.argmax(-1) if task.kind == "labels" else found, probabilities
-
-
-@mistake("answers", "where several labels may hold, each has a sigmoid of its own, and no softmax")
-def softmax_of_several(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return found, softmax(outputs) if task.kind == "labels" else probabilities
-
-
-@mistake("answers", "raw outputs are returned in place of probabilities")
-def raw_outputs(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return found, outputs if task.kind == "classes" else probabilities
-
-
-@mistake("answers", "a regression's answer is squashed; it is the output as it is")
-def squashed_answer(task, outputs):
-    found, probabilities = answers(task, outputs)
-    return found.sigmoid() if task.kind == "regression" else found, probabilities
-
-
-@mistake("answers", "a regression's answer keeps the dimension of size 1; it should be (B,)")
-def answer_column(task, outputs):
-    return (outputs, None) if task.kind == "regression" else answers(task, outputs)
+@mistake("compare", "only one of the two lengths is divided by", of="compare_cosine")
+def one_length(u, v):
+    return (u * v).sum(-1, keepdim=True) / u.norm(dim=-1, keepdim=True)

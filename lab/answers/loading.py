@@ -108,3 +108,23 @@ def layer_zero_only(model):
 @mistake("loading", "the masked-language-model head's names are missing", of="hub_names")
 def head_left_out(model):
     return {k: v for k, v in hub_names(model).items() if not k.startswith("mlm_head")}
+
+
+@mistake(
+    "loading",
+    "gamma and beta are looked for behind LayerNorm alone; any last word counts",
+    of="_modern_name",
+)
+def layer_norm_alone(name, prefix):
+    name = name.removeprefix(prefix)
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )
+
+
+@mistake("loading", "a layer's number has one digit here; it may have more", of="hub_names")
+def one_digit(model):
+    def cut(name):
+        return ".".join(word[:1] if word.isdigit() else word for word in name.split("."))
+
+    return {ours: cut(theirs) for ours, theirs in hub_names(model).items()}

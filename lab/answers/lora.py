@@ -177,6 +177,18 @@ def dora_ignored(self, base, x):
     return sum_of(self, base, x, dora=False)
 
 
+@mistake("lora_forward", "the bias is added twice; the base has added it", of="LoRALinear.forward")
+def bias_twice(self, base, x):
+    return sum_of(self, base, x) + base.bias
+
+
+@mistake(
+    "lora_forward", "the scale is alpha times r; it is divided by the rank", of="LoRALinear.forward"
+)
+def scale_times_rank(self, base, x):
+    return sum_of(self, base, x, scale=self.alpha * self.rank)
+
+
 def looked_up(self, base, ids, *, scale=None, base_too=True, dora=True):
     """LoRAEmbedding.forward with its parts open to change."""
     scale = self.scale if scale is None else scale
@@ -247,6 +259,11 @@ def merged_transposed(self, matrix):
 @mistake("lora_merge", "this is the change alone; W is to be in the sum", of="LoRA.changed")
 def merged_change_alone(self, matrix):
     return sum_of_matrices(self, matrix, whole=False)
+
+
+@mistake("lora_merge", "the scale is there twice in W + s B A", of="LoRA.changed")
+def merged_scale_twice(self, matrix):
+    return sum_of_matrices(self, matrix, scale=self.scale**2)
 
 
 @torch.no_grad()

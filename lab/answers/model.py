@@ -65,6 +65,19 @@ def max_inverted(self, x):
     return x.masked_fill(self.mask.unsqueeze(-1), float("-inf")).amax(1)
 
 
+@mistake(
+    "pooling", "padding is set to a number in the maximum that a feature may lie below", of="max"
+)
+def max_with_little(self, x):
+    return x.masked_fill(~self.mask.unsqueeze(-1), -100.0).amax(1)
+
+
+@mistake("pooling", "features that are 0 are not counted; the mask says what is real", of="mean")
+def zeros_not_counted(self, x):
+    x = x * self.mask.unsqueeze(-1)
+    return x.sum(1) / (x != 0).sum(1)
+
+
 # Freezing
 
 
@@ -78,6 +91,8 @@ def built(
     forked=True,
     checkpointing=True,
     chosen=True,
+    prepared="last",
+    size=None,
 ):
     """MultitaskModel.from_config with its parts open to change."""
     from data.tasks import TASKS
@@ -92,9 +107,12 @@ def built(
         **({"head": config.head} if chosen else {}),
         pooling=config.pooling,
         pair=config.pair,
-        head_size=config.head_size,
+        head_size=size or config.head_size,
         head_dropout=config.head_dropout,
     )
+    if prepared == "first":
+        for extension in config.extensions:
+            extension.prepare(model)
     rate = config.encoder_dropout
     for module in encoder.modules():
         if dropout and rate is not None and isinstance(module, nn.Dropout):
@@ -105,8 +123,9 @@ def built(
         for part in parts[frozen]:
             for parameter in part.parameters():
                 parameter.requires_grad = False
-    for extension in config.extensions:
-        extension.prepare(model)
+    if prepared == "last":
+        for extension in config.extensions:
+            extension.prepare(model)
     if forked:
         torch.set_rng_state(state)
     return model
@@ -155,3 +174,18 @@ def no_checkpointing(cls, config, encoder):
 @mistake("freezing", "`config.head` is not used, so that all heads are shared ones")
 def head_not_chosen(cls, config, encoder):
     return built(config, encoder, chosen=False)
+
+
+@mistake("freezing", "the extensions do not prepare the model: an adapter is never added")
+def not_prepared(cls, config, encoder):
+    return built(config, encoder, prepared="never")
+
+
+@mistake("freezing", "the extensions prepare the model before it is frozen and set up")
+def prepared_first(cls, config, encoder):
+    return built(config, encoder, prepared="first")
+
+
+@mistake("freezing", "`config.head_size` is not used")
+def head_size_ignored(cls, config, encoder):
+    return built(config, encoder, size=256)

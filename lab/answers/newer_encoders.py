@@ -379,3 +379,12 @@ def one_kernel(value, kernel):
 def heads_interleaved(value, kernel):
     found = convolved(value, kernel, split=lambda v, n: v.unflatten(-1, (-1, n)).transpose(-1, -2))
     return found.unflatten(-1, (kernel.size(2), -1)).transpose(-1, -2).flatten(-2)
+
+
+@mistake("convolution", "beyond both ends the end itself is repeated; there are zeros")
+def ends_repeated(value, kernel):
+    around = kernel.size(3) // 2
+    padded = nn.functional.pad(value.transpose(1, 2), (around, around), mode="replicate")
+    wide = nn.functional.pad(kernel, (0, 0, 0, 0, around, around))
+    found = convolved(padded.transpose(1, 2), wide)
+    return found[:, around : around + value.size(1)]

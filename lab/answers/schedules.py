@@ -34,6 +34,16 @@ def shape_only(name, param):
     return param.ndim < 2
 
 
+@mistake("no_decay", "matrices are spared too; they decay, and vectors do not")
+def matrices_spared(name, param):
+    return param.ndim <= 2
+
+
+@mistake("no_decay", "a name that ends in `bias` may be another word; its last part has to be bias")
+def any_ending(name, param):
+    return param.ndim < 2 or name.endswith("bias")
+
+
 def factor(step, total, warmup, *, start=0, after=None, floor=0.0):
     """Two straight lines with their parts open to change."""
     from optim.schedules import check_schedule
@@ -78,3 +88,16 @@ def below_zero(step, total, warmup=0):
 @mistake("warmup", "the factor counts the steps done, so it rises; the steps left should count")
 def rises(step, total, warmup=0):
     return factor(step, total, warmup, after=lambda s, t, w: (s - w) / max(1, t - w))
+
+
+@mistake("warmup", "the rate falls along a cosine; it should fall in a straight line")
+def cosine(step, total, warmup=0):
+    def after(s, t, w):
+        return 0.5 * (1 + math.cos(math.pi * (s - w) / max(1, t - w)))
+
+    return factor(step, total, warmup, after=after)
+
+
+@mistake("warmup", "the fall is one step ahead: it starts from 1 at the step after the warm-up")
+def fall_ahead(step, total, warmup=0):
+    return factor(step, total, warmup, after=lambda s, t, w: (t - s - 1) / max(1, t - w))

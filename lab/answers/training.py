@@ -168,6 +168,23 @@ def not_shuffled(products, generator):
     return projected(products, generator, shuffled=False)
 
 
+@mistake("surgery", "the part is divided by the own squared norm; it is the other's, |g_j|²")
+def own_norm(products, generator):
+    count = len(products)
+    found = np.eye(count)
+    for i in range(count):
+        for j in (j for j in generator.permutation(count) if j != i):
+            along = found[i] @ products[:, j]
+            if along < 0:
+                found[i, j] -= along / products[i, i]
+    return found
+
+
+@mistake("surgery", "half of the part is taken away; all of it should be")
+def half_taken(products, generator):
+    return projected(products, generator, sign=-0.5)
+
+
 def raised(
     products,
     averages,
@@ -181,6 +198,9 @@ def raised(
     shuffled=True,
     weight=None,
     copy=True,
+    symmetric=False,
+    root=math.sqrt,
+    skip=True,
 ):
     """gradvac with its parts open to change."""
     count = len(products)
@@ -190,7 +210,7 @@ def raised(
         for j in order[order != i]:
             mine = found[i] if sofar else np.eye(count)[i]
             own, other = (mine @ products @ mine) ** 0.5, products[j, j] ** 0.5
-            if own == 0 or other == 0:
+            if skip and (own == 0 or other == 0):
                 continue
             c = min(1.0, max(-1.0, mine @ products[:, j] / own / other))
             moved = (1 - beta) * new[i, j] + beta * c
@@ -200,11 +220,13 @@ def raised(
                 new[i, j] = moved
             a = new[i, j]
             if lower(c, a):
-                sines = (1 - c**2) ** 0.5, (1 - a**2) ** 0.5
+                sines = root(1 - c**2), root(1 - a**2)
                 rise = (a * sines[0] - c * sines[1]) / sines[1]
                 found[i, j] += (own / other if length else 1.0) * rise
-            if update == "after":
+            if update == "after" or (update == "not raised" and not lower(c, a)):
                 new[i, j] = moved
+            if symmetric:
+                new[j, i] = moved
     return found, new
 
 
@@ -258,3 +280,25 @@ def averages_in_place(products, averages, beta, generator):
 @mistake("vaccine", "the other tasks always come in the same order; it should be random")
 def vaccine_not_shuffled(products, averages, beta, generator):
     return raised(products, averages, beta, generator, shuffled=False)
+
+
+@mistake("vaccine", "an average moves for both tasks at once; a_ij and a_ji are two")
+def averages_symmetric(products, averages, beta, generator):
+    found, new = raised(products, averages, beta, generator, symmetric=True)
+    return found, new
+
+
+@mistake("vaccine", "the average stays where the cosine was raised; it moves in any case")
+def moves_where_not_raised(products, averages, beta, generator):
+    return raised(products, averages, beta, generator, update="not raised")
+
+
+@mistake("vaccine", "the sines have lost their root: sin² = 1 - cos²")
+def sines_squared(products, averages, beta, generator):
+    return raised(products, averages, beta, generator, root=lambda square: square)
+
+
+@mistake("vaccine", "a gradient of zero has no cosine: 0 / 0 is not a number; skip it")
+def zero_not_skipped(products, averages, beta, generator):
+    with np.errstate(all="ignore"):
+        return raised(products, averages, beta, generator, skip=False)
