@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING, Any
 from lab import handout, sandbox
 from lab.check import KEPT, SECONDS, Launch, Output, outcomes, stamp_of
 from lab.diagnose import Verdict, judge, shown
-from lab.exercises import EXERCISES, Exercise
+from lab.exercises import EXERCISES, WHOLE, Exercise
 from lab.stamp import PLACE, Stamp
 from lab.submission import Submission, open_submission
+from lab.suspects import withdraw
 
 if TYPE_CHECKING:
     from lab.predictions import Labels
@@ -91,7 +92,7 @@ class Marking:
         shutil.copy(handout.ROOT / "lab" / "guard.py", clean / "lab")
         supplied.mkdir()
         expected = {}
-        for exercise in exercises:
+        for exercise in (*exercises, WHOLE):
             expected[exercise.name], calls = golden.expected(exercise, seed)
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
         for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
@@ -236,8 +237,11 @@ def grade_one(
             command=sandbox.command(marking.kind, work, Path(own), own=[marking.supplied]),
             environment=sandbox.ENVIRONMENT,
         )
-        for exercise, outcome in outcomes(launch, marking.exercises, output):
+        for exercise, outcome in outcomes(launch, (*marking.exercises, WHOLE), output):
             try:
+                if exercise is WHOLE:
+                    found.notes += withdraw(found.verdicts, outcome, marking.expected["whole"])
+                    continue
                 verdict = judge(outcome, marking.expected[exercise.name])
             except Exception:  # values that no check gives: the submission wrote them itself
                 verdict = Verdict("wrong", "What came out of it cannot be read.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.diagnose import Status, sentence
+from lab.diagnose import Status, Verdict, sentence
 from lab.exercises import EXERCISES, Exercise
 
 CLOSE = 1e-4
@@ -64,6 +64,24 @@ def judge_whole(found: dict[str, Any], expected: dict[str, Any]) -> Whole:
     return Whole("done")
 
 
+def withdraw(
+    verdicts: dict[str, Verdict], found: dict[str, Any], expected: dict[str, Any]
+) -> list[str]:
+    """Take the whole's suspects from what is done; gives notes on the whole.
+
+    Args:
+        verdicts: by exercise, changed in place.
+        found: the outcome of the whole.
+        expected: the expected one.
+    """
+    whole = judge_whole(found, expected)
+    for name, what in whole.suspects.items():
+        if name in verdicts and verdicts[name].status == "done":
+            text = f"alone it is right, and in training it is not: {what}"
+            verdicts[name] = Verdict("wrong", sentence(text))
+    return [f"the whole: {whole.message}"] if whole.status == "wrong" else []
+
+
 def first_difference(mine: Any, right: dict[str, Any]) -> str | None:
     """Where what came of a run differs, in words; None if it is equal."""
     if not isinstance(mine, dict):
@@ -94,13 +112,19 @@ def suspects_of(mine: list[Any], right: list[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, (name, inside, given, gave) in enumerate(mine):
         wanted = [theirs for same, theirs in known.get(name, ()) if alike(given, same, SAME_INPUT)]
-        wrong.append(bool(wanted) and not any(alike(gave, one) for one in wanted))
+        wrong.append(bool(wanted) and not any(agree(gave, one) for one in wanted))
         if name == STEP and any(wrong[:-1]):
             break  # from here on the parameters are others
         if wrong[-1] and not any(wrong[number - inside : number]) and name in OWNERS:
             function = name.partition(":")[2]
             found.setdefault(OWNERS[name].name, f"{function} {otherwise(gave, wanted[0])}")
     return found
+
+
+def agree(gave: list[Any], wanted: list[Any]) -> bool:
+    """Whether two calls gave the same; the gradient is written down of the first calls alone."""
+    both = min(len(gave), len(wanted))
+    return alike(gave[:both], wanted[:both])
 
 
 def otherwise(gave: list[Any], wanted: list[Any]) -> str:
@@ -123,6 +147,10 @@ def alike(a: Any, b: Any, share: float = CLOSE, room: float = 0.0) -> bool:
         return near and all(a.get(key) == b.get(key) for key in ("of", "many", "learns"))
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(alike(x, y, share) for x, y in zip(a, b))
-    if isinstance(a, float) and isinstance(b, int | float):
+    if _is_number(a) and _is_number(b):
         return abs(a - b) <= share * (1 + abs(b))
     return type(a) is type(b) and a == b
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
