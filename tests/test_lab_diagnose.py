@@ -33,6 +33,7 @@ def changed(index, by=0.5):
         (None, X, "case 0: the result is None; is there a return?"),
         (3, X, "the result is 3; it should be a float32 tensor of shape (2, 5, 4)."),
         (X[0], X, "the shape is (5, 4); it should be (2, 5, 4)."),
+        (X[:1, :1], X[0, :1], "a dimension of size 1 is too many; see squeeze."),
         (X.transpose(1, 2), X, "The numbers are right and in another order"),
         (X.flip(1), X, "The numbers are right and in another order: look at the transposes."),
         (X.double(), X, "the dtype is float64; it should be float32."),
@@ -46,8 +47,8 @@ def changed(index, by=0.5):
         ([X, -X], [X, X], "number 2 of 2: "),
         ({"a": 1}, {"a": 1, "b": 2}, "missing: b."),
         ({"a": 1, "b": 3}, {"a": 1, "b": 2}, "b: the result is 3; it should be 2."),
-        (False, True, "this is not so (False)."),
-        (True, False, "this is so, and should not be."),
+        (False, True, "the result is False; it should be True."),
+        ("drawn in about 90%", True, "case 0: drawn in about 90%."),
         ("x", 1.5, "the result is 'x'; it should be 1.5."),
         (object(), 1.5, "an object of type object"),
     ],
@@ -94,10 +95,42 @@ def test_a_mistake_is_named_by_all_of_its_cases():
         "mistakes": [{"says": "twice as much", **outcome(2 * X, X)}],
     }
     assert judge(outcome(2 * X, X), expected) == Verdict("wrong", "twice as much.", named=True)
-    assert not judge(outcome(2 * X, 2 * X), expected).named
+    both = judge(outcome(2 * X, 2 * X), expected)
+    assert both.named and both.message == (
+        "case 0: as if twice as much. That is not all that differs; check again when this is right."
+    )
     assert judge(outcome(X, X), expected) == Verdict("done")
     extra = {"type": "KeyError", "message": "", "where": None}
     assert judge(outcome(X, X, error=extra), expected).status == "wrong"
+
+
+def test_the_first_case_that_differs_is_held_against_the_catalogue():
+    mistakes = [
+        {"says": "twice as much", **outcome(2 * X, X, X)},
+        {"says": "all is lost", **outcome(0 * X, X, X)},
+        {"says": "half of it is right", **outcome(X, False, X)},
+        {"says": "none of it is right", **outcome(X, False, X / 2)},
+    ]
+    expected = {"right": {**outcome(X, True, X), "calls": ["f(x (2, 5, 4))"] * 3}}
+    expected["mistakes"] = mistakes
+
+    def said(*values):
+        return judge(outcome(*values), expected)
+
+    assert "as if twice as much. That is not all" in said(2 * X, X, -X).message
+    near = said(2.01 * X, True, X)
+    assert (
+        "closest to, without being equal: twice as much. The call: f(x (2, 5, 4))." in near.message
+    )
+    assert not near.named and "closest" not in said(3 * X, True, X).message
+    yes_or_no = said(X, False, -X)  # which more than one mistake gives, and none the rest
+    assert not yes_or_no.named and "as if" not in yes_or_no.message
+
+
+def test_a_breakpoint_without_a_terminal_names_the_flag():
+    error = {"type": "BdbQuit", "message": "", "where": "optim/adamw.py:3"}
+    found = judge(outcome(error=error), {"right": outcome(X), "mistakes": []})
+    assert "breakpoint() at optim/adamw.py:3 needs a terminal: minbert lab check" in found.message
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,17 @@ def trained_for(draw: Draw, model: Any, config: Any, tasks: tuple[str, ...]) -> 
             if loss.requires_grad:
                 loss.backward()
         named = dict(model.named_parameters())
-        found |= {
-            f"gradient of {name} at step {step + 1}": digest(p.grad) for name, p in named.items()
-        }
+        for name, parameter in named.items():
+            found[f"gradient of {name} at step {step + 1}"] = digest(flat(parameter.grad))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = 0.02 * rate * plain(linear(step + 1, 6, 2))
         optimizer.step()
-        found |= {f"{name} after step {step + 1}": digest(p.detach()) for name, p in named.items()}
+        found |= {f"{name} after step {step + 1}": digest(flat(p)) for name, p in named.items()}
     return found
+
+
+def flat(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().flatten()
 
 
 def rows(draw: Draw, task: Any, pair: str) -> Any:
@@ -192,7 +195,7 @@ def pretrained(draw: Draw) -> Any:
         if loss.requires_grad:
             loss.backward()
         found |= {
-            f"gradient of {name} at step {step + 1}": digest(p.grad)
+            f"gradient of {name} at step {step + 1}": digest(flat(p.grad))
             for name, p in model.named_parameters()
         }
         optimizer.step()
@@ -244,7 +247,8 @@ class Trace:
             if self._busy or not left:
                 return function(*args, **kwargs)
             self._left[name] = left - 1
-            arguments = bound(signature, args, kwargs)
+            # What is left out is None; a signature may be without it.
+            arguments = [x for x in bound(signature, args, kwargs) if x is not None]
             with self.aside():
                 given, before = digest(arguments), len(self.calls)
             again = signature.bind(*args, **kwargs)

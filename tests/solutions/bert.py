@@ -23,6 +23,35 @@ def embeddings_one_hot(self, input_ids, token_type_ids, positions):
     )
 
 
+@solution("embeddings")
+def embeddings_row_by_row(self, input_ids, token_type_ids, positions):
+    x = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
+    return torch.stack([F.dropout(self.norm(row), self.dropout.p, self.training) for row in x])
+
+
+def probabilities_of(query, key, mask):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
+
+
+@solution("attention")
+def dropout_head_by_head(query, key, value, mask, dropout):
+    p = probabilities_of(query, key, mask)
+    return torch.stack([dropout(p[:, n]) @ value[:, n] for n in range(p.size(1))], 1), p
+
+
+@solution("attention")
+def dropout_transposed(query, key, value, mask, dropout):
+    p = probabilities_of(query, key, mask)
+    return (value.mT @ dropout(p.mT)).mT, p
+
+
+@solution("attention")
+def dropout_as_a_function(query, key, value, mask, dropout):
+    p = probabilities_of(query, key, mask)
+    return F.dropout(p, dropout.p, dropout.training) @ value, p
+
+
 @solution("attention_mask")
 def mask_unsqueezed(mask):
     return mask.unsqueeze(1).unsqueeze(2)

@@ -83,3 +83,10 @@ def smaller_of_two_lines(step, total, warmup=0):
     check_schedule(step, total, warmup)
     rising = step / warmup if step < warmup else 1.0
     return min(rising, max(0, total - step) / max(1, total - warmup))
+
+
+@solution("bias_correction")
+def corrections_as_tensors(step, betas, correct_bias):
+    if not correct_bias:
+        return torch.tensor(1.0), torch.tensor(1.0)
+    return [1 - torch.tensor(beta) ** step for beta in betas]
