@@ -210,7 +210,7 @@ def states_accumulated(self, input_ids, token_type_ids, layout, attentions):
     x = self.embeddings(input_ids, token_type_ids, layout.positions)
 
     def step(x, layer):
-        return layer(x, layout, attentions)
+        return self.run(layer, x, layout, attentions)
 
     return tuple(itertools.accumulate(self.layers, step, initial=x))
 

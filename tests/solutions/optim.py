@@ -45,10 +45,13 @@ def foreach_step(self, closure=None):
     if closure is not None:
         with torch.enable_grad():
             loss = closure()
-    for group in self.param_groups:
-        params = [p for p in group["params"] if p.grad is not None]
-        if not params:
-            continue
+    by_step = [  # parameters that have seen as many steps go together
+        (group, [p for p in members if self.state[p].get("step", 0) == n])
+        for group in self.param_groups
+        for members in [[p for p in group["params"] if p.grad is not None]]
+        for n in sorted({self.state[p].get("step", 0) for p in members})
+    ]
+    for group, params in by_step:
         states = [self.next_state(p) for p in params]
         ms, vs = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
         b1, b2 = group["betas"]
