@@ -9,6 +9,7 @@ The course's tasks are here, GLUE's in glue.py, and what a record says in schema
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from data.glue import GLUE
 from data.schema import SPLITS, HeldOut, Label, PredictionFile, Split, Table, Task
@@ -42,6 +43,17 @@ def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]
 
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
+_PARA = Task(
+    name="para",
+    title="whether two questions ask the same (Quora question pairs)",
+    kind="binary",
+    classes=("different", "paraphrase"),
+    tables=_cs224n("quora", ("sentence1", "sentence2"), "is_duplicate"),
+    symmetric=True,
+    metrics=("accuracy", "f1"),
+    predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase"),
+)
+
 _COURSE_TASKS = (
     Task(
         name="sst",
@@ -52,16 +64,7 @@ _COURSE_TASKS = (
         metrics=("accuracy", "macro_f1"),
         predictions=PredictionFile(stem="sst", column="Predicted_Sentiment", whole=True),
     ),
-    Task(
-        name="para",
-        title="whether two questions ask the same (Quora question pairs)",
-        kind="binary",
-        classes=("different", "paraphrase"),
-        tables=_cs224n("quora", ("sentence1", "sentence2"), "is_duplicate"),
-        symmetric=True,
-        metrics=("accuracy", "f1"),
-        predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase"),
-    ),
+    _PARA,
     Task(
         name="sts",
         title="similarity of two sentences, 0 to 5 (SemEval STS)",
@@ -97,6 +100,13 @@ _COURSE_TASKS = (
         tables=_cs224n("ids-cfimdb", ("sentence",), "sentiment"),
         metrics=("accuracy", "f1"),
         predictions=PredictionFile(stem="cfimdb", column="Predicted_Sentiment"),
+    ),
+    replace(
+        _PARA,
+        name="para_large",
+        title="as para, twice the rows: the course's later cut of the same pairs",
+        tables=_cs224n("quora-large", ("sentence1", "sentence2"), "is_duplicate"),
+        predictions=PredictionFile(stem="para_large", column="Predicted_Is_Paraphrase"),
     ),
 )
 

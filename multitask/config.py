@@ -104,9 +104,9 @@ class TrainConfig(HeadSettings, RunConfig):
     command: ClassVar[str] = "train"
 
     tasks: tuple[str, ...] = COURSE
-    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb of the course, or sst2, mrpc,
-    stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too). With --task-file
-    none of them is trained unless it is named."""
+    """Tasks to train on, one or several: sst, para, sts, cola, cfimdb, para_large of the course, or
+    sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli of GLUE (cola is GLUE's too). With --task-file none
+    of them is trained unless it is named."""
 
     def __post_init__(self) -> None:
         if self.task_files and self.tasks is COURSE:  # the default, and not the same names given
