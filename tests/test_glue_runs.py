@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 from glue_files import HEADERS, write
 from helpers import config, make_trainer, write_backbone, write_data
 
@@ -24,6 +25,7 @@ from multitask.glue import glue_recipes, peft, score
 from multitask.glue.glue_recipes import RECIPES, method_of, recipe_config
 from multitask.glue.glue_run import read_runs
 from multitask.runs.run import Run
+from optim import AdamW
 
 
 @pytest.fixture(scope="module")
@@ -224,14 +226,29 @@ def test_published_settings():
         2, 8e-5, 32, 0, "linear",
     )  # fmt: skip
     sst = RECIPES["modernbert"]("sst2")
-    assert (sst.epochs, sst.lr, sst.batch_size, sst.weight_decay) == (3, 3e-5, 16, 3e-6)
-    assert (sst.beta1, sst.beta2, sst.eps) == (0.9, 0.98, 1e-6)
+    assert (sst.epochs, sst.lr, sst.batch_size) == (3, 3e-5, 16)
+    assert (sst.beta1, sst.beta2, sst.eps, sst.warmup) == (0.9, 0.98, 1e-6, 0.1)
+    mnli = RECIPES["mosaicbert"]("mnli")
+    assert (mnli.epochs, mnli.batch_size, mnli.warmup) == (3, 48, 0.06)
     for task in glue_recipes.TASKS:
         found = RECIPES["lora"](task)
         (lora,) = found.extensions
         assert 4e-4 <= found.lr <= 5e-4 and found.weight_decay == 0.1
         assert (lora.rank, lora.alpha, lora.targets) == (8, 16, ("query", "value"))
     assert RECIPES["bitfit"]("cola").lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, task, share",
+    [("modernbert", "sst2", 3e-6), ("modernbert", "rte", 1e-5), ("mosaicbert", "mnli", 5e-6)],
+)
+def test_the_decay_of_a_job_is_the_share_that_goes_in_a_step(name, task, share):
+    """As Composer's DecoupledAdamW has it: weight *= 1 - rate / highest rate * decay."""
+    found = RECIPES[name](task)
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    weight.grad = torch.zeros_like(weight)
+    AdamW([weight], lr=found.lr, weight_decay=found.weight_decay).step()
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, 1 - share).detach())
 
 
 @pytest.mark.parametrize("backbone", ["minilm", "bert-base-cased"])
@@ -271,7 +288,8 @@ def test_symmetric_pairs_train_in_both_orders(folder, tmp_path):
 
 
 def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
-    assert {t.name for t in TASKS.values() if t.symmetric} == {"para", "sts", "mrpc", "stsb", "qqp"}
+    symmetric = {"para", "para_large", "sts", "mrpc", "stsb", "qqp"}
+    assert {t.name for t in TASKS.values() if t.symmetric} == symmetric
     assert all(task.is_pair for task in TASKS.values() if task.symmetric)
     write(tmp_path, "mrpc", "train")
     (example, *_) = read_split(TASKS["mrpc"], "train", tmp_path).examples
