@@ -12,9 +12,10 @@ from helpers import config, make_trainer, write_backbone, write_data
 
 from data.readers import read_split
 from data.tasks import TASKS
+from minbert.encoders import encoder_class
 from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
-from multitask.commands.glue_commands import ComparePeft, RunGlue
+from multitask.commands.glue_commands import ComparePeft, DrawGlue, RunGlue
 from multitask.commands.main import parse
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
@@ -49,8 +50,8 @@ def _no_figures(monkeypatch):
 
 def command(folder, out, **settings):
     return RunGlue(
-        data_dir=folder / "data", backbone=str(folder / "backbone"), out=out, device="cpu",
-        **{"epochs": 1, **settings},
+        data_dir=folder / "data", out=out, device="cpu",
+        **{"epochs": 1, "backbone": str(folder / "backbone"), **settings},
     )  # fmt: skip
 
 
@@ -70,6 +71,40 @@ def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
     for name in ("GLUE", "BERT", "LoRA", "ELECTRA"):
         assert f"{name} score: " in out
     assert out.count("over all") == 4 and "without" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["bert", "convbert", "modernbert"])
+def test_an_encoders_own_recipe_runs_as_published(folder, tmp_path, encoder):
+    """To its last epoch: only the backbone is smaller than the one it was published for."""
+    cls = encoder_class(encoder)
+    write_backbone(tmp_path / "backbone", encoder=cls, max_positions=256)
+    own = {"backbone": str(tmp_path / "backbone"), "epochs": None}
+    for task in ("sst2", "rte"):
+        command(folder, tmp_path / "runs", tasks=(task,), **own).run()
+        record = Run(tmp_path / "runs" / f"{task}-11711").record()
+        published = RECIPES[encoder](task)
+        assert record["epochs"] == published.epochs and record["steps"] == published.epochs
+        changed = {"backbone", "data_dir", "device", "out", "tasks"}
+        for name, value in published.to_dict().items():
+            assert name in changed or record["config"][name] == value, name
+
+
+@pytest.mark.slow
+def test_folders_of_runs_are_drawn_over_each_other(folder, tmp_path, capsys):
+    early = {"epochs": 3, "patience": 1, "scores_per_epoch": 1}
+    command(folder, tmp_path / "one", tasks=("mrpc",), seeds=2).run()
+    command(folder, tmp_path / "two", tasks=("mrpc", "rte"), **early).run()
+    config = Run(tmp_path / "two" / "rte-11711").config()
+    assert (config.patience, config.scores_per_epoch) == (1, 1)
+    capsys.readouterr()
+    DrawGlue(folders=(tmp_path / "one", tmp_path / "two"), out=tmp_path / "figures").run()
+    assert capsys.readouterr().out == f"{tmp_path / 'figures' / 'mrpc.svg'}\n"
+    text = (tmp_path / "figures" / "mrpc.svg").read_text(encoding="utf-8")
+    for words in ("<!-- one -->", "<!-- two -->", "<!-- f1 -->", "<!-- accuracy -->"):
+        assert words in text
+    with pytest.raises(ValueError, match="at least two"):
+        DrawGlue(folders=(tmp_path / "one",)).run()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`minbert glue`: run, peft, score, submit, check. Nothing here imports torch before it runs."""
+"""`minbert glue`: run, peft, score, figure, submit, check. No torch before a command runs."""
 
 from __future__ import annotations
 
@@ -195,6 +195,26 @@ class ScoreGlue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawGlue:
+    """Draw the losses and scores of several folders of runs over each other, a figure a task."""
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(name="dirs")]
+    """Folders that glue run wrote, two or more; the runs of a task and folder have one colour."""
+    out: Path = Path("figures/glue")
+    """Folder of the figures, TASK.svg each."""
+
+    def run(self) -> None:
+        from multitask.experiments.curves import draw_systems
+        from multitask.glue.glue_run import read_runs
+
+        if len(self.folders) < 2:
+            raise ValueError("glue figure takes at least two folders of runs")
+        systems = [(f.resolve().name, [found.run for found in read_runs(f)]) for f in self.folders]
+        for path in draw_systems(systems, self.out):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SubmitGlue:
     """Write the leaderboard's zip from the test answers of the best runs on development."""
 
@@ -249,6 +269,7 @@ class Glue(Group):
         "run": RunGlue,
         "peft": ComparePeft,
         "score": ScoreGlue,
+        "figure": DrawGlue,
         "submit": SubmitGlue,
         "check": CheckGlue,
     }

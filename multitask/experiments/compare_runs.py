@@ -23,10 +23,9 @@ from multitask.evaluate import prediction_path, read_predictions
 from multitask.experiments.significance import Difference, compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run
-from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 SPLIT = "dev"
 TOLERANCE = 0.02
@@ -259,41 +258,3 @@ def _words(value: Any) -> str:
         settings = [f"{k}={v}" for k, v in value.items() if k != "name"]
         return f"{value['name']}({', '.join(settings)})"
     return str(value)
-
-
-def draw_curves(groups: Sequence[Group], path: Path) -> Path:
-    """Write a figure (SVG) of losses and scores by epoch: a column for each task that all have, a
-    colour for each group, a line for each run."""
-    tasks = [n for n in _config(groups[0].runs[0]).tasks
-             if all(n in _config(run).tasks for g in groups for run in g.runs)]  # fmt: skip
-
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
-        for group, colour in zip(groups, COLOURS * len(groups)):
-            for number, run in enumerate(group.runs):
-                lines = [line for line in run.metrics() if line["kind"] == "epoch"]
-                for name, (losses, scores) in zip(tasks, panels.T):
-                    trained = [x for x in lines if name in x.get("train_loss", {})]
-                    x = [line["epoch"] for line in lines]
-                    losses.plot(
-                        [line["epoch"] for line in trained],
-                        [line["train_loss"][name] for line in trained],
-                        "o-", color=colour, markersize=3,
-                    )  # fmt: skip
-                    unseen = [line["scores"][name]["loss"] for line in lines]
-                    losses.plot(x, unseen, "o--", color=colour, markersize=3)
-                    metric = get_task(name).metrics[0]
-                    label = group.name if number == 0 else None
-                    y = [line["scores"][name][metric] for line in lines]
-                    scores.plot(x, y, "o-", color=colour, markersize=4, label=label)
-                    losses.set_title(name)
-                    scores.set(xlabel="epoch", ylabel=metric)
-        panels[0, 0].set_ylabel("loss: training, development dashed")
-        for axes in panels.flat:
-            axes.grid(alpha=0.3)
-            end = axes.dataLim.xmax
-            axes.set_xlim(-0.05 * end, 1.05 * end)  # with room for whole epochs, if it is but one
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center")
-
-    return save_svg(path, (4 * len(tasks) + 1, 6), draw)

@@ -64,7 +64,7 @@ def convbert(task: str) -> TrainConfig:
 
 
 def modernbert(task: str) -> TrainConfig:
-    """ModernBERT's by its published code, jobs of AnswerDotAI/ModernBERT (src/evals/glue_jobs.py and
+    """ModernBERT's by its published code, AnswerDotAI/ModernBERT (src/evals/glue_jobs.py and
     generate_eval_config.py; Warner et al., 2024, arXiv:2412.13663): a row of `_MODERNBERT` for each
     task, linear with a tenth of warm-up, betas 0.9 and 0.98, rows of up to 256 tokens. RTE, MRPC
     and STS-B start from an MNLI model there: use --start-from. WNLI, left out there, as RTE."""
