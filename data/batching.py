@@ -75,6 +75,10 @@ class BatchSource(Protocol):
     checksum: int
     """Of the rows: a run goes on with those it began with."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """(rows,) or (rows, K), where they are the rows' own."""
+
     def batch(self, rows: Rows, draw: int = 0) -> Batch:
         """The batch of these rows.
 

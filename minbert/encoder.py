@@ -192,6 +192,12 @@ class Encoder(nn.Module, ABC, Generic[C]):
         """Whether this encoder gives a `pooler_output`."""
         return "pooler" in dict(self.depths())
 
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The table of words, by its role; (..., E) comes out of it."""
+        (place,) = (place for place, role in self.ROLES.items() if role == "word_embeddings")
+        return self.get_submodule(place)
+
     def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
         """A layer's output, with gradient checkpointing where that is on."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():

@@ -43,6 +43,11 @@ class Layout(ABC):
     max_length: int
     """Places that the longest sequence takes."""
 
+    @property
+    @abstractmethod
+    def real_tokens(self) -> Tensor:
+        """(T,) where the real tokens are among all of `shape`, laid end to end."""
+
     @abstractmethod
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
         """Call `attend(*tokens, mask)` with the tokens of each sequence in a row of its own.
@@ -92,6 +97,10 @@ class Padded(Layout):
         self.mask = _checked_mask(torch.as_tensor(attention_mask))
         self.batch_size, self.max_length = self.shape = tuple(self.mask.shape)
         self.positions = torch.arange(self.max_length, device=self.mask.device).expand(self.shape)
+
+    @property
+    def real_tokens(self) -> Tensor:
+        return self.mask.flatten().nonzero().squeeze(1)
 
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
         return attend(*tokens, self.mask)
@@ -147,6 +156,10 @@ class Packed(Layout):
         self.offsets = nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
         self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
         self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
+
+    @property
+    def real_tokens(self) -> Tensor:
+        return torch.arange(self.shape[0], device=self.positions.device)
 
     def to(self, device: torch.device | str) -> Packed:
         moved = super().to(device)

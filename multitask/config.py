@@ -61,6 +61,9 @@ class RunConfig(Settings):
                 f"{' and '.join(self.freezing)} each say what is left of the encoder to train; "
                 "use one"
             )
+        defining = [extension.name for extension in self.extensions if extension.defines]
+        if len(defining) > 1:
+            raise ValueError(f"{' and '.join(defining)} each say what a row's loss is; use one")
         for extension in self.extensions:
             extension.check(self)
 

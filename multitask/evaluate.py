@@ -20,7 +20,7 @@ from minbert.files import brief, read_text, write_text
 from minbert.quick import give_back_memory
 from multitask.distributed import count, gather, rounds
 from multitask.environment import autocast
-from multitask.heads import answers, loss_sum
+from multitask.heads import answers, row_losses
 from multitask.metrics import METRICS, OF_LOSS
 from multitask.trained_model import TrainedModel
 
@@ -72,7 +72,7 @@ def evaluate(
         if not counted:
             continue
         found, chances = answers(task, outputs)
-        loss = None if batch.labels is None else loss_sum(task, outputs, batch.labels)
+        loss = None if batch.labels is None else row_losses(task, outputs, batch.labels).sum()
         made.append((rows, found, chances, own.labels, loss))
         bar.update(len(rows) * count())
     bar.close()

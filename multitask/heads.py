@@ -105,8 +105,8 @@ class RangeOutput(nn.Linear):
         return self.middle + self.unit * super().forward(input)  # (B, 1)
 
 
-def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the task's loss over rows (or masked tokens); divide by those of the whole step.
+def row_losses(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """The task's loss of each row (or masked token), (B,).
 
     classes, tokens: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
     regression: (output - label)²; labels, of which several may hold: the mean over the K of them of
@@ -118,15 +118,34 @@ def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
         labels: (B,), or (B, K) of 0 and 1 for the kind labels.
     """
     if task.kind in ("classes", "tokens"):
-        return F.cross_entropy(outputs.float(), labels.long(), reduction="sum")
+        return F.cross_entropy(outputs.float(), labels.long(), reduction="none")
     if task.kind == "labels":
         each = F.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="none")
-        return each.mean(dim=-1).sum()  # (B, K) -> (B,) -> ()
+        return each.mean(dim=-1)  # (B, K) -> (B,)
     outputs = outputs.float().squeeze(-1)
     if task.kind == "binary":
-        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
+        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
     # In a unit of the task's own; those that come along have none.
-    return F.mse_loss(outputs, labels, reduction="sum") / (task.unit or 1) ** 2
+    return F.mse_loss(outputs, labels, reduction="none") / (task.unit or 1) ** 2
+
+
+def divergences(task: Task, a: Tensor, b: Tensor) -> Tensor:
+    """How far two outputs are apart for each row (or masked token), (B,); 0 where they agree.
+
+    classes, tokens: KL(p‖q) + KL(q‖p) of p = softmax(a), q = softmax(b), which is the sum over
+    classes of (p - q) (a - b), for what softmax subtracts from a and b is the same in every class;
+    binary: the same of σ(a) and σ(b); labels: their mean over the K; regression: (a - b)².
+
+    Args:
+        task: says the kind.
+        a, b: (B, K) outputs.
+    """
+    a, b = a.float(), b.float()
+    if task.kind in ("classes", "tokens"):
+        return ((a.softmax(dim=-1) - b.softmax(dim=-1)) * (a - b)).sum(dim=-1)
+    if task.kind in ("binary", "labels"):
+        return ((a.sigmoid() - b.sigmoid()) * (a - b)).mean(dim=-1)
+    return (a - b).square().squeeze(-1) / (task.unit or 1) ** 2
 
 
 def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:

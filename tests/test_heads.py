@@ -16,7 +16,7 @@ from minbert import Packed, Padded, load_backbone
 from minbert.encoder import EncoderOutput
 from multitask import MultitaskModel
 from multitask.dataset import load_data
-from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_cosine, loss_sum
+from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_cosine, row_losses
 
 FOUR = ("sst", "para", "sts", "cola")
 TIGHT = {"rtol": 0, "atol": 1e-12}
@@ -114,13 +114,13 @@ def reference_loss(task, outputs, labels):
 
 
 @pytest.mark.parametrize("task", [*TASKS.values(), SEVERAL], ids=lambda task: task.name)
-def test_loss_is_the_sum_over_rows_and_its_gradient_that_of_the_formula(task):
+def test_losses_of_rows_and_their_gradient_are_those_of_the_formula(task):
     outputs = random(7, task.num_outputs, seed=2).float().requires_grad_()
     top = len(task.classes) or 6
     labels = torch.arange(7.0) % top
     if task is SEVERAL:
         labels = torch.stack([labels // 2, labels % 2, 1 - labels % 2], dim=1)
-    loss = loss_sum(task, outputs, labels)
+    loss = row_losses(task, outputs, labels).sum()
     loss.backward()
     values, truth = outputs.detach().double().numpy(), labels.numpy()
     assert loss.item() == pytest.approx(reference_loss(task, values, truth).sum(), rel=1e-6)
@@ -139,7 +139,7 @@ def test_loss_is_finite_however_wrong_the_answer_is(name, label):
     task = TASKS[name]
     outputs = torch.zeros(1, task.num_outputs)
     outputs[0, -1] = 1e4
-    assert loss_sum(task, outputs, torch.tensor([label])).item() == pytest.approx(1e4)
+    assert row_losses(task, outputs, torch.tensor([label])).sum().item() == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -173,7 +173,7 @@ def test_a_wide_range_is_learnt_in_its_own_unit():
     small, large = (head(features, "sts") for head in heads)
     torch.testing.assert_close(large, 150 + 20 * small)
     expected = ((small.detach().double()[:, 0] - (labels - 2.5)) ** 2).sum().item()
-    found = loss_sum(wide, large, 100 + 20 * labels)
+    found = row_losses(wide, large, 100 + 20 * labels).sum()
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -290,7 +290,7 @@ def test_packed_and_padded_give_the_same_outputs_and_gradients(folder, pair, poo
         for name in ("sst", "sts"):
             batch = data[name].train.batch(rows)
             outputs[name] = model(batch, name)
-            loss_sum(model.tasks[name], outputs[name], batch.labels).backward()
+            row_losses(model.tasks[name], outputs[name], batch.labels).sum().backward()
         found[layout] = outputs | gradients(model)
     assert found["packed"].keys() == found["padded"].keys()
     for name, packed in found["packed"].items():
@@ -301,7 +301,7 @@ def test_packed_and_padded_give_the_same_outputs_and_gradients(folder, pair, poo
 def test_frozen_leaves_the_encoder_without_gradient(folder, frozen):
     model, data = make_model(folder, frozen=frozen)
     batch = data["sst"].train.batch([0, 1])
-    loss_sum(model.tasks["sst"], model(batch, "sst"), batch.labels).backward()
+    row_losses(model.tasks["sst"], model(batch, "sst"), batch.labels).sum().backward()
     named = {name.partition(".")[0] for name in gradients(model)}
     assert named == ({"heads"} if frozen else {"heads", "encoder"})
 

@@ -147,7 +147,7 @@ class Train:
             resume(self.settings, progress=False)
 
 
-LOSS, SAVE, SCORE = "multitask.objective.loss_sum", "minbert.backbones.save_file", "multitask"
+LOSS, SAVE, SCORE = "multitask.forward_pass.row_losses", "minbert.backbones.save_file", "multitask"
 EVALUATE = "multitask.loop.trainer.evaluate"
 SAVE_STATE = "multitask.loop.state.save_checkpoint"
 KILLS = {

@@ -91,7 +91,7 @@ def compare(draw: Draw) -> Cases:
 
 @check("losses")
 def losses(draw: Draw) -> Cases:
-    from multitask.heads import loss_sum
+    from multitask.heads import row_losses
 
     classes, binary, regression = tasks("sst", "para", "sts")
     cases: list[tuple[str, Any, Tensor, Tensor]] = [
@@ -101,8 +101,8 @@ def losses(draw: Draw) -> Cases:
         ("labels", several(), draw.normal(4, 3, grad=True), draw.integers(0, 2, 4, 3).float()),
     ]
     for name, task, outputs, labels in cases:
-        loss = loss_sum(task, outputs, labels)
-        yield f"{name}: the loss", loss
+        loss = row_losses(task, outputs, labels)
+        yield f"{name}: the losses", loss
         gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else None
         yield f"{name}: its gradient", gradient
 

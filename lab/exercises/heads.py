@@ -60,13 +60,13 @@ HEADS = (
         name="losses",
         title="losses of classification and regression",
         part="heads",
-        targets=("multitask.heads:loss_sum",),
+        targets=("multitask.heads:row_losses",),
         points=4,
         hints=(
             "Four kinds of task with labels; all losses take raw outputs.",
             "Cross-entropy for classes, binary cross-entropy with logits, squared error; where "
             "several labels may hold, binary cross-entropy of each, and their mean in a row.",
-            'Each is a sum over the rows, reduction="sum". For binary and regression, outputs '
+            'Each row has a loss of its own, reduction="none". For binary and regression, outputs '
             "(B, 1) and labels (B,) must get the same shape first.",
         ),
     ),

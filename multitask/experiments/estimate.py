@@ -16,7 +16,7 @@ from multitask.config import AnyConfig, PretrainConfig, TrainConfig
 from multitask.dataset import load_data
 from multitask.environment import choose_device
 from multitask.experiments.jobs import Job
-from multitask.heads import loss_sum
+from multitask.heads import row_losses
 from multitask.model import MultitaskModel
 from multitask.runs.origin import backbone_of
 
@@ -26,7 +26,9 @@ SCORING = 0.3
 """Seconds of scoring a row in units of training on it."""
 STARTING = 5.0
 """Seconds before a job's first step and after its last one."""
-FACTORS = {"frozen": 0.5, "mlm": 1.6, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8}
+FACTORS = {
+    "frozen": 0.5, "mlm": 1.6, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8, "rdrop": 1.9, "smart": 3.4
+}  # fmt: skip
 """Seconds of training on a row in units of full fine-tuning, where there is no record."""
 
 
@@ -120,5 +122,5 @@ def _measure(plain: TrainConfig, task: str) -> float:
     started = 0.0
     for _ in range(2):  # the first time warms up
         started = time.monotonic()
-        loss_sum(model.tasks[task], model(batch, task), batch.labels).backward()
+        row_losses(model.tasks[task], model(batch, task), batch.labels).sum().backward()
     return (time.monotonic() - started) / count

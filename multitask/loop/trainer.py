@@ -55,6 +55,7 @@ class Trainer:
             model.encoder.compile_layers()
         self.extensions = Together(config.extensions)
         self.engine = Engine(config, Objective(model, config.extensions), data)
+        self.extensions.start(model, {name: d.train.labels for name, d in data.items()})
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(config, model, self.extensions)
         one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
@@ -103,6 +104,7 @@ class Trainer:
             rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
             seed=self.config.seed,
             parameters=self.parameters,
+            groups=self.optimizer.param_groups,
             memory=self.progress.memory,
             log=notes.append,
         )
@@ -221,6 +223,7 @@ class Trainer:
             self.run.last,
             self.progress,
             self.parameters,
+            self.model.kept,
             self.optimizer,
             self.engine.scaler,
             self.data,
@@ -230,7 +233,12 @@ class Trainer:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
             self.progress = load_state(
-                self.run.last, self.parameters, self.optimizer, self.engine.scaler, self.data
+                self.run.last,
+                self.parameters,
+                self.model.kept,
+                self.optimizer,
+                self.engine.scaler,
+                self.data,
             )
         progress = self.progress
         distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))
