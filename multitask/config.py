@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from data.tasks import COURSE
+from data.tasks import COURSE, MLM, Task
 from minbert.checks import check_unused
 from minbert.files import brief, checked
 from multitask.extensions.base import Extension, extension_from_dict, extension_to_dict
@@ -162,6 +162,10 @@ class PretrainConfig(ScratchSettings, MaskingSettings, TextSettings, RunConfig):
         if self.starts_from_scratch:
             why = "an encoder from scratch starts from random weights; leave it out"
             check_unused(self, why, "backbone", "revision")
+
+    @property
+    def trained_tasks(self) -> tuple[Task, ...]:
+        return (MLM,)
 
     @property
     def origin(self) -> str:

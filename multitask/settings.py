@@ -16,7 +16,7 @@ from tyro.conf import arg
 
 from data.readers import OnBadRow
 from data.task_files import register_task_file
-from data.tasks import MLM, get_task
+from data.tasks import MLM, Task, get_task
 from minbert.checks import check_counts, check_rates, check_unused, convert_fields
 from minbert.edition import PLAIN
 
@@ -192,6 +192,11 @@ class DeviceSettings(Section):
 @dataclass(frozen=True, kw_only=True)
 class Settings(DeviceSettings, RunSettings, OptimizerSettings, ModelSettings, DataSettings):
     """What every run of the training loop has; the fields of the last base come first."""
+
+    @property
+    def trained_tasks(self) -> tuple[Task, ...]:
+        """The tasks whose losses are minimised."""
+        return tuple(get_task(name) for name in self.tasks)
 
     @property
     def caches_features(self) -> bool:

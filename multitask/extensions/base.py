@@ -150,6 +150,15 @@ class Extension:
         """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
 
 
+def check_classifies(config: Settings, name: str) -> None:
+    """Raise ValueError where no task of a config has classes, for an extension about them."""
+    if all(task.kind == "regression" for task in config.trained_tasks):
+        raise ValueError(
+            f"{name} is about classes, and {' and '.join(config.tasks)} have numbers for labels; "
+            "leave it out, or name a task with classes"
+        )
+
+
 class Together(tuple[Extension, ...]):
     """A run's extensions as one: each hook calls theirs, one after the other."""
 
