@@ -23,8 +23,13 @@ from multitask import distributed, resume, train, training
 from multitask.commands.answer_commands import Evaluate
 from multitask.environment import random_numbers_of
 from multitask.extensions import base
+from multitask.extensions.anchor import Anchor
+from multitask.extensions.class_weights import ClassWeights
+from multitask.extensions.focal import Focal
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.rdrop import RDrop
+from multitask.extensions.smart import Smart
 from multitask.extensions.unfreeze import Unfreeze
 from multitask.loop.parallel import spread
 from multitask.loop.trainer import Trainer
@@ -48,6 +53,8 @@ EXTENDED = {
     "weights": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
     "unfreeze": {"tasks": ("sst",), "pooling": "pooler"},
     "only": {"tasks": ("sst", "sts"), "epochs": 1},
+    "penalties": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
+    "losses": {"tasks": ("sst", "sts"), "epochs": 1},
 }
 """The same, with an extension of the same name."""
 UNEVEN = ("accumulate", "pretrain")
@@ -63,6 +70,8 @@ def folder(tmp_path_factory):
 
 def settings_of(folder, kind, **changes):
     make = pretrain_config if kind == "pretrain" else config
+    # A dropout that hardly ever draws a zero, for what needs one.
+    changes |= {"head_dropout": 1e-9} if kind in ("penalties", "losses") else {}
     return make(folder, **{"lr": 1e-3, "log_every": 4, **{**ALONE, **EXTENDED}[kind], **changes})
 
 
@@ -126,6 +135,8 @@ def extended(settings, kind):
         "weights": (LossWeights(learned=True),),
         "unfreeze": (Unfreeze(every=0.5),),
         "only": (Unfreeze(only="layer 1"),),
+        "penalties": (RDrop(), Smart(weight=0.0, momentum=(0.5, 0.5)), ClassWeights()),
+        "losses": (RDrop(), Focal(), ClassWeights(), Anchor()),
     }.get(kind, ())
     return replace(settings, extensions=chosen)
 
@@ -218,7 +229,8 @@ def assert_same_training(found, expected):
     + [(kind, 2, True) for kind in ALONE if kind not in ("surgery", "frozen")]
     + [(kind, 3, shard) for kind in UNEVEN for shard in (False, True)]
     + [("frozen", 3, False)]
-    + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)],
+    + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)]
+    + [("penalties", 2, False), ("losses", 2, True)],
 )
 def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     out = folder / f"{kind}-{count}-{shard}"
