@@ -138,4 +138,5 @@ EDITS = (
     Edit(
         "convolution", "kernel_flipped", "kernel.transpose(1, 2)", "kernel.flip(-1).transpose(1, 2)"
     ),
+    Edit("smart", "downhill", "+ self.step_size", "- self.step_size", of="Smart.worst_noise"),
 )

@@ -597,6 +597,7 @@ def test_pre_training_has_no_classes_to_weigh(folder):
         (lambda: Smart(radius=0.0), "radius must be positive and finite, it is 0.0"),
         (lambda: Smart(momentum=(0.9, 1.0)), r"momentum must be two numbers in \[0, 1\)"),
         (lambda: Smart(ascent_steps=0), "ascent_steps must be at least 1"),
+        (lambda: Smart(weight=0.0, proximal=0.0), "both 0, and smart has no effect: raise one"),
         (lambda: RDrop(weight=-1.0), "weight must be finite and at least 0, it is -1.0"),
         (lambda: Focal(gamma=float("nan")), "gamma must be finite and at least 0, it is nan"),
         (lambda: LabelSmoothing(epsilon=1.0), "epsilon must be at least 0 and below 1"),

@@ -181,4 +181,25 @@ EXTENSIONS = (
             "with a dimension of size 1 for the features; add up.",
         ),
     ),
+    Exercise(
+        name="smart",
+        title="SMART: smoothness by the worst noise",
+        part="extensions",
+        targets=(
+            "multitask.heads:divergences",
+            "multitask.extensions.smart:Smart.worst_noise",
+            "multitask.extensions.smart:Smart.penalty",
+        ),
+        points=5,
+        hints=(
+            "Three questions: how far two outputs are apart, which noise drives them furthest, and "
+            "what that costs. Noise is looked for uphill, weights go downhill.",
+            "Start from `self.noise * seen.embedding_noise()`. Its gradient is that of the "
+            "divergence between `seen.same(noise=noise)` and the clean outputs: take "
+            "`torch.autograd.grad` of it, so that the weights' gradients stay out of it.",
+            "Divide the gradient by its largest number of each token, go `self.step_size` along "
+            "it, `clamp` to the radius, detach, and again. In the penalty nothing but the noise is "
+            "detached; the mean weights' outputs come under `torch.no_grad()`.",
+        ),
+    ),
 )

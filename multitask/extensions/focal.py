@@ -43,8 +43,8 @@ class Focal(Extension):
         if task.kind == "regression":
             return losses
         if task.kind == "labels":
-            each = F.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="none")
-            return self._focal(each).mean(dim=-1)  # (B, K) -> (B,)
+            signs = 2 * labels - 1  # softplus(-x) is -log σ(x), and softplus(x) is -log (1 - σ(x))
+            return self._focal(F.softplus(-signs * outputs.float())).mean(dim=-1)  # (B, K) -> (B,)
         return self._focal(losses)
 
     def _focal(self, losses: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ class Smart(Extension):
         for name in ("weight", "proximal"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0: {getattr(self, name)}")
+        if not self.weight and not self.proximal:
+            raise ValueError("weight and proximal are both 0, and smart has no effect; leave it")
         for name in ("radius", "step_size", "noise"):  # without noise, d has no slope
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, it is {getattr(self, name)}")
@@ -103,16 +105,16 @@ class Smart(Extension):
         start = f"{self.name}/"
         return {n.removeprefix(start): w for n, w in model.kept.items() if n.startswith(start)}
 
-    def penalty(self, seen: ForwardPass) -> Tensor | None:
-        parts = []
+    def penalty(self, seen: ForwardPass) -> Tensor:
+        penalty = torch.zeros(len(seen.outputs), device=seen.outputs.device)  # (B,)
         if self.weight:
             outputs = seen.same(noise=self.worst_noise(seen))
-            parts.append(self.weight * divergences(seen.task, outputs, seen.outputs))
+            penalty = penalty + self.weight * divergences(seen.task, outputs, seen.outputs)
         if self.proximal:
             with torch.no_grad():
                 outputs = seen.same(weights=self._mean_weights(seen.model))
-            parts.append(self.proximal * divergences(seen.task, seen.outputs, outputs))
-        return sum(parts[1:], start=parts[0]) if parts else None
+            penalty = penalty + self.proximal * divergences(seen.task, seen.outputs, outputs)
+        return penalty
 
     def worst_noise(self, seen: ForwardPass) -> Tensor:
         """δ, (T, E) for the batch's T real tokens."""

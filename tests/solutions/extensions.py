@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multitask import heads
 from solutions import solution
 
 
@@ -205,3 +206,48 @@ def convolution_by_unfold(value, kernel):
     padded = F.pad(value, (0, 0, width // 2, width // 2))
     windows = padded.unfold(1, width, 1).unflatten(2, (kernel.size(2), -1))  # (B, S, N, D, K)
     return torch.einsum("bsndk,bsnk->bsnd", windows, kernel).flatten(2)
+
+
+@solution("smart", of="divergences")
+def divergences_by_pytorch(task, a, b):
+    if task.kind == "regression":
+        return F.mse_loss(a, b, reduction="none").mean(dim=1)
+    if task.kind == "classes":
+        p, q = F.log_softmax(a, dim=1), F.log_softmax(b, dim=1)
+    else:  # yes and no of each output, (B, K, 2)
+        p, q = (torch.stack([F.logsigmoid(x), F.logsigmoid(-x)], dim=2) for x in (a, b))
+    both = F.kl_div(p, q, log_target=True, reduction="none") + F.kl_div(
+        q, p, log_target=True, reduction="none"
+    )
+    return both.sum(-1) if task.kind == "classes" else both.sum(-1).mean(1)
+
+
+@solution("smart", of="Smart.worst_noise")
+def noise_by_adding_up(self, seen):
+    noise = torch.nn.Parameter(seen.embedding_noise().mul_(self.noise))
+    before = seen.outputs.clone().detach()
+    for _ in range(self.ascent_steps):
+        after = seen.same(noise=noise)
+        uphill = torch.autograd.grad([*heads.divergences(seen.task, before, after)], [noise])[0]
+        with torch.no_grad():
+            for token, slope in zip(noise, uphill, strict=True):
+                token += self.step_size * slope / slope.abs().max()
+                token.clamp_(min=-self.radius, max=self.radius)
+    return noise.data
+
+
+@solution("smart", of="Smart.penalty")
+def penalty_by_parts(self, seen):
+    outputs = seen.outputs
+    total = torch.zeros(len(outputs))
+    if self.weight != 0:
+        noise = self.worst_noise(seen)
+        total = total + heads.divergences(seen.task, outputs, seen.same(noise=noise)) * self.weight
+    if self.proximal != 0:
+        with torch.no_grad():
+            mean = {}
+            for name, tensor in seen.model.kept.items():
+                mean[name.split("/")[1]] = tensor
+            former = seen.same(weights=mean)
+        total = total + heads.divergences(seen.task, outputs, former) * self.proximal
+    return total
