@@ -18,6 +18,8 @@ ROWS = {
     "sampling": ("uniform", "proportional", "square_root", "annealed", "round_robin"),
     "gradient_surgery": ("none", "pcgrad", "gradvac"),
     "unfreezing": ("all", "gradual", *PARTS),
+    "regularisation": ("plain", "smart", "smart, smoothness alone", "smart, proximal alone",
+                       "rdrop", "anchor"),
     "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
                   "sts after multitask"),
 }  # fmt: skip
@@ -25,6 +27,7 @@ SETTINGS = {
     "sampling": {"tasks": ("sst", "sts")},
     "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
     "two_stage": {"tasks": ("sst", "sts")},
+    "regularisation": {"task": "sts"},
 }
 
 
