@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,9 +11,11 @@ from torch.func import functional_call
 
 from data.batching import Batch
 from data.tasks import Task
-from multitask.extensions.base import Together
 from multitask.heads import row_losses
 from multitask.trained_model import TrainedModel
+
+Change = Callable[[Tensor, Tensor, Tensor, Task], Tensor]
+"""The rows' own losses (B,), outputs, labels, task -> the losses as extensions make them, (B,)."""
 
 
 class ForwardPass:
@@ -30,24 +32,19 @@ class ForwardPass:
     losses: Tensor
     """(B,) the loss of each row, as extensions define and weigh it."""
 
-    def __init__(self, model: TrainedModel, batch: Batch, task: Task, extensions: Together) -> None:
-        self.model, self.batch, self.task = model, batch, task
-        self._extensions = extensions
+    def __init__(self, model: TrainedModel, batch: Batch, task: Task, change: Change) -> None:
+        assert batch.labels is not None
+        self.model, self.batch, self.task, self.labels = model, batch, task, batch.labels
+        self._change = change
         self._before = _random_state(model.device)
         self.outputs = model(batch, task.name)
-        self.plain_losses, self.losses = self._losses_of(self.outputs)
+        self.plain_losses = row_losses(task, self.outputs, self.labels)
+        self.losses = change(self.plain_losses, self.outputs, self.labels, task)
 
     def losses_of(self, outputs: Tensor) -> Tensor:
         """(B,) the losses, as extensions define and weigh them, of other outputs of the batch."""
-        return self._losses_of(outputs)[1]
-
-    def _losses_of(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        labels, task = self.batch.labels, self.task
-        assert labels is not None
-        plain = row_losses(task, outputs, labels)
-        losses = self._extensions.losses(plain, outputs, labels, task)
-        weights = self._extensions.row_weights(labels, task, self.model)
-        return plain, losses if weights is None else weights * losses
+        plain = row_losses(self.task, outputs, self.labels)
+        return self._change(plain, outputs, self.labels, self.task)
 
     def again(self) -> Tensor:
         """Outputs (B, K) with another draw of dropout."""

@@ -25,7 +25,7 @@ from minbert.encoder import ENCODERS, Encoder
 from multitask import TrainConfig
 from multitask.commands import main as cli
 from multitask.extensions.anchor import Anchor
-from multitask.extensions.base import Together, extension_from_dict, extension_to_dict
+from multitask.extensions.base import extension_from_dict, extension_to_dict
 from multitask.extensions.class_weights import ClassWeights, balanced_weights
 from multitask.extensions.focal import Focal
 from multitask.extensions.gradient_surgery import GradientSurgery
@@ -214,11 +214,16 @@ def test_divergence_is_the_symmetric_one_of_kullback_and_leibler(task):
     assert not divergences(task, a, a).any()
 
 
+def own_losses(losses, outputs, labels, task):
+    """Of a run without extensions."""
+    return losses
+
+
 def passes(trainer, task, *, draw=0, seed=5):
     """A forward pass of a task's batch, with a draw of dropout that can be made again."""
     batch = trainer.data[task].train.batch(trainer.engine.streams[task][draw])
     torch.manual_seed(seed)
-    return ForwardPass(trainer.model, batch, trainer.model.tasks[task], Together(()))
+    return ForwardPass(trainer.model, batch, trainer.model.tasks[task], own_losses)
 
 
 def gradients(loss, model):
@@ -312,7 +317,7 @@ def test_noise_is_added_to_the_word_embeddings_of_real_tokens(every, layout):
     trainer = make_trainer(settings(every, tasks=("sst",), layout=layout), torch.float64)
     model = trainer.model
     batch, tokens = distinct(trainer)
-    seen = ForwardPass(model, batch, TASKS["sst"], Together(()))
+    seen = ForwardPass(model, batch, TASKS["sst"], own_losses)
     noise = 0.2 * seen.embedding_noise()
     assert noise.shape == (len(tokens), model.encoder.embeddings.word.weight.shape[1])
     noise.requires_grad_()
@@ -351,7 +356,7 @@ def test_smart_is_the_paper(every, layout, monkeypatch):
     generator = torch.Generator().manual_seed(3)
     for tensor in model.kept.values():  # weights that differ from the model's
         tensor += 0.05 * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
-    seen = ForwardPass(model, batch, TASKS["sst"], Together(()))
+    seen = ForwardPass(model, batch, TASKS["sst"], own_losses)
     width = model.encoder.embeddings.word.weight.shape[1]
     start = torch.randn(len(tokens), width, generator=generator, dtype=torch.float64)
     monkeypatch.setattr(ForwardPass, "embedding_noise", lambda self: start)

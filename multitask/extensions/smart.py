@@ -66,7 +66,7 @@ class Smart(Extension):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0: {getattr(self, name)}")
         if not self.weight and not self.proximal:
-            raise ValueError("weight and proximal are both 0, and smart has no effect; leave it")
+            raise ValueError("weight and proximal are both 0, and smart has no effect: raise one")
         for name in ("radius", "step_size", "noise"):  # without noise, d has no slope
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, it is {getattr(self, name)}")
