@@ -122,6 +122,29 @@ MLM = Task(
 )
 """What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
 
+SPACE = ("alignment", "uniformity")
+"""Measures of a space of embeddings, both the better the lower."""
+
+COSINES = Task(
+    name="cosines",
+    title="whether cosines of embeddings are in the order of the labels (contrastive stages)",
+    kind="pairs",
+    tables={},
+    metrics=("spearman", "pearson", *SPACE),
+)
+NEIGHBOURS = Task(
+    name="neighbours",
+    title="whether each text's positive is the nearest of all (contrastive stages)",
+    kind="pairs",
+    tables={},
+    metrics=("loss", "accuracy", *SPACE),
+)
+"""What a contrastive stage trains, by the development rows it has: pairs with labels, or without.
+As for MLM, the rows are those of other tasks."""
+
+STAGES = {MLM.name: MLM, COSINES.name: COSINES, NEIGHBOURS.name: NEIGHBOURS}
+"""What makes backbones."""
+
 
 COURSE = ("sst", "para", "sts", "cola")
 """The tasks that are trained where none is named."""
@@ -133,13 +156,13 @@ _OF_RUNS: set[str] = set()
 OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy")
 """Metrics of several labels at once."""
 
-KINDS = ("classes", "binary", "regression", "labels")
+KINDS = ("classes", "binary", "regression", "labels", "pairs")
 
 
 def get_task(name: str) -> Task:
     """The task of this name."""
-    if name == MLM.name:
-        return MLM
+    if name in STAGES:
+        return STAGES[name]
     if name not in TASKS:
         raise ValueError(
             f"no task is called {name!r}; known are {', '.join(TASKS)}; one of your own comes from "
@@ -150,7 +173,7 @@ def get_task(name: str) -> Task:
 
 def is_built_in(name: str) -> bool:
     """Whether a task comes along with the library."""
-    return name in _BUILT_IN or name == MLM.name
+    return name in _BUILT_IN or name in STAGES
 
 
 def register_task(task: Task, *, replace: bool = False) -> Task:
@@ -215,7 +238,7 @@ def check_task(task: Task) -> None:
         low, high = task.label_range
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(f"{what} has label_range {task.label_range}; give (lowest, highest)")
-    elif len(task.classes) < (1 if task.kind == "labels" else 2):
+    elif task.kind != "pairs" and len(task.classes) < (1 if task.kind == "labels" else 2):
         raise ValueError(f"{what} has classes {brief(task.classes)}; name at least two")
     if len(set(task.classes)) != len(task.classes):
         raise ValueError(f"{what} names a class twice: {brief(task.classes)}")
@@ -224,8 +247,9 @@ def check_task(task: Task) -> None:
     if not task.tables or not task.metrics:
         raise ValueError(f"{what} has no {'metrics' if task.tables else 'tables'}; give some")
     counts = {len(table.texts) for split in task.tables for table in task.tables_of(split)}
-    if counts not in ({1}, {2}):
-        raise ValueError(f"{what} has tables with {sorted(counts)} columns of text; give 1 or 2")
+    allowed, said = ((2, 3), "2 or 3") if task.kind == "pairs" else ((1, 2), "1 or 2")
+    if len(counts) > 1 or not counts <= set(allowed):
+        raise ValueError(f"{what} has tables with {sorted(counts)} columns of text; give {said}")
     if "train" in task.tables and "dev" not in task.splits:
         raise ValueError(
             f"{what} has training rows and no development rows; give it a dev table, or "

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multitask.config import PretrainConfig, TrainConfig
+    from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
     from multitask.model import MultitaskModel
     from multitask.predictor import Predictor
     from multitask.training import resume, train
@@ -18,12 +18,21 @@ _HOMES = {
     "TrainConfig": "config",
     "MultitaskModel": "model",
     "Predictor": "predictor",
+    "ContrastConfig": "config",
     "PretrainConfig": "config",
     "resume": "training",
     "train": "training",
 }
 
-__all__ = ["MultitaskModel", "Predictor", "PretrainConfig", "TrainConfig", "resume", "train"]
+__all__ = [
+    "ContrastConfig",
+    "MultitaskModel",
+    "Predictor",
+    "PretrainConfig",
+    "TrainConfig",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 MultitaskModel         Batch -> encoder -> pooled features (B, F) -> task's head -> outputs (B, K)
 MaskedLanguageModel    Batch -> encoder -> masked tokens (M, H) -> decoder -> outputs (M, V)
+EmbeddingModel         Batch -> encoder -> pooled embeddings (B, C, H) of each row's C texts
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from data.batching import Batch
-from data.tasks import MLM, Task, get_task
+from data.tasks import COSINES, MLM, NEIGHBOURS, Task, get_task
 from minbert.adapters import load_adapter
 from minbert.encoder import Encoder
 from minbert.loading import Backbone
-from multitask.config import PretrainConfig, TrainConfig
+from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
+from multitask.contrastive import ContrastiveLoss
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
@@ -148,6 +150,61 @@ class MaskedLanguageModel(TrainedModel):
         )
         tokens = output.last_hidden_state.flatten(0, -2)  # (B * S or T, H)
         return self.heads.get_submodule(task)(tokens.index_select(0, batch.masked))  # (M, V)
+
+
+class EmbeddingModel(TrainedModel):
+    """An encoder whose embeddings are compared: what contrastive stages train."""
+
+    def __init__(self, encoder: Encoder, *, pooling: str, loss: ContrastiveLoss) -> None:
+        """Take an encoder as it is.
+
+        Args:
+            encoder: what is trained.
+            pooling: what stands for a text.
+            loss: of its embeddings.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict()
+        self.tasks = {task.name: task for task in (COSINES, NEIGHBOURS)}  # by one it is scored
+        self.pooling = POOLINGS[pooling]
+        self.loss = loss
+
+    @classmethod
+    def from_config(cls, config: ContrastConfig, encoder: Encoder) -> EmbeddingModel:
+        """The model of a contrastive stage, after its extensions have prepared it.
+
+        Raises:
+            ValueError: dropout is what tells the embeddings of a text apart, and there is none.
+        """
+        rows = config.batch_size * config.accumulate
+        loss = ContrastiveLoss(config.objective, config.temperature, config.margin, rows)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = cls(encoder, pooling=config.pooling, loss=loss)
+            set_up(encoder, config)
+            for extension in config.extensions:
+                extension.prepare(model)
+        rates = [module.p for module in encoder.modules() if isinstance(module, nn.Dropout)]
+        if config.objective == "simcse" and not any(rates):
+            raise ValueError(
+                f"backbone {config.backbone} has no dropout, which is all that tells the two "
+                "embeddings of a text apart; give some: --encoder-dropout 0.1"
+            )
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.parameters()).device
+
+    def forward(self, batch: Batch, task: str) -> Tensor:
+        """Embeddings (B, C, H), as long as they come."""
+        assert batch.groups is not None
+        output = self.encoder(
+            batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
+        )
+        pooled = self.pooling(output)  # (C B, H): all first texts, then all second ones
+        return pooled.unflatten(0, (batch.groups.size(1), -1)).transpose(0, 1)
 
 
 def set_up(encoder: Encoder, config: Settings) -> None:

@@ -69,7 +69,7 @@ class Predictor:
         config = self.run.config()
         if not isinstance(config, TrainConfig):
             raise ValueError(
-                f"{folder} is a pre-training run and answers no task; its backbone is "
+                f"{folder} is a {config.title} run and answers no task; its backbone is "
                 f"{self.run.backbone}: minbert train --backbone {self.run.backbone}"
             )
         self.config = config

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
 from data.readers import OnBadRow
 from data.task_files import register_task_file
-from data.tasks import MLM, Task, get_task
+from data.tasks import MLM, STAGES, Task, get_task
 from minbert.checks import check_counts, check_rates, check_unused, convert_fields
 from minbert.edition import PLAIN
 
@@ -57,14 +57,22 @@ class DataSettings(Section):
     """Tokens without padding, or padded to the longest row; the numbers are the same, but for
     ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
 
+    takes_pairs: ClassVar[bool] = False
+    """Whether tasks may be of kind pairs, which have no labels."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         own = [register_task_file(path).name for path in self.task_files]
         tasks = (*self.tasks, *(name for name in own if name not in self.tasks))
         object.__setattr__(self, "tasks", tasks)
         for name in self.tasks:
-            if get_task(name) is MLM:
-                raise ValueError("mlm is no task with labels; train it with minbert pretrain")
+            if name in STAGES:
+                command = "pretrain" if name == MLM.name else "contrast"
+                raise ValueError(f"{name} is no task with labels; train it with minbert {command}")
+            if get_task(name).kind == "pairs" and not self.takes_pairs:
+                raise ValueError(
+                    f"{name} has pairs without labels; train on them with minbert contrast"
+                )
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
         check_counts(self, "limit", "max_length", "batch_size", "accumulate")
@@ -330,10 +338,54 @@ class ScratchSettings(Section):
         return bool(self.from_scratch or self.encoder_config)
 
 
+# Contrastive stages have these, and text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings(Section):
+    """Which embeddings come together, and which go apart."""
+
+    objective: Literal["mnr", "simcse", "cosent", "margin"] = "mnr"
+    """mnr: each text finds its positive among those of all rows of a step, and hard negatives;
+    simcse: the same with each text twice, told apart by dropout; cosent: cosines in the order of
+    the labels; margin: cosine distance 0 where labels say alike, a margin where they do not."""
+    pooling: Literal["pooler", "cls", "mean", "max"] = "mean"
+    """What stands for a text: its tokens' mean or maximum, [CLS], or the encoder's pooler."""
+    temperature: float = 0.05
+    """What cosines are divided by; the lower it is, the more the nearest texts count."""
+    margin: float = 0.5
+    """How far apart objective margin drives pairs, in cosine distance."""
+    positive_above: float = 0.8
+    """Pairs with a number for a label are positives from this share of the label's range on: 0.8 is
+    4 of the 0 to 5 of sts."""
+    positive_class: str | None = None
+    """Class whose pairs are positives, such as entailment, where a task has classes; of tasks on
+    whether two texts mean the same (para, mrpc, qqp) it is known."""
+    score_on: tuple[str, ...] = ()
+    """Tasks of pairs with labels whose development rows score the embeddings, in place of those of
+    --tasks; their training rows are not read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("temperature", "margin"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and more than 0: {getattr(self, name)}")
+        if not 0 <= self.positive_above <= 1:
+            raise ValueError(
+                f"positive_above is a share of the label's range, from 0 to 1; it is "
+                f"{self.positive_above} (of sts, 0.8 is 4 of 5)"
+            )
+        if self.objective == "margin":
+            check_unused(self, "objective margin has no temperature; leave it out", "temperature")
+        else:
+            check_unused(self, "it is for objective margin; leave it out", "margin")
+
+
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSettings,
     "text": TextSettings,
     "masking": MaskingSettings,
+    "contrast": ContrastSettings,
     "model": ModelSettings,
     "scratch": ScratchSettings,
     "heads": HeadSettings,

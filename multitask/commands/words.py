@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task, get_task, is_built_in
 from multitask.analysis import worst
-from multitask.config import PretrainConfig
 from multitask.runs.run import Run
 from multitask.text_table import table
 
@@ -79,7 +78,7 @@ def finished(run: Run) -> str:
         f"{record['steps']} steps in {record['seconds']:.0f} s, "
         f"{trained:,} of {everything:,} parameters trained",
         f"{run.folder}: record.json, metrics.jsonl, figure.png, best.safetensors, "
-        + ("backbone/" if isinstance(run.config(), PretrainConfig) else "predictions/"),
+        + ("backbone/" if run.config().makes_backbone else "predictions/"),
         "",
         "try next:",
         *(f"    {command}" for command in _next_commands(run)),
@@ -95,7 +94,7 @@ def record_table(record: Mapping[str, Any]) -> str:
 
 def _next_commands(run: Run) -> list[str]:
     config = run.config()
-    if isinstance(config, PretrainConfig):
+    if config.makes_backbone:
         tasks = " ".join(config.tasks) or "sst"
         return [f"minbert train --backbone {run.backbone} --tasks {tasks}"]
     name = config.tasks[0]

@@ -18,7 +18,7 @@ import numpy as np
 from data.readers import SAMPLES, Example, read_split
 from data.tasks import Task, get_task
 from multitask.analysis import constant_scores
-from multitask.config import PLACES, PretrainConfig, TrainConfig
+from multitask.config import PLACES, TrainConfig
 from multitask.evaluate import prediction_path, read_predictions
 from multitask.experiments.significance import Difference, compare_answers
 from multitask.metrics import METRICS
@@ -156,8 +156,8 @@ def _is_run(folder: Path) -> bool:
 def _config(run: Run) -> TrainConfig:
     """The config of a finished run that answers tasks."""
     config = run.config()
-    if isinstance(config, PretrainConfig):
-        raise ValueError(f"{run.folder} is a pre-training run and answers no task; name others")
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{run.folder} is a {config.title} run and answers no task; name others")
     if not run.record_path.exists():
         raise ValueError(f"{run.folder} is not finished: minbert train --resume {run.folder}")
     return config

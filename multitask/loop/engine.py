@@ -7,8 +7,8 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,9 +24,16 @@ from multitask.config import RunConfig
 from multitask.dataset import TaskData
 from multitask.environment import LOW, autocast
 from multitask.extensions.base import TaskGradients
+from multitask.loop.gradient_cache import (
+    Embeddings,
+    loss_and_gradients,
+    random_states,
+    replayed,
+)
 from multitask.loop.low_precision import LowPrecision, suits
 from multitask.loop.parallel import Single, spread
 from multitask.loop.scaling import Scaler
+from multitask.model import EmbeddingModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.trained_model import TrainedModel
@@ -142,21 +149,71 @@ class Engine:
         weight of all of them, so that their gradients add up to that of one large batch. With
         several processes, the last batch brings the gradients of all together, if `reduce`.
         """
-        shares = self._take(task, number)
+        shares, rows = self._take(task, number), self.streams[task][number]
+        if isinstance(self.objective, Embeddings):
+            total = self._backward_together(task, shares, len(rows))
+        else:
+            total = self._backward_each(task, shares, reduce=reduce)
+        if self.runs_ahead:
+            self._next[task] = number + 1, self._shares(task, number + 1)
+        ids = self.data[task].train.ids
+        return TaskLoss(task, total, tuple(ids[row] for row in rows))
+
+    def _backward_each(self, task: str, shares: Sequence[Share], *, reduce: bool) -> Tensor:
+        """Rows have losses of their own; the sum of theirs, ()."""
         weight = self._weight(shares)
         total = torch.zeros((), device=self.device)
         for share in shares:
-            copies = nullcontext() if self.low is None else self.low.in_use()
-            with copies, self.parallel.reducing(reduce and share is shares[-1]):
+            with self._pass(reduce and share is shares[-1]):
                 with autocast(self.device, self._precision):
                     loss, mean = self.parallel(share.batch, task, weight, share.factor)
                 # Over processes, gradients are averaged, and what is wanted is their sum.
                 self.scaler.scale(loss * distributed.count()).backward()
             total += mean
-        if self.runs_ahead:
-            self._next[task] = number + 1, self._shares(task, number + 1)
-        ids = self.data[task].train.ids
-        return TaskLoss(task, total, tuple(ids[row] for row in self.streams[task][number]))
+        return total
+
+    def _backward_together(self, task: str, shares: Sequence[Share], rows: int) -> Tensor:
+        """Rows are compared with one another; their loss, (): see gradient_cache.py."""
+        assert isinstance(self.objective.model, EmbeddingModel)
+        loss, batches = self.objective.model.loss, [share.batch for share in shares]
+        sizes = [min(self._batch_size, rows - n) for n in range(0, rows, self._batch_size)]
+
+        def embed(batch: Batch) -> Tensor:
+            with autocast(self.device, self._precision):
+                vectors = self.parallel(batch, task)
+            low = vectors.dtype in LOW.values()
+            return vectors.float() if low else vectors
+
+        def back(vectors: Tensor, gradient: Tensor) -> None:
+            surrogate = (vectors * gradient).sum() * distributed.count()
+            self.scaler.scale(surrogate).backward()
+
+        if len(batches) == 1:
+            with self._pass(last=True):
+                vectors = embed(batches[0])
+                value, (gradient,) = loss_and_gradients(loss, [vectors], batches, sizes)
+                back(vectors, gradient)
+            return value
+        states, cached = [], []
+        for batch in batches:
+            states.append(random_states(self.device))
+            with torch.no_grad(), self._copies():
+                cached.append(embed(batch))
+        value, gradients = loss_and_gradients(loss, cached, batches, sizes)
+        for batch, state, gradient in zip(batches, states, gradients, strict=True):
+            with replayed(*state), self._pass(last=batch is batches[-1]):
+                back(embed(batch), gradient)
+        return value
+
+    def _copies(self) -> AbstractContextManager[None]:
+        """A block that computes with copies in 16 bits, where there are any."""
+        return nullcontext() if self.low is None else self.low.in_use()
+
+    @contextmanager
+    def _pass(self, last: bool) -> Generator[None]:
+        """A forward and backward pass; the last one of a step brings gradients together."""
+        with self._copies(), self.parallel.reducing(last):
+            yield
 
     def _take(self, task: str, number: int) -> list[Share]:
         """The batches of a draw, made ahead or made now."""
