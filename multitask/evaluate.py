@@ -40,7 +40,9 @@ class Evaluation:
     """The task's metrics and its mean loss; empty without labels."""
 
 
-@torch.inference_mode()
+# Tensors made in inference mode may not be changed outside it, and with --shard the memory where
+# weights are put together is made once, by the first forward pass.
+@torch.no_grad()
 def evaluate(
     model: TrainedModel,
     task: Task,
