@@ -24,7 +24,7 @@ COMPARED = 4096
 """Most texts that uniformity and accuracy compare with one another, at equal distances."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # and not inference_mode: see evaluate
 def evaluate_pairs(
     model: TrainedModel,
     task: Task,
