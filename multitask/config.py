@@ -195,7 +195,7 @@ class ContrastConfig(ContrastSettings, TextSettings, RunConfig):
     command: ClassVar[str] = "contrast"
     title: ClassVar[str] = "contrastive"
     makes_backbone: ClassVar[bool] = True
-    takes_pairs: ClassVar[bool] = True
+    takes_pairs = True
 
     tasks: tuple[str, ...] = ()
     """Tasks whose training rows are the pairs, or for simcse the texts."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -57,7 +57,7 @@ class DataSettings(Section):
     """Tokens without padding, or padded to the longest row; the numbers are the same, but for
     ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
 
-    takes_pairs: ClassVar[bool] = False
+    takes_pairs = False
     """Whether tasks may be of kind pairs, which have no labels."""
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from data.sources import File
 from data.tasks import TASKS
 from minbert import load_backbone, quick
 from minbert.edition import VERSION
-from multitask import Predictor, PretrainConfig, TrainConfig, train, training
+from multitask import ContrastConfig, Predictor, PretrainConfig, TrainConfig, train, training
 from multitask.commands import Group, data_commands
 from multitask.commands import main as cli
 from multitask.commands.words import finished
@@ -115,7 +115,7 @@ def test_help_of_a_command_explains_every_setting(minbert, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig, ContrastConfig])
 def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, cls, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")  # where lines are broken decides what begins with a flag
     _, out, _ = minbert(cls.command, "--help")
@@ -125,7 +125,13 @@ def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, 
     first = shown.pop("options")
     needed = ["data-dir", "backbone", "out", "epochs", "batch-size", "lr", "device"]
     assert first[: first.index("device") + 1] == (
-        ["tasks", "task-file", *(["text"] if cls is PretrainConfig else []), *needed]
+        [
+            *(["objective"] if cls is ContrastConfig else []),
+            "tasks",
+            "task-file",
+            *([] if cls is TrainConfig else ["text"]),
+            *needed,
+        ]
     )
     sections = {title: section for title, section in SECTIONS.items() if issubclass(cls, section)}
     assert list(shown)[: len(sections)] == [f"{title} options" for title in sections]

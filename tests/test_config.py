@@ -1,4 +1,4 @@
-"""TrainConfig and PretrainConfig: what they refuse, and their way through JSON."""
+"""The configs of runs: what they refuse, and their way through JSON."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data.tasks import TASKS
-from multitask import PretrainConfig, TrainConfig
+from multitask import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.config import config_from_dict
 from multitask.extensions import base
 from multitask.extensions.bitfit import BitFit
@@ -40,7 +40,7 @@ def test_the_defaults_are_the_course_setting():
     assert (config.lr, config.batch_size, config.seed) == (5e-5, 16, 11711)
 
 
-@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig, ContrastConfig])
 def test_a_config_is_made_of_sections(cls):
     sections = [section for section in SECTIONS.values() if issubclass(cls, section)]
     names = [name for section in sections for name in section.__annotations__]
@@ -89,6 +89,11 @@ PRETRAIN_CHANGED = {
     "from_scratch": "bert", "size": "tiny", "encoder_config": Path("e.json"), "vocab_size": 99,
 }  # fmt: skip
 """The same for what pre-training adds."""
+CONTRAST_CHANGED = {
+    "objective": "simcse", "temperature": 0.1, "margin": 0.3, "positive_above": 0.5,
+    "positive_class": "b", "score_on": ("para",), "evaluate_first": False, "encoder_dropout": 0.2,
+}  # fmt: skip
+"""The same for a contrastive stage, whose other defaults these are."""
 APART = [
     {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head"},
     {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
@@ -110,6 +115,25 @@ def test_every_setting_comes_back_from_json(pull, cls):
     for each in (default, *(cls(**part) for part in parts)):
         again = config_from_dict(json.loads(json.dumps(each.to_dict())))
         assert again == each and type(again) is cls
+
+
+def test_every_setting_of_a_contrastive_stage_comes_back_from_json():
+    names = {f.name for f in fields(ContrastConfig)} - {"task_files", "extensions"}
+    every = {**CHANGED, **PRETRAIN_CHANGED, **CONTRAST_CHANGED}
+    changes = {name: value for name, value in every.items() if name in names}
+    default = ContrastConfig(tasks=("sst",), objective="simcse")
+    assert changes.keys() == names, "give these settings another value in CONTRAST_CHANGED"
+    same = [name for name, value in changes.items() if value == getattr(default, name)]
+    assert same == ["objective"]
+    alone = {"objective": "margin", "tasks": ("sts",)}
+    parts = [
+        {k: v for k, v in changes.items() if k != "margin"},
+        {k: v for k, v in changes.items() if k not in ("temperature", "text", "dev_text")} | alone,
+    ]
+    for part in parts:
+        made = ContrastConfig(**part)
+        again = config_from_dict(json.loads(json.dumps(made.to_dict())))
+        assert again == made and type(again) is ContrastConfig
 
 
 def test_a_config_of_before_there_was_pretraining_is_one_of_training():

@@ -22,6 +22,7 @@ ROWS = {
                        "rdrop", "anchor"),
     "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
                   "sts after multitask"),
+    "contrastive": ("contrastive stage", "plain", "after the stage"),
 }  # fmt: skip
 SETTINGS = {
     "sampling": {"tasks": ("sst", "sts")},
