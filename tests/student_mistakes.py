@@ -139,4 +139,5 @@ EDITS = (
         "convolution", "kernel_flipped", "kernel.transpose(1, 2)", "kernel.flip(-1).transpose(1, 2)"
     ),
     Edit("smart", "downhill", "+ self.step_size", "- self.step_size", of="Smart.worst_noise"),
+    Edit("contrastive", "temperature_multiplied", "scores / temperature", "scores * temperature"),
 )

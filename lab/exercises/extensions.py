@@ -202,4 +202,18 @@ EXTENSIONS = (
             "detached; the mean weights' outputs come under `torch.no_grad()`.",
         ),
     ),
+    Exercise(
+        name="contrastive",
+        title="a contrastive loss with in-batch negatives",
+        part="extensions",
+        targets=("multitask.contrastive:ranking_loss",),
+        points=4,
+        hints=(
+            "It is a classification: which of the M candidates is this anchor's positive?",
+            "All N x M cosines are one product of matrices of rows of length 1; the right class of "
+            "anchor i is i. What must not count has a probability of 0, so its score is -inf.",
+            "Normalise both, multiply, divide by the temperature; put -inf where the groups are "
+            "equal, but for places (i, i); then the cross-entropy with the numbers 0 to N - 1.",
+        ),
+    ),
 )

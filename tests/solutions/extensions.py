@@ -251,3 +251,13 @@ def penalty_by_parts(self, seen):
             former = seen.same(weights=mean)
         total = total + heads.divergences(seen.task, outputs, former) * self.proximal
     return total
+
+
+@solution("contrastive")
+def ranked_one_by_one(anchors, candidates, of_anchors, of_candidates, temperature=0.05):
+    losses = []
+    for i, anchor in enumerate(anchors):
+        kept = [j for j in range(len(candidates)) if j != i and of_candidates[j] != of_anchors[i]]
+        scores = F.cosine_similarity(anchor.unsqueeze(0), candidates[[i, *kept]]) / temperature
+        losses.append(-scores.log_softmax(dim=0)[0])
+    return torch.stack(losses).mean()
