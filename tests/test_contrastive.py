@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import FILLERS, config, contrast_config, make_contraster, tiny, write_backbone
 from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 from torch.nn import functional as F
 from transformers import BertModel
@@ -18,7 +19,7 @@ from data.pairs import PairRows
 from data.readers import read_split
 from data.schema import Example
 from data.tasks import get_task
-from minbert import ConvBert, ModernBert, load_backbone
+from minbert import ConvBert, ModernBert, Packed, load_backbone
 from minbert.embedding import embed
 from minbert.loading import hub_names
 from multitask import ContrastConfig, Predictor, train
@@ -31,10 +32,12 @@ from multitask.contrastive import (
     uniformity,
 )
 from multitask.embedding_scores import nearest_accuracy
+from multitask.export.folders import export_run
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
 from multitask.extensions.sampling import Sampling
 from multitask.extensions.unfreeze import Unfreeze
+from multitask.heads import POOLINGS
 from multitask.runs.origin import trained_backbone
 from multitask.runs.run import Run
 
@@ -322,6 +325,27 @@ def test_a_stage_leaves_a_backbone_that_training_goes_on_from(folder, tmp_path, 
         assert train(tuned, progress=False).record()["steps"] == 1
     with pytest.raises(ValueError, match="is a contrastive run and answers no task; its backbone"):
         Predictor(run.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["mean", "pooler"])
+def test_sentence_transformers_loads_what_a_stage_exports(folder, tmp_path, pooling):
+    changes = {"pooling": pooling, "extensions": (LoRA(rank=2),), "epochs": 1, "lr": 1e-2}
+    run = train(contrast_config(folder, tmp_path / "run", **changes), progress=False)
+    made = export_run(run.folder, tmp_path / "made", format="sentence-transformers")
+    texts = ["ban bet superb", "fit", "ban"]
+    vectors = SentenceTransformer(str(made), device="cpu").encode(texts)
+    backbone = load_backbone(run.backbone)
+    tokens = backbone.tokenizer.encode(texts)
+    layout = Packed([len(ids) for ids in tokens.input_ids])
+    with torch.no_grad():
+        output = backbone.encoder(torch.tensor(np.concatenate(tokens.input_ids)), layout=layout)
+    expected = F.normalize(POOLINGS[pooling](output), dim=-1).numpy()
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+    card = (made / "README.md").read_text(encoding="utf-8")
+    assert "| uniformity |" in card and "rows of sts" in card
+    with pytest.raises(ValueError, match="has embeddings and no head of a task; leave out --task"):
+        export_run(run.folder, tmp_path / "graph", format="onnx")
 
 
 def test_text_alone_is_scored_by_its_own_loss(folder):
