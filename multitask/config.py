@@ -208,7 +208,7 @@ class ContrastConfig(ContrastSettings, TextSettings, RunConfig):
     """Score the development rows before training too."""
 
     def __post_init__(self) -> None:
-        named = tuple(self.tasks)
+        named = self.tasks
         super().__post_init__()
         # A task file that is only to be scored on is not trained on.
         trained = tuple(n for n in self.tasks if n in named or n not in self.score_on)

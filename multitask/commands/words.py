@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task, get_task, is_built_in
 from multitask.analysis import worst
+from multitask.config import ContrastConfig
 from multitask.runs.run import Run
 from multitask.text_table import table
 
@@ -95,8 +96,15 @@ def record_table(record: Mapping[str, Any]) -> str:
 def _next_commands(run: Run) -> list[str]:
     config = run.config()
     if config.makes_backbone:
-        tasks = " ".join(config.tasks) or "sst"
-        return [f"minbert train --backbone {run.backbone} --tasks {tasks}"]
+        labelled = [name for name in config.reads if get_task(name).kind != "pairs"]
+        command = f"minbert train --backbone {run.backbone} --tasks {' '.join(labelled) or 'sst'}"
+        if not isinstance(config, ContrastConfig):
+            return [command]
+        handed = f"minbert export {shlex.quote(str(run.folder))} my-embedder"
+        return [
+            f"{command} --pooling {config.pooling} --pair cosine",
+            f"{handed} --format sentence-transformers",
+        ]
     name = config.tasks[0]
     texts = {
         "sst": '"A joy from start to end."',

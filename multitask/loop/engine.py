@@ -143,11 +143,10 @@ class Engine:
             parameter.grad = None
 
     def _backward(self, task: str, number: int, *, reduce: bool = True) -> TaskLoss:
-        """Add the gradient of the mean loss over the rows of a draw to each parameter's .grad.
+        """Add the gradient of the loss over the rows of a draw to each parameter's .grad.
 
-        The rows go through in batches of batch_size. Each batch's summed loss is divided by the
-        weight of all of them, so that their gradients add up to that of one large batch. With
-        several processes, the last batch brings the gradients of all together, if `reduce`.
+        The rows go through in batches of batch_size. With several processes, the last batch brings
+        the gradients of all together, if `reduce`.
         """
         shares, rows = self._take(task, number), self.streams[task][number]
         if isinstance(self.objective, Embeddings):
@@ -160,7 +159,11 @@ class Engine:
         return TaskLoss(task, total, tuple(ids[row] for row in rows))
 
     def _backward_each(self, task: str, shares: Sequence[Share], *, reduce: bool) -> Tensor:
-        """Rows have losses of their own; the sum of theirs, ()."""
+        """The mean of losses that rows have of their own, ().
+
+        Each batch's summed loss is divided by the weight of all of them, so that their gradients
+        add up to that of one large batch.
+        """
         weight = self._weight(shares)
         total = torch.zeros((), device=self.device)
         for share in shares:
@@ -173,7 +176,7 @@ class Engine:
         return total
 
     def _backward_together(self, task: str, shares: Sequence[Share], rows: int) -> Tensor:
-        """Rows are compared with one another; their loss, (): see gradient_cache.py."""
+        """The loss of rows that are compared with one another, (): see gradient_cache.py."""
         assert isinstance(self.objective.model, EmbeddingModel)
         loss, batches = self.objective.model.loss, [share.batch for share in shares]
         sizes = [min(self._batch_size, rows - n) for n in range(0, rows, self._batch_size)]
