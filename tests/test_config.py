@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.tasks import TASKS
+from data.tasks import TASKS, is_built_in
 from multitask import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.config import config_from_dict
 from multitask.extensions import base
@@ -253,7 +253,8 @@ def test_json_that_is_no_object_is_no_config(values):
 
 
 def test_a_config_is_changed_by_replace_and_checked_again():
-    config = replace(TrainConfig(), tasks=tuple(TASKS))
-    assert config.tasks == tuple(TASKS)
+    tasks = tuple(name for name in TASKS if is_built_in(name))  # other tests may add their own
+    config = replace(TrainConfig(), tasks=tasks)
+    assert config.tasks == tasks
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         replace(config, epochs=0)
