@@ -522,7 +522,7 @@ def test_data_check_counts_rows_and_lists_the_bad_ones(minbert, folder, tmp_path
     lines = [line.split() for line in out.splitlines()]
     assert ["0", "bad", "rows"] in lines
     assert "8,522 rows fewer than the 8,544 published: sst train" in out
-    assert code == 2 and "10 files differ from the published ones" in err
+    assert code == 2 and "12 files differ from the published ones" in err
     assert ["para", "22", "15", "7", "-", "-"] in lines
     assert ["mnli", *"-----"] in lines
 
