@@ -42,6 +42,9 @@ class Layout(ABC):
     """Each token's place in its own sequence, from 0; int64 of `shape`."""
     max_length: int
     """Places that the longest sequence takes."""
+    prefix: tuple[Tensor, Tensor] | None = None
+    """Keys and values (L, A) that each sequence's tokens may attend to beside their own: L of them,
+    A the size of a key. They take no places, and nothing but `attend` looks at them."""
 
     @property
     @abstractmethod
@@ -75,6 +78,17 @@ class Layout(ABC):
     @abstractmethod
     def max(self, x: Tensor) -> Tensor:
         """Maximum over each sequence's real tokens, feature by feature: (B, H)."""
+
+    @abstractmethod
+    def spread(self, x: Tensor) -> Tensor:
+        """A number or vector of each sequence, (B, ...), at each of its tokens; padding has it
+        too."""
+
+    def with_prefix(self: L, keys: Tensor, values: Tensor) -> L:
+        """This layout with a `prefix`."""
+        prefixed = copy.copy(self)
+        prefixed.prefix = keys, values
+        return prefixed
 
     def to(self: L, device: torch.device | str) -> L:
         """This layout with its tensors on `device`."""
@@ -120,6 +134,9 @@ class Padded(Layout):
 
     def max(self, x: Tensor) -> Tensor:
         return x.masked_fill(~self.mask.unsqueeze(-1), float("-inf")).amax(dim=1)
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1).expand(*self.shape, *x.shape[1:])
 
 
 class Packed(Layout):
@@ -209,6 +226,13 @@ class Packed(Layout):
 
     def max(self, x: Tensor) -> Tensor:
         return torch.stack([tokens.amax(dim=0) for tokens in x.split(self._lengths)])
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.owner)
+
+    def with_prefix(self, keys: Tensor, values: Tensor) -> Packed:
+        _ = self._rectangles  # made once for all layers, each of which has a prefix of its own
+        return super().with_prefix(keys, values)
 
 
 class Rectangles:

@@ -1,13 +1,17 @@
-"""From a pooled vector to a task's answer, and to its loss.
+"""From tokens to a pooled vector, from that to a task's answer, and to its loss.
 
     pooled (B, F) -> dropout -> shared Linear(F, 256) -> GELU -> dropout -> Linear(256, K) a task
+
+With --head-layers N there are N of the shared maps, each with dropout before and GELU after.
 
 B rows, H hidden size of the encoder, F features (H, or 3 H for two embeddings), K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +35,52 @@ POOLINGS: dict[str, Callable[[EncoderOutput], Tensor]] = {
 """Name -> one vector (B, H) for each sequence."""
 
 
+class AttentionPooling(nn.Module):
+    """Σ_t a_t h_t with a = softmax(q·h_t / √H) over a sequence's real tokens; q is learnt.
+
+    The attention of one query (Yang et al., 2016, "Hierarchical attention networks", without their
+    layer before it). q is zero at first, which makes it the mean.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        tokens, layout = output.last_hidden_state, output.layout
+        scores = (tokens @ self.query / tokens.size(-1) ** 0.5).unsqueeze(-1)  # (..., 1)
+        # Of real tokens none is above 0; what padding has does not count, and must not overflow.
+        scores = (scores - layout.spread(layout.max(scores.detach()))).clamp(max=0)
+        weights = scores.exp()
+        return layout.mean(weights * tokens) / layout.mean(weights)  # (B, H)
+
+
+LEARNT: Mapping[str, Callable[[int], nn.Module]] = {"attention": AttentionPooling}
+"""Name -> what is made for a hidden size, and pools as POOLINGS do with parameters of its own."""
+
+
+class LayerMix(nn.Module):
+    """γ Σ_l softmax(s)_l h_l over the embeddings and all layers; s and γ are learnt.
+
+    Peters et al. (2018, ELMo), arXiv:1802.05365, equation 1. s is zero at first, the mean of all.
+    """
+
+    def __init__(self, states: int) -> None:
+        """For so many states, one more than there are layers."""
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(states))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, output: EncoderOutput) -> EncoderOutput:
+        """The output with the mix in place of the last layer's."""
+        if output.hidden_states is None:
+            raise ValueError("layers are mixed of hidden_states; call with output_hidden_states")
+        shares = self.scale * self.scores.softmax(dim=0)
+        mixed = sum(share * h for share, h in zip(shares, output.hidden_states, strict=True))
+        assert isinstance(mixed, Tensor)
+        return replace(output, last_hidden_state=mixed)
+
+
 def compare_concat(u: Tensor, v: Tensor) -> Tensor:
     """[u; v; |u - v|], (B, 3 H): Reimers & Gurevych (2019), arXiv:1908.10084."""
     return torch.cat([u, v, (u - v).abs()], dim=-1)
@@ -39,6 +89,32 @@ def compare_concat(u: Tensor, v: Tensor) -> Tensor:
 def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
     """cos(u, v) = u·v / (|u| |v|), (B, 1)."""
     return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+}
+"""Nonlinearity after each shared layer of the heads."""
+
+
+class Stack(nn.Module):
+    """Linear maps of which all but the first have activation and dropout before them."""
+
+    def __init__(
+        self, layers: Sequence[nn.Linear], activation: Callable[[Tensor], Tensor], dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation, self.dropout = activation, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = layer(self.dropout(self.activation(x)))
+        return x  # (B, 256)
 
 
 class Heads(nn.Module):
@@ -51,15 +127,22 @@ class Heads(nn.Module):
         *,
         pair: str = "cross",
         head_size: int = 256,
+        layers: int = 1,
+        activation: str = "gelu",
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
+        self.activation = act = ACTIVATIONS[activation]
         # Two embeddings are compared before the shared layer, so pairs have one of their own.
         widths = {"single": hidden_size}
         if pair == "concat" and any(task.is_pair for task in tasks):
             widths["pair"] = 3 * hidden_size
-        self.shared = nn.ModuleDict({k: nn.Linear(w, head_size) for k, w in widths.items()})
+        self.shared = nn.ModuleDict()
+        for name, width in widths.items():
+            sizes = [width, *[head_size] * layers]
+            maps = [nn.Linear(size, after) for size, after in pairwise(sizes)]
+            self.shared[name] = maps[0] if layers == 1 else Stack(maps, act, dropout)
         self.dropout = nn.Dropout(dropout)
         self.outputs = nn.ModuleDict()
         for task in tasks:
@@ -77,7 +160,7 @@ class Heads(nn.Module):
             return output(features)
         paired = self.tasks[task].is_pair and "pair" in self.shared
         shared = self.shared["pair" if paired else "single"]
-        x = F.gelu(shared(self.dropout(features)))  # (B, 256)
+        x = self.activation(shared(self.dropout(features)))  # (B, 256)
         return output(self.dropout(x))  # (B, K)
 
 

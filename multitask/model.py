@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from data.batching import Batch
 from data.tasks import COSINES, MLM, NEIGHBOURS, Task, get_task
 from minbert.adapters import load_adapter
-from minbert.encoder import Encoder
+from minbert.encoder import Encoder, EncoderOutput
 from minbert.loading import Backbone
+from minbert.per_task import PerTask
 from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.contrastive import ContrastiveLoss
-from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.heads import LEARNT, POOLINGS, Heads, LayerMix, compare_concat, compare_cosine
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
 from multitask.trained_model import TrainedModel
@@ -36,16 +37,16 @@ class MultitaskModel(TrainedModel):
         head: str = "shared",
         pooling: str = "pooler",
         pair: str = "cross",
+        layer_mix: bool = False,
         head_size: int = 256,
+        head_layers: int = 1,
+        head_activation: str = "gelu",
         head_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         if head == "linear" and not encoder.has_pooler:
             pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
-        if pooling not in POOLINGS:
-            raise ValueError(f"no pooling is called {pooling!r}; known are {', '.join(POOLINGS)}")
         self.encoder = encoder
-        self.pooling = POOLINGS[pooling]
         self.compare = {"concat": compare_concat, "cosine": compare_cosine}.get(pair)
         if head == "linear":
             self.heads = LinearHeads(tasks, encoder, dropout=head_dropout)
@@ -55,9 +56,28 @@ class MultitaskModel(TrainedModel):
                 encoder.config.hidden_size,
                 pair=pair,
                 head_size=head_size,
+                layers=head_layers,
+                activation=head_activation,
                 dropout=head_dropout,
             )
         self.tasks = self.heads.tasks
+        if pooling not in (*POOLINGS, *LEARNT):
+            known = ", ".join([*POOLINGS, *LEARNT])
+            raise ValueError(f"no pooling is called {pooling!r}; known are {known}")
+        self.pooling = POOLINGS.get(pooling, self._by_query)
+        if pooling in LEARNT:
+            make = LEARNT[pooling]
+            queries = {name: make(encoder.config.hidden_size) for name in self.tasks}
+            self.heads.add_module("pooling", PerTask(encoder.choice, queries))
+        self.mixes_layers = layer_mix
+        if layer_mix:
+            states = encoder.config.num_layers + 1
+            mixes = {name: LayerMix(states) for name in self.tasks}
+            self.heads.add_module("layer_mix", PerTask(encoder.choice, mixes))
+
+    def _by_query(self, output: EncoderOutput) -> Tensor:
+        """A learnt pooling, which each task has for itself."""
+        return self.heads.get_submodule("pooling")(output)
 
     @classmethod
     def from_config(cls, config: TrainConfig, encoder: Encoder) -> MultitaskModel:
@@ -73,7 +93,10 @@ class MultitaskModel(TrainedModel):
                 head=config.head,
                 pooling=config.pooling,
                 pair=config.pair,
+                layer_mix=config.layer_mix,
                 head_size=config.head_size,
+                head_layers=config.head_layers,
+                head_activation=config.head_activation,
                 head_dropout=config.head_dropout,
             )
             set_up(encoder, config)
@@ -96,17 +119,26 @@ class MultitaskModel(TrainedModel):
         if batch.features is not None:
             return batch.features
         output = self.encoder(
-            batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
+            batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            layout=batch.layout,
+            output_hidden_states=self.mixes_layers,
         )
-        pooled = self.pooling(output)
+        pooled = self.pooling(self.mixed(output))
         if self.compare is not None and self.tasks[task].is_pair:
             first, second = pooled.chunk(2)  # a batch holds all first texts, then all second
             return self.compare(first, second)
         return pooled
 
+    def mixed(self, output: EncoderOutput) -> EncoderOutput:
+        """The encoder's output with the task's own mix of layers in place of the last one, where
+        layers are mixed."""
+        return self.heads.get_submodule("layer_mix")(output) if self.mixes_layers else output
+
     def forward(self, batch: Batch, task: str) -> Tensor:
         """Outputs (B, K) of a task's head for a batch of its rows."""
-        return self.heads(self.features(batch, task), task)
+        with self.encoder.choice.of(task):
+            return self.heads(self.features(batch, task), task)
 
 
 class MaskedLanguageModel(TrainedModel):

@@ -222,15 +222,21 @@ class HeadSettings(Section):
     head: Literal["shared", "linear"] = "shared"
     """A layer that all tasks share with an output for each, or for each task the classification
     head that transformers puts on the encoder, which minbert export --task hands on."""
-    pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
+    pooling: Literal["pooler", "cls", "mean", "max", "attention"] = "pooler"
     """What stands for a sequence: the encoder's pooler where it has one (BERT's is on [CLS]), [CLS]
-    itself, or the tokens' mean or maximum."""
+    itself, the tokens' mean or maximum, or a mean whose weights each task learns."""
+    layer_mix: bool = False
+    """Pool a mix of all layers, whose shares each task learns, in place of the last layer."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
     both_orders: bool = False
     """Train on each pair in both orders, where the order means nothing."""
     head_size: int = 256
     """Features of the layer that the heads share."""
+    head_layers: int = 1
+    """Layers that the heads share, one after the other."""
+    head_activation: Literal["gelu", "relu", "tanh"] = "gelu"
+    """Nonlinearity after each of them."""
     head_dropout: float = 0.1
     """Dropout before and after the shared layer; of a linear head, where transformers has it."""
     keep_heads: bool = False
@@ -245,11 +251,24 @@ class HeadSettings(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "head_size")
+        check_counts(self, "head_size", "head_layers")
         check_rates(self, "head_dropout")
         if self.head == "linear":
             why = "a linear head is the encoder's own, pooling included, on one sequence; leave it "
-            check_unused(self, f"{why}out, or take head shared", "pooling", "pair", "head_size")
+            own = ("pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation")
+            check_unused(self, f"{why}out, or take head shared", *own)
+        if self.layer_mix and self.pooling == "pooler":
+            raise ValueError(
+                "the pooler is trained for the last layer, so layer_mix does not go with it; "
+                "choose pooling cls, mean, max or attention"
+            )
+        learnt = {"pooling attention": self.pooling == "attention", "layer_mix": self.layer_mix}
+        if self.frozen and any(learnt.values()):
+            name = next(name for name, used in learnt.items() if used)
+            raise ValueError(
+                f"{name} is learnt on the encoder's tokens, and frozen keeps one vector of each "
+                "text; leave one of the two out, or freeze the encoder with --use bottleneck"
+            )
         if self.frozen and self.pair == "cosine":
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "

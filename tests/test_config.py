@@ -69,7 +69,7 @@ def test_a_section_stands_and_is_checked_by_itself():
 CHANGED = {
     "tasks": ("sts", "cfimdb"), "data_dir": Path("a b"), "out": Path("c/d"), "frozen": True,
     "backbone": "bert-base-uncased", "keep_heads": True, "overwrite": True, "pooling": "max",
-    "head": "linear",
+    "head": "linear", "head_layers": 2, "head_activation": "relu", "layer_mix": True,
     "pair": "concat", "both_orders": True, "head_size": 3, "head_dropout": 0.3,
     "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
     "steps_per_epoch": 5, "batch_size": 6, "batches": "bucketed", "layout": "padded",
@@ -97,8 +97,9 @@ CONTRAST_CHANGED = {
 APART = [
     {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head"},
     {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
-     "backbone", "revision", "head"},
-    {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "head_size"},
+     "backbone", "revision", "head", "layer_mix"},
+    {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "head_size",
+     "head_layers", "head_activation", "layer_mix"},
 ]  # fmt: skip
 """Settings that exclude others: each set is what the rest goes without."""
 

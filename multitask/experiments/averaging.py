@@ -35,7 +35,10 @@ from multitask.predictor import Predictor
 from multitask.runs.checkpoint import load_checkpoint, load_trained, save_checkpoint
 from multitask.runs.run import Run, located
 
-SAME = ("tasks", "head", "pooling", "pair", "head_size", "adapter")
+SAME = (
+    "tasks", "head", "pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation",
+    "adapter",
+)  # fmt: skip
 """Settings in which runs must agree, for their weights to be of one model."""
 
 

@@ -121,6 +121,11 @@ def check(predictor: Predictor, task: str | None, format: Format) -> None:
                 "cosine or concat, or leave out --format sentence-transformers"
             )
         check_pooling(config.pooling, encoder)
+        if config.pooling == "attention" or config.layer_mix:
+            raise ValueError(
+                "sentence-transformers has no module for a pooling that is learnt; train with "
+                "--pooling mean, cls or max and without --layer-mix"
+            )
     elif compares:
         raise ValueError(
             f"{task} compares two embeddings (--pair {config.pair}), and {format} has no such "
