@@ -221,6 +221,14 @@ def make_model(
             )
         take_classifier(model.heads, backbone.classifier, backbone.folder)
         return model
+    former = Run(backbone.folder).config()
+    for setting in ("head_layers", "head_activation"):
+        theirs, ours = getattr(former, setting, None), getattr(config, setting)
+        if theirs != ours:
+            raise ValueError(
+                f"{backbone.folder} has {setting} {theirs} and this run {ours}, so that the layers "
+                "which heads share cannot be kept; set it so, or leave out --keep-heads"
+            )
     tensors, _ = load_checkpoint(best)
     heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
     names = heads.keys() & tensors.keys()

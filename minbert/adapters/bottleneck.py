@@ -124,3 +124,4 @@ def add_bottlenecks(
         for place in places:
             adapters = sets_of(encoder.choice, settings, tasks, make)
             layer.set_submodule(place, kind(layer.get_submodule(place), adapters))
+    encoder.train(encoder.training)  # what is new too

@@ -133,3 +133,4 @@ def add_pals(
         adapted = PalSum(layer.get_submodule(place), PerTask(encoder.choice, pals))
         layer.set_submodule(place, adapted)
         attention.register_forward_pre_hook(adapted.look)
+    encoder.train(encoder.training)  # what is new too

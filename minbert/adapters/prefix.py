@@ -85,3 +85,4 @@ def add_prefixes(
         attention = layer.get_submodule("attention")
         attention.add_module("adapters", sets_of(encoder.choice, settings, tasks, make))
         attention.register_forward_pre_hook(put_before)
+    encoder.train(encoder.training)  # what is new too

@@ -125,4 +125,6 @@ def _next_commands(run: Run) -> list[str]:
             f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
             "minbert data fetch --target real-data && minbert train --data-dir real-data",
         ]
-    return [*commands, f"minbert export {folder} my-{name}"]
+    if all(extension.exports for extension in config.extensions):
+        commands.append(f"minbert export {folder} my-{name}")
+    return commands

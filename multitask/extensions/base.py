@@ -66,6 +66,8 @@ class Extension:
     name: ClassVar[str]
     freezes: ClassVar[bool] = False
     """Whether `prepare` freezes the encoder but for what it adds or chooses."""
+    exports: ClassVar[bool] = True
+    """Whether `export` leaves an ordinary backbone; else it says why not."""
     between_tasks: ClassVar[bool] = False
     """Whether it is about several tasks; pre-training has one."""
 

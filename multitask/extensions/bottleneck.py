@@ -22,6 +22,7 @@ class TaskAdapters(Extension):
     """What adapters that tasks may have of their own have in common."""
 
     freezes = True
+    exports = False
 
     def export(self, model: TrainedModel) -> None:
         raise ValueError(
