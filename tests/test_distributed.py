@@ -32,10 +32,12 @@ from multitask.commands.answer_commands import Evaluate
 from multitask.environment import random_numbers_of
 from multitask.extensions import base
 from multitask.extensions.anchor import Anchor
+from multitask.extensions.bottleneck import Bottleneck
 from multitask.extensions.class_weights import ClassWeights
 from multitask.extensions.focal import Focal
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.pal import Pal
 from multitask.extensions.rdrop import RDrop
 from multitask.extensions.smart import Smart
 from multitask.extensions.unfreeze import Unfreeze
@@ -64,6 +66,14 @@ EXTENDED = {
     "only": {"tasks": ("sst", "sts"), "epochs": 1},
     "penalties": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
     "losses": {"tasks": ("sst", "sts"), "epochs": 1},
+    "bottleneck": {
+        "tasks": ("sst", "sts"),
+        "epochs": 1,
+        "gradient_checkpointing": True,
+        "pooling": "attention",
+        "layer_mix": True,
+    },
+    "pal": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
 }
 """The same, with an extension of the same name."""
 UNEVEN = ("accumulate", "pretrain")
@@ -148,6 +158,8 @@ def extended(settings, kind):
         "only": (Unfreeze(only="layer 1"),),
         "penalties": (RDrop(), Smart(weight=0.0, momentum=(0.5, 0.5)), ClassWeights()),
         "losses": (RDrop(), Focal(), ClassWeights(), Anchor()),
+        "bottleneck": (Bottleneck(kind="houlsby", size=5),),
+        "pal": (Pal(size=6, heads=2),),
     }.get(kind, ())
     return replace(settings, extensions=chosen)
 
@@ -241,7 +253,8 @@ def assert_same_training(found, expected):
     + [(kind, 3, shard) for kind in UNEVEN for shard in (False, True)]
     + [("frozen", 3, False)]
     + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)]
-    + [("penalties", 2, False), ("losses", 2, True)],
+    + [("penalties", 2, False), ("losses", 2, True)]
+    + [("bottleneck", 2, False), ("bottleneck", 2, True), ("pal", 2, False)],
 )
 def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     out = folder / f"{kind}-{count}-{shard}"

@@ -17,6 +17,8 @@ ROWS = {
     "layer_lr": ("one rate", "decay 0.95", "decay 0.8"),
     "sampling": ("uniform", "proportional", "square_root", "annealed", "round_robin"),
     "gradient_surgery": ("none", "pcgrad", "gradvac"),
+    "task_adapters": ("all shared", "PALs", "Houlsby", "Pfeiffer", "Pfeiffer, one for all",
+                      "prefixes"),
     "unfreezing": ("all", "gradual", *PARTS),
     "regularisation": ("plain", "smart", "smart, smoothness alone", "smart, proximal alone",
                        "rdrop", "anchor"),
