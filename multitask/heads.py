@@ -69,7 +69,7 @@ class LayerMix(nn.Module):
         """For so many states, one more than there are layers."""
         super().__init__()
         self.scores = nn.Parameter(torch.zeros(states))
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, output: EncoderOutput) -> EncoderOutput:
         """The output with the mix in place of the last layer's."""

@@ -112,7 +112,7 @@ def test_a_mix_of_layers_is_elmos():
         LayerMix(3)(output)
     output, mix = replace(output, hidden_states=states), LayerMix(3).double()
     np.testing.assert_allclose(mix(output).last_hidden_state.detach(), sum(states) / 3, **TIGHT)
-    mix.scores.data, mix.scale.data = random(3, seed=7), torch.tensor(1.7, dtype=torch.float64)
+    mix.scores.data, mix.scale.data = random(3, seed=7), torch.full((1,), 1.7, dtype=torch.float64)
     s, found = mix.scores.detach().numpy(), mix(output).last_hidden_state
     shares = np.exp(s) / np.exp(s).sum()
     expected = 1.7 * sum(share * h.numpy() for share, h in zip(shares, states, strict=True))

@@ -216,4 +216,24 @@ EXTENSIONS = (
             "equal, but for places (i, i); then the cross-entropy with the numbers 0 to N - 1.",
         ),
     ),
+    Exercise(
+        name="bottleneck",
+        title="bottleneck adapters",
+        part="extensions",
+        targets=(
+            "minbert.adapters.bottleneck:Bottleneck.initialise",
+            "minbert.adapters.bottleneck:Bottleneck.forward",
+            "minbert.adapters.bottleneck:HoulsbySum.forward",
+            "minbert.adapters.bottleneck:PfeifferSum.forward",
+        ),
+        points=5,
+        hints=(
+            "At first the encoder must compute what it did before; which of the two maps sees to "
+            "that? And then: what does an adapter read, and to what is its answer added?",
+            "A(z) has no residual inside: the sums add it. Houlsby's reads h, the block's output "
+            "after dropout; Pfeiffer's reads what the layer would have given without it.",
+            "`self.up(self.activation(self.down(z)))`. Houlsby: the norm of residual, h and A(h). "
+            "Pfeiffer: total = residual + h, then the norm of total and A(norm of total).",
+        ),
+    ),
 )

@@ -261,3 +261,35 @@ def ranked_one_by_one(anchors, candidates, of_anchors, of_candidates, temperatur
         scores = F.cosine_similarity(anchor.unsqueeze(0), candidates[[i, *kept]]) / temperature
         losses.append(-scores.log_softmax(dim=0)[0])
     return torch.stack(losses).mean()
+
+
+@solution("bottleneck", of="Bottleneck.initialise")
+def started_as_a_state(self, generator=None):
+    state = {name: torch.zeros_like(values) for name, values in self.state_dict().items()}
+    state["down.weight"].normal_(0, 0.02, generator=generator)
+    self.load_state_dict(state)
+
+
+@solution("bottleneck", of="Bottleneck.forward")
+def bottleneck_by_einsum(self, z):
+    narrow = torch.einsum("bsh,mh->bsm", z, self.down.weight) + self.down.bias
+    return torch.einsum("bsm,hm->bsh", self.activation(narrow), self.up.weight) + self.up.bias
+
+
+@solution("bottleneck", of="HoulsbySum.forward")
+def houlsby_with_a_residual_of_its_own(self, residual, output):
+    dropped = self.dropout(output)
+    adapter_output = dropped + self.adapters(dropped)
+    return F.layer_norm(adapter_output + residual, *layer_norm_of(self.norm))
+
+
+@solution("bottleneck", of="PfeifferSum.forward")
+def pfeiffer_from_the_layers_answer(self, residual, output):
+    dropped = self.dropout(output)
+    without = F.layer_norm(residual + dropped, *layer_norm_of(self.norm))
+    found = self.adapters(without) + dropped + residual
+    return F.layer_norm(found, *layer_norm_of(self.norm))
+
+
+def layer_norm_of(norm):
+    return norm.normalized_shape, norm.weight, norm.bias, norm.eps
