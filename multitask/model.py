@@ -20,7 +20,8 @@ from minbert.loading import Backbone
 from minbert.per_task import PerTask
 from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.contrastive import ContrastiveLoss
-from multitask.heads import LEARNT, POOLINGS, Heads, LayerMix, compare_concat, compare_cosine
+from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.learnt_pooling import LEARNT, LayerMix
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
 from multitask.trained_model import TrainedModel

@@ -34,7 +34,7 @@ METHODS: dict[str, tuple[Extension, ...]] = {
     "--use bottleneck": (Bottleneck(),),
     "--bottleneck.size 16": (Bottleneck(size=16),),
     "--use pal": (Pal(),),
-    "--pal.no-train-encoder": (Pal(train_encoder=False),),
+    "--pal.frozen": (Pal(frozen=True),),
     "--use prefix": (Prefix(),),
     "--frozen": (),
 }

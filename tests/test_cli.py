@@ -121,7 +121,8 @@ def test_help_shows_a_box_for_each_section_after_what_a_beginner_needs(minbert, 
     _, out, _ = minbert(cls.command, "--help")
     parts = re.split(r"^\W*((?:[\w-]+ )?options)\W*$", out, flags=re.MULTILINE)
     boxes = dict(zip(parts[1::2], parts[2::2], strict=True))
-    shown = {title: re.findall(r"^\W*?--(\w[\w.-]*)", box, re.M) for title, box in boxes.items()}
+    # Help is further in, beside a flag or below it, and a line of it may begin with another flag.
+    shown = {title: re.findall(r"^. --(\w[\w.-]*)", box, re.M) for title, box in boxes.items()}
     first = shown.pop("options")
     needed = ["data-dir", "backbone", "out", "epochs", "batch-size", "lr", "device"]
     assert first[: first.index("device") + 1] == (

@@ -19,14 +19,13 @@ from multitask import MultitaskModel
 from multitask.dataset import load_data
 from multitask.heads import (
     POOLINGS,
-    AttentionPooling,
     Heads,
-    LayerMix,
     answers,
     compare_concat,
     compare_cosine,
     row_losses,
 )
+from multitask.learnt_pooling import AttentionPooling, LayerMix
 
 FOUR = ("sst", "para", "sts", "cola")
 TIGHT = {"rtol": 0, "atol": 1e-12}

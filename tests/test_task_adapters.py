@@ -52,9 +52,9 @@ METHODS = {
     "prefix": (add_prefixes, PrefixSettings(length=3)),
 }
 EXTENSIONS = {
-    "houlsby": Bottleneck(kind="houlsby", size=5, train_encoder=True),
+    "houlsby": Bottleneck(kind="houlsby", size=5, frozen=False),
     "pfeiffer": Bottleneck(size=5, activation="swish"),
-    "pal": Pal(size=6, heads=2, train_encoder=True),
+    "pal": Pal(size=6, heads=2, frozen=False),
     "prefix": Prefix(length=3, per_task=False),
 }
 TASKS = ("sst", "sts")
@@ -240,7 +240,7 @@ class Reference:
 @EVERY_METHOD
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_outputs_and_gradients_are_those_of_the_formulas(plain, method, layout):
-    encoder = adapted(plain, method, train_encoder=True)
+    encoder = adapted(plain, method, frozen=False)
     named = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
     found = {}
     for task in TASKS:
@@ -275,7 +275,7 @@ def test_the_start_is_the_pretrained_encoder(plain, method):
 @EVERY_METHOD
 @pytest.mark.parametrize("per_task", [True, False])
 def test_parameters_are_as_many_as_the_formula_says(plain, method, per_task):
-    frozen = adapted(plain, method, per_task=per_task, train_encoder=False)
+    alone = adapted(plain, method, per_task=per_task, frozen=True)
     hidden, layers, m = plain.config.hidden_size, len(plain.layers), METHODS[method][1]
     attended = hidden // 2 if plain.name == "convbert" else hidden
     count = {
@@ -284,11 +284,11 @@ def test_parameters_are_as_many_as_the_formula_says(plain, method, per_task):
         "pal": lambda: 2 * hidden * m.size + m.size + hidden + 3 * layers * (m.size**2 + m.size),
         "prefix": lambda: 2 * layers * m.length * attended,
     }[method]()
-    trained = {n: p for n, p in frozen.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in alone.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trained.values()) == count * (2 if per_task else 1)
     names = set(TASKS) if per_task else {"shared"}
     assert {n.split(".sets.")[1].split(".")[0] for n in trained} == names
-    both = adapted(plain, method, per_task=per_task, train_encoder=True)
+    both = adapted(plain, method, per_task=per_task, frozen=False)
     assert {n for n, p in both.named_parameters() if not p.requires_grad} == set()
     kept = [n for n, _ in both.named_parameters() if n not in trained]
     assert kept == [n for n, _ in plain.named_parameters()], "the encoder's own names have changed"
@@ -374,7 +374,7 @@ def test_training_on_one_task_leaves_the_others_sets_alone(folder, method):
     own = {n for n in before if ".sets.sst." in n}
     assert own <= changed and not [n for n in changed if ".sets.sts." in n]
     inside = {n for n in changed if n.startswith("encoder.")}
-    assert (inside > own) == extension.train_encoder
+    assert (inside > own) == (not extension.frozen)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lab.checks.bert import modes, tiny_config
-from lab.harness import Draw, check, gradients, marked_dropout
+from lab.harness import Draw, check, gradients, mark_dropouts, marked_dropout
 
 Cases = Iterator[tuple[str, Any]]
 
@@ -186,8 +186,7 @@ def bottleneck(draw: Draw) -> Cases:
         yield f"A(z) with {activation}", module(z)
         yield f"its gradients with {activation}", gradients(module(z), z, *module.parameters())
     for kind in (HoulsbySum, PfeifferSum):
-        base = draw.fill(AddNorm(tiny_config()))
-        base.dropout = marked_dropout()
+        base = mark_dropouts(draw.fill(AddNorm(tiny_config())))
         size = base.norm.normalized_shape[0]
         adapters: Any = draw.fill(nn.Linear(size, size))  # in the place of a bottleneck
         module = kind(base, adapters)

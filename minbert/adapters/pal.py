@@ -38,8 +38,8 @@ class PalSettings(PerTaskSettings):
     """m, features of the attention; the paper has 204 beside the 768 of bert-base."""
     heads: int = 4
     """Attention heads; a divisor of the size."""
-    train_encoder: bool = True
-    """Train the encoder too, as in the paper; else it is frozen."""
+    frozen: bool = False
+    """Freeze the encoder; else it trains too, as in the paper."""
 
     def __post_init__(self) -> None:
         convert_fields(self)

@@ -21,8 +21,8 @@ class PerTaskSettings:
 
     per_task: bool = True
     """A set of parameters for each task; else one that all tasks share."""
-    train_encoder: bool = False
-    """Train the encoder too, which all tasks share; else it is frozen."""
+    frozen: bool = True
+    """Freeze the encoder, which all tasks share; else it trains too."""
 
 
 class AdaptedSum(nn.Module):
@@ -49,7 +49,7 @@ def prepare(encoder: Encoder, settings: PerTaskSettings) -> None:
             "the encoder has adapters of tasks already, and they do not stand on each other; load "
             "it anew"
         )
-    if not settings.train_encoder:
+    if settings.frozen:
         freeze(encoder)
 
 
