@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from helpers import config, contents, make_trainer, weights, without_seconds, write_backbone
+from helpers import (
+    config,
+    contents,
+    make_trainer,
+    pretrain_config,
+    weights,
+    without_seconds,
+    write_backbone,
+)
 from torch import nn
 
 from minbert import Packed, load_backbone
@@ -422,6 +430,8 @@ def test_settings_come_back_and_exclude_what_does_not_go_with_them(folder):
         config(folder, extensions=(Prefix(), Pal()))
     with pytest.raises(ValueError, match="shard does not go with pal, whose projections"):
         config(folder, shard=True, extensions=(Pal(),))
+    with pytest.raises(ValueError, match="minbert pretrain makes an ordinary backbone, which has"):
+        pretrain_config(folder, extensions=(Pal(),))
     words = ["train", "--tasks", "sst", "--bottleneck.kind", "houlsby", "--bottleneck.no-per-task"]
     (extension,) = parse(words).chosen()
     assert extension == Bottleneck(kind="houlsby", per_task=False)

@@ -14,6 +14,7 @@ from minbert.adapters import BottleneckSettings, add_bottlenecks
 from multitask.extensions.base import Extension, register
 
 if TYPE_CHECKING:
+    from multitask.settings import Settings
     from multitask.trained_model import TrainedModel
 
 
@@ -23,6 +24,14 @@ class TaskAdapters(Extension):
 
     freezes = True
     exports = False
+
+    def check(self, config: Settings) -> None:
+        command = getattr(config, "command", "train")
+        if command != "train":
+            raise ValueError(
+                f"minbert {command} makes an ordinary backbone, which has no place for what "
+                f"{self.name} adds; leave it out, or train tasks with it"
+            )
 
     def export(self, model: TrainedModel) -> None:
         raise ValueError(

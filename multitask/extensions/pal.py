@@ -25,6 +25,7 @@ class Pal(PalSettings, TaskAdapters):
     """Projected attention layers: use the rate of fine-tuning, or 1e-3 with a frozen encoder."""
 
     def check(self, config: Settings) -> None:
+        super().check(config)
         if config.shard:
             raise ValueError(
                 "shard does not go with pal, whose projections are shared by all layers, for a "
