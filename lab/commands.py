@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,6 +116,13 @@ def lab(words: Sequence[str]) -> int:
     is_copy = not (Path(__file__).parent / "handout.py").exists()
     if is_copy and given.run in (run_start, run_grade, run_bundle):
         print("error: this is a student's copy; this takes the project itself", file=sys.stderr)
+        return 2
+    if not hasattr(os, "fork") and given.run in (run_check, run_grade, run_bundle):
+        print(
+            "error: code to be checked is started as Linux and macOS do it; on Windows work in WSL "
+            "(wsl --install), or run the same checks with pytest tests/exercises",
+            file=sys.stderr,
+        )
         return 2
     try:
         return given.run(given)

@@ -175,7 +175,7 @@ class DeviceSettings(Section):
     """Where and how it is computed."""
 
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, mps (Apple's GPU, in fp32), ..."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "plain" if PLAIN else "auto"
