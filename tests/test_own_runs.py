@@ -29,6 +29,8 @@ from multitask.experiments.compare_runs import compare_runs
 from multitask.experiments.ensemble import combine
 from multitask.export.folders import export_run
 from multitask.extensions import base
+from multitask.report.document import RESULTS, report_on_records
+from multitask.report.keeping import keep
 from multitask.runs.run import Run
 
 REVIEWS = {"text": '"review"', "label": '"verdict"', "classes": '["bad", "fine", "great"]'}
@@ -428,3 +430,28 @@ def test_the_constant_answer_to_several_labels_and_to_a_wide_range():
     wide = replace(TASKS["sts"], label_range=(0.0, 100.0), unit=20.0)
     numbers = np.array([0.0, 50.0, 100.0])
     assert constant_scores(wide, numbers)["loss"] == pytest.approx((numbers / 20).var())
+
+
+def test_kept_records_of_own_tasks_are_drawn_where_nothing_else_is_known(folder, own, tmp_path):
+    settings = own_config(folder, own, "reviews", out=tmp_path / "mine-11711", epochs=1)
+    run = train(settings, progress=False)
+    path = keep(run.folder, tmp_path / "records")
+    assert str(own) not in path.read_text(encoding="utf-8")
+    forget()
+    document = tmp_path / "Report.md"
+    document.write_text("".join(RESULTS), encoding="utf-8")
+    report_on_records([document], tmp_path / "records")
+    header, _, mine, one, _ = document.read_text(encoding="utf-8").splitlines()[1:]
+    assert "REVIEWS accuracy" in header
+    record = run.record()
+    assert f"| mine | {record['dev']['reviews']['accuracy']:.3f} |" in mine
+    constant = record["constant"]["reviews"]["accuracy"]
+    assert one.startswith(f"| one answer to all rows | {constant:.3f} |")
+
+    forget()
+    other = get_task("sst")
+    register_task(replace(other, name="reviews"))
+    with pytest.raises(
+        ValueError, match=r"mine-11711\.json: .* 'reviews' .*; give this task another"
+    ):
+        report_on_records([document], tmp_path / "records")
