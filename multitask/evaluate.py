@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,29 @@ def read_predictions(path: Path, task: Task) -> dict[str, float]:
             raise ValueError(
                 f"{path}:{number}: a line must be `{form}`; its answer is {brief(answer)}"
             ) from None
+    return found
+
+
+def read_label_sets(path: Path, task: Task) -> dict[str, tuple[int, ...]]:
+    """Id -> 1 for each label that holds, 0 for the others, of a task of several labels at once.
+
+    Raises:
+        ValueError: there is no such file, or it has another form.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; minbert evaluate RUN writes it")
+    # As `Task.named` writes them: in their order, with commas between; a name may have a comma.
+    names = re.compile("".join(f"({re.escape(name)}(?:, (?=.)|$))?" for name in task.classes))
+    found: dict[str, tuple[int, ...]] = {}
+    for number, row in enumerate(_csv_rows(path), start=2):
+        answer = row[1] if len(row) > 1 else ""
+        match = names.fullmatch("" if answer == "none" and answer not in task.classes else answer)
+        if match is None or not answer:
+            raise ValueError(
+                f"{path}:{number}: an answer must be labels with commas between them, or none; it "
+                f"is {brief(answer)}"
+            )
+        found[row[0]] = tuple(int(part is not None) for part in match.groups())
     return found
 
 
