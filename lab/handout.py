@@ -35,8 +35,8 @@ LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
 
 NEEDS = ("pytest", "pytest-timeout")
 """What `pytest tests/exercises` needs, of the extra "test": in a copy it is always there."""
-REFERENCES = ("transformers", "sentence-transformers", "peft")
-"""Large libraries that the extra "test" has for the library's own tests, which a copy has not."""
+REFERENCES = ("transformers", "sentence-transformers", "peft", "nbclient", "nbformat", "ipykernel")
+"""Libraries that the extra "test" has for the library's own tests, which a copy has not."""
 
 EDITION = '''"""What this copy has otherwise than the library."""
 
