@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from zipfile import ZIP_DEFLATED
 
 from lab.handout import ASSIGNMENT, REPORT, ROOT, project_files, stamp
 from lab.stamp import PLACE, UNKNOWN
@@ -33,13 +34,15 @@ cp /autograder/graded/submission/results.json /autograder/results/results.json
 
 
 def bundle(path: Path, *, only: str | None = None) -> Path:
-    """Write the zip file; `only` names the part that was set."""
+    """Write the zip file, whole or not at all; `only` names the part that was set."""
+    from minbert.files import replacing
+
     if path.exists():
         raise ValueError(f"{path} is there already; choose another name")
     options = f" --only {only}" if only else ""
     lab = sorted((ROOT / "lab").rglob("*.py"))
     files = dict.fromkeys([*project_files(), *lab, ASSIGNMENT, REPORT])
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
         for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
             info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
             info.external_attr = 0o100755 << 16  # a file that may be run

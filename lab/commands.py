@@ -113,10 +113,19 @@ def run_bundle(given: argparse.Namespace) -> int:
 def lab(words: Sequence[str]) -> int:
     """Run a command of the lab; gives the exit code."""
     given = parser().parse_args(words)
-    is_copy = not (Path(__file__).parent / "handout.py").exists()
-    if is_copy and given.run in (run_start, run_grade, run_bundle):
-        print("error: this is a student's copy; this takes the project itself", file=sys.stderr)
-        return 2
+    lab = Path(__file__).resolve().parent
+    if given.run in (run_start, run_grade, run_bundle):
+        why = ""
+        if not (lab / "handout.py").exists():
+            why = "this is a student's copy; this takes the project itself"
+        elif not (lab.parent / "setup.sh").exists():
+            why = (
+                "copies are made from a clone of the project, and this is a package of it; in a "
+                "clone: bash setup.sh minbert lab ..."
+            )
+        if why:
+            print(f"error: {why}", file=sys.stderr)
+            return 2
     if not hasattr(os, "fork") and given.run in (run_check, run_grade, run_bundle):
         print(
             "error: code to be checked is started as Linux and macOS do it; on Windows work in WSL "

@@ -13,8 +13,9 @@ import pytest
 from student_mistakes import EDITS
 
 import minbert
-from lab import handout, source
+from lab import commands, handout, source
 from lab.answers import MISTAKES, load_answers
+from lab.bundle import bundle
 from lab.check import Launch, Output, assigned, outcomes, stamp_of
 from lab.commands import lab
 from lab.exercises import EXERCISES, numbered, parse_numbers
@@ -386,6 +387,22 @@ def test_a_copy_makes_no_copies_and_grades_nobody(copy):
     for words in (["start", "more"], ["grade", "."], ["bundle", "x.zip"]):
         done = in_copy(copy, "lab", *words)
         assert done.returncode == 2 and "this is a student's copy" in done.stderr
+
+
+def test_an_installed_package_says_where_copies_are_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "lab" / "commands.py"))
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "handout.py").touch()
+    for words in (["start", "more"], ["grade", "."], ["bundle", str(tmp_path / "x.zip")]):
+        assert lab(words) == 2
+        assert "in a clone: bash setup.sh minbert lab" in capsys.readouterr().err
+
+
+def test_a_bundle_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.bundle.project_files", lambda: [tmp_path / "gone"])
+    with pytest.raises((OSError, ValueError)):
+        bundle(tmp_path / "x.zip")
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_exercises():
