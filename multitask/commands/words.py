@@ -126,5 +126,8 @@ def _next_commands(run: Run) -> list[str]:
             "minbert data fetch --target real-data && minbert train --data-dir real-data",
         ]
     if all(extension.exports for extension in config.extensions):
-        commands.append(f"minbert export {folder} my-{name}")
+        whole = f" --task {name}" if config.head == "linear" else ""
+        if config.pair != "cross" and get_task(name).is_pair:
+            whole = " --format sentence-transformers"
+        commands.append(f"minbert export {folder} my-{name}{whole}")
     return commands
