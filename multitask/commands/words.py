@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task, get_task, is_built_in
 from multitask.analysis import worst
-from multitask.config import ContrastConfig
+from multitask.config import ContrastConfig, TrainConfig
 from multitask.runs.run import Run
 from multitask.text_table import table
 
@@ -125,9 +125,11 @@ def _next_commands(run: Run) -> list[str]:
             f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
             "minbert data fetch --target real-data && minbert train --data-dir real-data",
         ]
-    if all(extension.exports for extension in config.extensions):
-        whole = f" --task {name}" if config.head == "linear" else ""
-        if config.pair != "cross" and get_task(name).is_pair:
-            whole = " --format sentence-transformers"
-        commands.append(f"minbert export {folder} my-{name}{whole}")
-    return commands
+    if not all(extension.exports for extension in config.extensions):
+        return commands
+    whole = ""
+    if isinstance(config, TrainConfig) and config.head == "linear":
+        whole = f" --task {name}"
+    elif isinstance(config, TrainConfig) and config.pair != "cross" and get_task(name).is_pair:
+        whole = " --format sentence-transformers"
+    return [*commands, f"minbert export {folder} my-{name}{whole}"]
