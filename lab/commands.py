@@ -1,4 +1,4 @@
-"""The commands of the lab: start, check, hint, grade, bundle."""
+"""The commands of the lab: start, check, next, hint, diff, predictions, hand-in, grade, bundle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers
+from lab.whose import ROOT, described, quoted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,17 +25,40 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("folder", type=Path, help="new folder for the copy")
     start.add_argument("--only", choices=PARTS, help="set the exercises of one part alone")
     start.add_argument("--with-solutions", metavar="1-4", help="leave these exercises solved")
+    start.add_argument(
+        "--with-references", action="store_true",
+        help="permit `minbert lab diff`: the copy then holds the solutions, packed",
+    )  # fmt: skip
     start.set_defaults(run=run_start)
 
     check = commands.add_parser("check", help="say what is done, what is wrong, and why")
     check.add_argument("number", nargs="?", type=int, help="one exercise; by default all")
     check.add_argument("--all", action="store_true", help="do not stop at the first that is wrong")
+    check.add_argument(
+        "--watch", action="store_true", help="check again what a saved file changes, until Ctrl-C"
+    )
     check.set_defaults(run=run_check)
+
+    following = commands.add_parser("next", help="what to do now: where, how hard, how long")
+    following.set_defaults(run=run_next)
 
     hint = commands.add_parser("hint", help="three hints on an exercise, each stronger")
     hint.add_argument("number", type=int)
     hint.add_argument("level", nargs="?", type=int, choices=(1, 2, 3), default=1)
     hint.set_defaults(run=run_hint)
+
+    diff = commands.add_parser("diff", help="your solution of an exercise beside the library's")
+    diff.add_argument("number", type=int)
+    diff.set_defaults(run=run_diff)
+
+    predictions = commands.add_parser("predictions", help="what is wrong with prediction files")
+    predictions.add_argument("folder", nargs="?", type=Path, default=Path("predictions"))
+    predictions.add_argument("--data-dir", type=Path, help="the tasks' data, to score them")
+    predictions.set_defaults(run=run_predictions)
+
+    hand_in = commands.add_parser("hand-in", help="make the zip file to hand in, and check it")
+    hand_in.add_argument("path", nargs="?", type=Path, help="by default hand-in.zip in the copy")
+    hand_in.set_defaults(run=run_hand_in)
 
     grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
     grade.add_argument("submissions", nargs="+", type=Path, help="folders or zip files")
@@ -59,9 +83,15 @@ def run_start(given: argparse.Namespace) -> int:
 
     exercises = tuple(e for e in EXERCISES if given.only in (None, e.part))
     solved = parse_numbers(given.with_solutions) if given.with_solutions else ()
-    handout.start(given.folder, exercises=exercises, solved=solved)
-    print(f"{len(exercises)} exercises are in {given.folder}; README.md is the assignment. Then:")
-    print(f"  cd {given.folder} && minbert lab check")
+    handout.start(
+        given.folder, exercises=exercises, solved=solved, references=given.with_references
+    )
+    folder = quoted(given.folder)
+    print(f"{len(exercises)} exercises are in {folder}; README.md is the assignment. Then:")
+    print(f"  cd {folder}")
+    print("  minbert lab check             # with this environment; to train, take the copy's own:")
+    print("  bash setup.sh --cpu           # 2 GB of disk; without --cpu, on Linux, 5.5 GB")
+    print("  source .venv/bin/activate")
     return 0
 
 
@@ -74,10 +104,52 @@ def run_check(given: argparse.Namespace) -> int:
         if numbered(given.number) not in exercises:
             raise ValueError(f"exercise {given.number} is not set in this copy")
         exercises = (numbered(given.number),)
+    say_whose(root)
+    if given.watch:
+        from lab.watch import Watch
+
+        Watch(root, exercises).run()
     all_done = check(root, exercises, go_on=given.all)
     if made_from := stamp_of(root):
         print(f"This copy was made from {made_from}.")
     return 0 if all_done else 1
+
+
+def say_whose(root: Path) -> None:
+    """Say whose code is checked, and that `minbert` is another's, where it is."""
+    print(f"checking the code in {quoted(root)}")
+    if root != ROOT:
+        print(f"`minbert` is {described(ROOT)}: it checks this copy, and trains nothing with it")
+
+
+def run_next(given: argparse.Namespace) -> int:
+    from lab.check import find_copy
+    from lab.progress import show_next
+
+    show_next(find_copy(Path.cwd()))
+    return 0
+
+
+def run_diff(given: argparse.Namespace) -> int:
+    from lab.check import find_copy
+    from lab.progress import show_beside
+
+    show_beside(find_copy(Path.cwd()), numbered(given.number))
+    return 0
+
+
+def run_predictions(given: argparse.Namespace) -> int:
+    from lab.handin import predictions_lint
+
+    return predictions_lint(given.folder, given.data_dir)
+
+
+def run_hand_in(given: argparse.Namespace) -> int:
+    from lab.check import find_copy
+    from lab.handin import NAME, hand_in
+
+    root = find_copy(Path.cwd())
+    return hand_in(root, given.path or root / NAME)
 
 
 def run_hint(given: argparse.Namespace) -> int:

@@ -124,7 +124,8 @@ def test_links_and_large_files_are_not_read(submission, tmp_path):
     (submission / "optim" / "adamw.py").write_bytes(b"#" * (LARGEST + 1))
     (submission / "optim" / "groups.py").write_bytes(b"\xff\xfe\x00")
     found = open_submission(submission, ["minbert/attention.py"])
-    assert found.read("data/draws.py") is None
+    with pytest.raises(ValueError, match="is a link, a pipe or a device"):
+        found.read("data/draws.py")
     with pytest.raises(ValueError, match="larger than"):
         found.read("optim/adamw.py")
     with pytest.raises(ValueError, match="not UTF-8"):

@@ -395,7 +395,8 @@ def test_paths_of_windows_are_read_and_pipes_in_folders_are_not(tmp_path):
     (folder / "minbert").mkdir(parents=True)
     (folder / ONE).touch()
     os.mkfifo(folder / "notes.py")
-    assert open_submission(folder, [ONE]).read("notes.py") is None
+    with pytest.raises(ValueError, match="is a link, a pipe or a device"):
+        open_submission(folder, [ONE]).read("notes.py")
 
 
 # Names

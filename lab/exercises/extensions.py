@@ -11,6 +11,7 @@ EXTENSIONS = (
         part="extensions",
         targets=("data.masking:Masker.__call__",),
         points=4,
+        minutes=40,
         hints=(
             "Two questions for each token: is it chosen, and if so, what does the model see?",
             "They take two random numbers. Special tokens are never chosen; `self.words` gives "
@@ -55,6 +56,7 @@ EXTENSIONS = (
             "multitask.extensions.bitfit:BitFit.prepare",
         ),
         points=4,
+        minutes=40,
         hints=(
             "First nothing trains, then what was chosen does; heads are no part of the encoder.",
             'A bias is what is called bias, in LayerNorms too. `"all"` means all of them; other '
@@ -69,6 +71,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.adapters.layers:LoRALinear.initialise",),
         points=2,
+        level=1,
+        minutes=10,
         hints=(
             "The encoder must not change at first, and yet something must have a gradient.",
             "B A is zero if one of the two is; it is B, and `__init__` has made both zeros.",
@@ -115,6 +119,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("multitask.extensions.gradient_surgery:pcgrad",),
         points=5,
+        level=3,
+        minutes=60,
         hints=(
             "You have no gradients here, only their dot products; that is enough.",
             "Row i of C begins as g_i itself. To take away a part along g_j is to lower C_ij.",
@@ -128,6 +134,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("multitask.extensions.gradient_surgery:gradvac",),
         points=5,
+        level=3,
+        minutes=60,
         hints=(
             "As surgery, but a cosine is raised to what it usually is, not to 0.",
             "With row c of C, |g_i'| is the root of c G c. Add w to C_ij where the cosine is below "
@@ -142,6 +150,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.attention:rope_angles", "minbert.attention:apply_rope"),
         points=4,
+        level=3,
+        minutes=45,
         hints=(
             "Each pair of features is a point in the plane; a place turns it by an angle.",
             "Pair i is (x_i, x_{i + D/2}), and turns by p θ^(-2i/D) at place p, counted from 0.",
@@ -173,6 +183,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.attention:dynamic_convolution",),
         points=5,
+        level=3,
+        minutes=60,
         uses=("heads",),
         hints=(
             "A weighted sum of neighbours, with other weights at every place and for every head.",
