@@ -7,7 +7,7 @@ import stat
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab.check import Output, assigned, verdicts
@@ -72,9 +72,20 @@ def say_what_is_done(path: Path, exercises: tuple[Exercise, ...]) -> None:
     points, total = sum(e.points for e in done), sum(e.points for e in exercises)
     print(f"  {len(done)} of {len(exercises)} exercises are done in it, {points} of {total} points")
     for status in ("wrong", "not started"):
-        numbers = [str(e.number) for e, verdict in found if verdict.status == status]
+        numbers = [exercise.number for exercise, verdict in found if verdict.status == status]
         if numbers:
-            print(f"  {status}: {', '.join(numbers)}")
+            print(f"  {status}: {ranges(numbers)}")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in rising order as 1-4, 7."""
+    pieces: list[str] = []
+    first = numbers[0]
+    for number, following in zip(numbers, (*numbers[1:], None)):
+        if following != number + 1:
+            pieces.append(str(number) if first == number else f"{first}-{number}")
+            first = following if following is not None else number
+    return ", ".join(pieces)
 
 
 def altered(root: Path) -> list[str]:

@@ -85,9 +85,12 @@ def read_place(place: Place, archive: Path | bytes | None, size: int) -> bytes:
                 return file.read(size)
         case zipfile.ZipInfo():
             assert archive is not None
-            with _open(archive) as whole, zipfile.ZipFile(whole) as members:
-                with members.open(place) as file:
-                    return file.read(size)
+            with (
+                _open(archive) as whole,
+                zipfile.ZipFile(whole) as members,
+                members.open(place) as file,
+            ):
+                return file.read(size)
     raise ValueError(place)
 
 
@@ -110,7 +113,7 @@ def _open(archive: Path | bytes) -> IO[bytes] | _Zip:
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more than LARGEST_TAR bytes are read: a small one may unpack to any size."""
+    """A file of which no more than LARGEST_TAR bytes are read: a small one may unpack to more."""
 
     def __init__(self, file: IO[bytes] | io.RawIOBase | gzip.GzipFile) -> None:
         self.file, self.left = file, LARGEST_TAR

@@ -94,7 +94,7 @@ class Spare:
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         results, self._theirs = os.pipe()
-        self._results = open(results, "rb", buffering=0)
+        self._results = os.fdopen(results, "rb", buffering=0)
         self._process = subprocess.Popen(
             [sys.executable, "-B", "-m", "lab.warm"],
             cwd=launch.root,
