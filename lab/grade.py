@@ -14,6 +14,7 @@ submission is or does, it gets a grade, and the class goes on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from lab.predictions import Labels
 
 
+MANY = 4
+"""Submissions from which on PyTorch is imported once for all of them."""
+
+
 @dataclass
 class Marking:
     """What all submissions are held against."""
@@ -57,6 +62,8 @@ class Marking:
     kind: sandbox.Kind
     ours: dict[str, bytes]
     """The Python files of the clean copy, by their paths."""
+    nursery: sandbox.Nursery | None
+    """Of the kind "forked"."""
     seconds: float = SECONDS
     """Time for an exercise."""
 
@@ -80,9 +87,15 @@ class Marking:
             for name in files:
                 Path(parent, name).chmod(0o644)
         ours = {p.relative_to(clean).as_posix(): p.read_bytes() for p in clean.rglob("*.py")}
-        return cls(exercises, seed, clean, supplied, expected, kind, ours)
+        nursery = sandbox.Nursery(folder) if kind == sandbox.QUICK else None
+        return cls(exercises, seed, clean, supplied, expected, kind, ours, nursery)
 
-    @property
+    def close(self) -> None:
+        """End what is kept running."""
+        if self.nursery is not None:
+            self.nursery.close()
+
+    @functools.cached_property
     def wanted(self) -> set[str]:
         """The files that hold exercises."""
         return {place.path.as_posix() for e in self.exercises for place in e.places}
@@ -117,16 +130,21 @@ def grade(
     """
     from lab.predictions import read_labels
 
-    kind = sandbox.choose(unsafe=unsafe, hidden=[out, *paths])
     seed = secrets.randbelow(2**31) if seed is None else seed
     labels = {} if data_dir is None else read_labels(data_dir)
     total = sum(exercise.points for exercise in exercises)
     grades: list[Grade] = []
-    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # another user comes by
-        marking = Marking.prepare(Path(folder), exercises, seed, kind)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True)
+        ))  # fmt: skip
+        folder.chmod(0o755)  # another user comes by
+        class_ = collect(paths, folder)
+        kind = sandbox.choose(unsafe=unsafe, hidden=[out, *paths], many=len(class_) >= MANY)
+        marking = Marking.prepare(folder, exercises, seed, kind)
+        stack.callback(marking.close)
         names: dict[str, Handed] = {}
-        for handed in collect(paths, Path(folder)):
+        for handed in class_:
             plain = handed.name == handed.path.name
             names[folder_name(handed.path if plain else Path(handed.name), names)] = handed
 
@@ -136,7 +154,7 @@ def grade(
                 if handed.problem:
                     raise ValueError(handed.problem)
                 found = grade_one(
-                    handed.path, marking, Path(folder), name=name, as_=handed.name, labels=labels,
+                    handed.path, marking, folder, name=name, as_=handed.name, labels=labels,
                     predictions=predictions,
                 )  # fmt: skip
                 found.notes = [shown(note, 2000) for note in found.notes]
@@ -210,7 +228,9 @@ def grade_one(
             supplied=marking.supplied,
             seed=marking.seed,
             seconds=marking.seconds,
-            command=sandbox.command(marking.kind, work, Path(own), own=[marking.supplied]),
+            command=sandbox.command(
+                marking.kind, work, Path(own), own=[marking.supplied], nursery=marking.nursery
+            ),
             environment=sandbox.ENVIRONMENT,
         )
         for exercise, outcome in outcomes(launch, marking.exercises, output):
