@@ -1,4 +1,4 @@
-"""A class as teachers have it: names of Moodle and Canvas, archives of every kind, who looks alike."""
+"""A class as teachers have it: names of Moodle and Canvas, every archive, who looks alike."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from lab_class import EXERCISES_SET, edit, hand_in, zipped
 
-from lab import golden, grade, sandbox
+from lab import golden, grade, handout, sandbox
 from lab.collect import collect, student_of
 from lab.commands import lab
 from lab.exercises import BY_NAME
@@ -60,7 +60,7 @@ def test_tar_files_are_read_and_hostile_ones_refused_by_name(tmp_path):
             found.read(name)
     for name in ("/etc/evil.py", "../evil.py", "C:/evil.py"):
         path = tarred(tmp_path / "evil.tar", [(ONE, file, b""), (name, file, b"")], "w")
-        with pytest.raises(ValueError, match="evil.tar names a file outside of itself"):
+        with pytest.raises(ValueError, match=r"evil\.tar names a file outside of itself"):
             open_submission(path, [ONE])
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match="cannot be read"):
@@ -113,8 +113,8 @@ def test_what_is_not_clear_is_refused(tmp_path):
 def test_new_files_are_taken_along_where_nothing_is_called_so():
     known = [ONE, TWO, "lab/check.py"]
     names = ["minbert/mine.py", "helpers.py", "mine/a/b.py", "optim/conftest.py", "conftest.py",
-             "lab/mine.py", "tests/test_mine.py", "json.py", "torch/nn.py", "numpy.py", ".venv/x.py",
-             "minbert/attention/__init__.py", "my-notes/x.py", "notes.txt", ONE]  # fmt: skip
+             "lab/mine.py", "tests/test_mine.py", "json.py", "torch/nn.py", "numpy.py",
+             ".venv/x.py", "minbert/attention/__init__.py", "my-notes/x.py", "notes.txt", ONE]  # fmt: skip
     assert new_files(names, known) == ["helpers.py", "minbert/mine.py", "mine/a/b.py"]
 
 
@@ -185,7 +185,7 @@ def test_nothing_there_is_an_error(quick, tmp_path, capsys):
     assert f"not there: {tmp_path / 'gone'}" in capsys.readouterr().err
     for words, said in (
         (["-j", "0"], "-j 0"),
-        (["--only", "optim", "--exclude", "1-38"], "no exer"),
+        (["--only", "optim", "--exclude", "12-18"], "no exer"),
     ):
         assert lab(["grade", str(tmp_path), "--out", quick, *words]) == 2
         assert said in capsys.readouterr().err
@@ -196,7 +196,8 @@ def test_excluded_exercises_have_no_points(quick, tmp_path, capsys, monkeypatch)
         name, {}, texts={ONE: ""}))  # fmt: skip
     words = ["grade", str(tmp_path), "--out", quick, "--only", "optim", "--exclude", "12-17"]
     assert lab([*words, "-j", "2"]) == 0
-    (row,) = csv.DictReader(open(f"{quick}/class.csv", encoding="utf-8"))
+    with open(f"{quick}/class.csv", encoding="utf-8") as table:
+        (row,) = csv.DictReader(table)
     assert (row["of"], "warmup" in row, "moments" in row) == ("3", True, False)
 
 
@@ -209,9 +210,8 @@ def test_a_helper_file_counts_and_so_do_its_notes(tmp_path):
     submission = hand_in(tmp_path / "ada")
     (submission / "optim" / "mine.py").write_text("def one():\n    return 1.0\n", encoding="utf-8")
     (submission / "minbert" / "quick.py").write_text("x = 1\n", encoding="utf-8")
-    edit(submission, "warmup", "from optim.mine import one", "if total == warmup: return one()",
-         "if step < warmup: return step / warmup",
-         "return max(0.0, one() * (total - step) / (total - warmup))")  # fmt: skip
+    (place,) = BY_NAME["warmup"].places
+    edit(submission, "warmup", "from optim.mine import one", "one()", *handout.body(place))
     found = grade.grade_one(submission, marking, tmp_path, name="ada")
     assert found.score == sum(e.points for e in EXERCISES_SET)
     assert found.notes == ["altered or added, without effect: minbert/quick.py",
