@@ -23,7 +23,7 @@ PACKAGES = ("minbert", "optim", "data", "multitask")
 OTHERS = ("tests/exercises", "scripts", "docs/extensions")
 FILES = ("setup.sh", "constraints.txt", "environment.yml", "LICENSE", ".gitignore")
 ASSIGNMENT = ROOT / "docs" / "assignment.md"
-"""Becomes the README, but for what is for teachers."""
+"""Becomes the README."""
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
@@ -116,9 +116,7 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    assignment = ASSIGNMENT.read_text(encoding="utf-8")
-    text, _, _ = assignment.partition("\n## For teachers\n")
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    shutil.copy(ASSIGNMENT, folder / "README.md")
     shutil.copy(REPORT, folder / "Report.md")
     with (folder / ".gitignore").open("a", encoding="utf-8") as ignored:
         ignored.write(IGNORED)

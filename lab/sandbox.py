@@ -238,7 +238,7 @@ def choose(*, unsafe: bool, hidden: Sequence[Path], many: bool = False) -> Kind:
     told = f"no sandbox can be made here ({'; '.join(reasons)})"
     if not unsafe:
         raise ValueError(
-            f"{told}. Install bubblewrap, or grade in a container (docs/assignment.md says how); "
+            f"{told}. Install bubblewrap, or grade in a container (docs/teaching.md says how); "
             "--unsafe runs what was handed in with your own rights"
         )
     kind = "user" if os.geteuid() == 0 and failure("user") is None else "none"

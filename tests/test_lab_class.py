@@ -114,7 +114,8 @@ def test_new_files_are_taken_along_where_nothing_is_called_so():
     known = [ONE, TWO, "lab/check.py"]
     names = ["minbert/mine.py", "helpers.py", "mine/a/b.py", "optim/conftest.py", "conftest.py",
              "lab/mine.py", "tests/test_mine.py", "json.py", "torch/nn.py", "numpy.py",
-             ".venv/x.py", "minbert/attention/__init__.py", "my-notes/x.py", "notes.txt", ONE]  # fmt: skip
+             ".venv/x.py", "minbert/attention/__init__.py", "my-notes/x.py", "notes.txt",
+             ONE]  # fmt: skip
     assert new_files(names, known) == ["helpers.py", "minbert/mine.py", "mine/a/b.py"]
 
 

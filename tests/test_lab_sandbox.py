@@ -537,7 +537,7 @@ def test_without_a_sandbox_grading_is_refused_and_unsafe_grading_works(
     assert lab(words) == 2
     told = capsys.readouterr().err
     assert "no sandbox can be made here (bubblewrap: not permitted; namespaces: not" in told
-    assert "--unsafe" in told and "docs/assignment.md" in told
+    assert "--unsafe" in told and "docs/teaching.md" in told
     assert not (tmp_path / "out").exists()
     assert lab([*words, "--unsafe"]) == 0
     lines = capsys.readouterr().out.splitlines()
