@@ -8,9 +8,8 @@ import tarfile
 import zipfile
 
 import pytest
-from lab_class import EXERCISES_SET, edit, hand_in, zipped
 
-from lab import golden, grade, handout, sandbox
+from lab import golden, grade, sandbox
 from lab.collect import collect, student_of
 from lab.commands import lab
 from lab.exercises import BY_NAME
@@ -200,25 +199,6 @@ def test_excluded_exercises_have_no_points(quick, tmp_path, capsys, monkeypatch)
     with open(f"{quick}/class.csv", encoding="utf-8") as table:
         (row,) = csv.DictReader(table)
     assert (row["of"], "warmup" in row, "moments" in row) == ("3", True, False)
-
-
-@pytest.mark.slow
-def test_a_helper_file_counts_and_so_do_its_notes(tmp_path):
-    """One that the student's own check has passed with: it is no mistake to have it."""
-    from lab_class import prepare, walls
-
-    marking = prepare(tmp_path, walls())
-    submission = hand_in(tmp_path / "ada")
-    (submission / "optim" / "mine.py").write_text("def one():\n    return 1.0\n", encoding="utf-8")
-    (submission / "minbert" / "quick.py").write_text("x = 1\n", encoding="utf-8")
-    (place,) = BY_NAME["warmup"].places
-    edit(submission, "warmup", "from optim.mine import one", "one()", *handout.body(place))
-    found = grade.grade_one(submission, marking, tmp_path, name="ada")
-    assert found.score == sum(e.points for e in EXERCISES_SET)
-    assert found.notes == ["altered or added, without effect: minbert/quick.py",
-                           "new files, taken along: optim/mine.py"]  # fmt: skip
-    path = zipped(submission, tmp_path / "ada.zip")
-    assert grade.grade_one(path, marking, tmp_path, name="ada").notes == found.notes
 
 
 # Who looks alike

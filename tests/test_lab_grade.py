@@ -77,6 +77,19 @@ def test_a_submission_of_another_version_is_noted_and_graded(submission, marking
 
 
 @pytest.mark.slow
+def test_a_helper_file_counts_and_so_do_its_notes(submission, marking, tmp_path):
+    """One that the student's own check has passed with: it is no mistake to have it."""
+    (submission / "optim" / "mine.py").write_text("def one():\n    return 1.0\n", encoding="utf-8")
+    (submission / "minbert" / "quick.py").write_text("x = 1\n", encoding="utf-8")
+    (place,) = BY_NAME["warmup"].places
+    edit(submission, "warmup", "from optim.mine import one", "one()", *handout.body(place))
+    found = graded(submission, marking, tmp_path)
+    assert found.score == sum(e.points for e in EXERCISES_SET)
+    assert found.notes == ["altered or added, without effect: minbert/quick.py",
+                           "new files, taken along: optim/mine.py"]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_blanks_get_no_points(marking, tmp_path):
     found = graded(marking.clean, marking, tmp_path)
     assert found.score == 0
