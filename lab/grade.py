@@ -209,7 +209,7 @@ def grade_one(
     if name not in (as_, without_suffix(as_)):
         found.private.append(f"handed in as {shown(as_, 200)}")
     try:
-        submission = open_submission(path, marking.wanted)
+        submission = open_submission(path, marking.wanted, as_)
     except ValueError as error:
         return nothing(found, marking, shown(str(error)))
     found.notes += submission.notes

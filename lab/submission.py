@@ -134,7 +134,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
-def open_submission(path: Path, wanted: Iterable[str]) -> Submission:
+def open_submission(path: Path, wanted: Iterable[str], name: str = "") -> Submission:
     """Look into a folder or archive.
 
     The project may stand in a folder inside of it, or in an archive inside of it, or its files may
@@ -143,11 +143,12 @@ def open_submission(path: Path, wanted: Iterable[str]) -> Submission:
     Args:
         path: the folder, zip, tar or tar.gz file.
         wanted: files of which at least one must be there, such as minbert/attention.py.
+        name: what to call it, if not by the path's name.
 
     Raises:
         ValueError: it cannot be read, names files outside of itself, or has none of the files.
     """
-    name, wanted = shown(path.name), set(wanted)
+    name, wanted = shown(name or path.name), set(wanted)
     archive: Path | bytes | None = None
     if path.is_dir():
         found: dict[str, Place] = dict(_files(path))
