@@ -157,8 +157,9 @@ def predictions_lint(folder: Path, data_dir: Path | None) -> int:
         raise ValueError(f"{quoted(folder)} is no folder; minbert evaluate RUN --out predictions")
     places = {f"predictions/{file.name}": file for file in folder.iterdir() if file.is_file()}
     labels = {} if data_dir is None else read_labels(data_dir)
-    problems, scores = inspect(Submission(folder, {**places}), labels)
     known = sorted(names_of().keys() & {file.name for file in places.values()})
+    begun = {names_of()[name][0].name for name in known}  # whose other split is missing, if it is
+    problems, scores = inspect(Submission(folder, {**places}), labels, begun)
     print(f"{len(known)} prediction files: {', '.join(known) or 'none'}", file=sys.stdout)
     for name, value in scores.items():
         print(f"  {name}: {value:.4f}")

@@ -67,15 +67,14 @@ def inspect(
     Args:
         submission: its files stand in predictions/.
         labels: where a split has none, formats alone are looked at.
-        wanted: tasks whose files must be there; of any other, both splits' or none.
+        wanted: tasks whose files must be there, for both splits.
     """
     problems = misplaced(submission.places)
     scores: dict[str, float] = {}
     for name, (task, split) in names_of().items():
         path = f"predictions/{name}"
         if path not in submission.places:
-            other = next(file_name(task, each) for each in SPLITS if each != split)
-            if task.name in wanted or f"predictions/{other}" in submission.places:
+            if task.name in wanted:
                 problems.append(f"{path} is missing")
             continue
         try:

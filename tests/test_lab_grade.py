@@ -247,7 +247,7 @@ def test_windows_line_ends_are_read_with_a_note(tmp_path):
     found = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r\n").encode())
     name = "predictions/sst-dev-output.csv"
     assert inspect(found, {("sst", "dev"): {"a": 3.0, "b": 0.0}}) == (
-        [f"{name}: the file has Windows line ends"], {"sst dev": 1.0}
+        [f"{name}: the file has Windows line ends (CRLF); it was read with LF"], {"sst dev": 1.0}
     )  # fmt: skip
     mixed = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r").encode())
     assert "line 1 is" in inspect(mixed, {})[0][0]
