@@ -203,6 +203,8 @@ EXTENSIONS = (
             "multitask.extensions.smart:Smart.penalty",
         ),
         points=5,
+        level=3,
+        minutes=60,
         hints=(
             "Three questions: how far two outputs are apart, which noise drives them furthest, and "
             "what that costs. Noise is looked for uphill, weights go downhill.",
@@ -220,6 +222,7 @@ EXTENSIONS = (
         part="extensions",
         targets=("multitask.contrastive:ranking_loss",),
         points=4,
+        minutes=40,
         hints=(
             "It is a classification: which of the M candidates is this anchor's positive?",
             "All N x M cosines are one product of matrices of rows of length 1; the right class of "
