@@ -212,10 +212,10 @@ class EmbeddingModel(TrainedModel):
         """
         rows = config.batch_size * config.accumulate
         loss = ContrastiveLoss(config.objective, config.temperature, config.margin, rows)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = cls(encoder, pooling=config.pooling, loss=loss)
-            set_up(encoder, config)
+        model = cls(encoder, pooling=config.pooling, loss=loss)
+        set_up(model.encoder, config)
+        with torch.random.fork_rng(devices=[]):  # for the first values of adapters
+            torch.default_generator.manual_seed(config.seed)
             for extension in config.extensions:
                 extension.prepare(model)
         rates = [module.p for module in encoder.modules() if isinstance(module, nn.Dropout)]
