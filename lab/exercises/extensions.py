@@ -242,6 +242,7 @@ EXTENSIONS = (
             "minbert.adapters.bottleneck:PfeifferSum.forward",
         ),
         points=5,
+        minutes=45,
         hints=(
             "At first the encoder must compute what it did before; which of the two maps sees to "
             "that? And then: what does an adapter read, and to what is its answer added?",
