@@ -62,7 +62,7 @@ class Projections(nn.Module):
         """V_E normal with STD; V_D and both biases zero, so that TS(x) = 0."""
         nn.init.normal_(self.encode.weight, std=STD, generator=generator)
         for parameter in (self.encode.bias, self.decode.weight, self.decode.bias):
-            nn.init.zeros_(parameter)
+            nn.init.constant_(parameter, 0)
 
 
 class Pal(nn.Module):
@@ -83,10 +83,8 @@ class Pal(nn.Module):
     def forward(self, x: Tensor, layout: Layout, window: int | None = None) -> Tensor:
         """TS(x), (..., H) -> (..., H); attention sees as far as the layer's own."""
         x = self.projections.encode(x)  # (..., m)
-        query, key, value = self.query(x), self.key(x), self.value(x)
-        context = attend(
-            layout, query, key, value, self.num_heads, self.dropout, window=window
-        )  # (..., m)
+        q, k, v = self.query(x), self.key(x), self.value(x)  # (..., m) each
+        context = attend(layout, q, k, v, self.num_heads, self.dropout, window=window)  # (..., m)
         return self.projections.decode(context)
 
 
