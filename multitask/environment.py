@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minbert.low_precision import LOW
 from minbert.quick import current_route
 from minbert.version import commit
 from multitask import distributed
@@ -51,10 +52,6 @@ def _best_device() -> str:
         return "cuda"
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     return "mps" if alone and torch.backends.mps.is_available() else "cpu"
-
-
-LOW: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Precisions of 16 bits."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -19,10 +19,11 @@ from torch.optim import Optimizer
 
 from data.batching import Batch
 from data.draws import BatchStream
+from minbert.low_precision import LOW, LowPrecision, suits
 from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.environment import LOW, autocast
+from multitask.environment import autocast
 from multitask.extensions.base import TaskGradients
 from multitask.loop.gradient_cache import (
     Embeddings,
@@ -30,7 +31,6 @@ from multitask.loop.gradient_cache import (
     random_states,
     replayed,
 )
-from multitask.loop.low_precision import LowPrecision, suits
 from multitask.loop.parallel import Single, spread
 from multitask.loop.scaling import Scaler
 from multitask.model import EmbeddingModel
