@@ -64,8 +64,8 @@ def _our_steps(
 ) -> Work:
     from data.batching import EncodedRows
     from data.readers import Example
+    from minbert.inference import autocast
     from minbert.quick import keep_freed_memory
-    from multitask.environment import autocast
     from multitask.heads import row_losses
     from optim import AdamW, parameter_groups
 

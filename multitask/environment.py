@@ -7,14 +7,14 @@ import os
 import platform
 import sys
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from minbert.low_precision import LOW
+from minbert.inference import chosen_precision
 from minbert.quick import current_route
 from minbert.version import commit
 from multitask import distributed
@@ -22,8 +22,6 @@ from multitask import distributed
 
 def choose_device(name: str, precision: str = "fp32") -> torch.device:
     """The device of this name, checked against what is there and what it can compute."""
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise ValueError(f"precision is {precision!r}; choose one of fp32, bf16, fp16")
     if name == "auto":
         name = _best_device()
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
@@ -34,15 +32,9 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used: {reason}; try --device cpu") from None
-    if device.type == "mps" and precision != "fp32":
-        raise ValueError(
-            f"precision {precision} has not been tried on Apple's GPUs; use --precision fp32, or "
-            "bf16 with --device cpu"
-        )
     if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("an Apple GPU serves one process; start one, or use --device cpu")
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
+    chosen_precision(precision, device)
     return device
 
 
@@ -52,11 +44,6 @@ def _best_device() -> str:
         return "cuda"
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     return "mps" if alone and torch.backends.mps.is_available() else "cpu"
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
-    return torch.autocast(device.type, LOW[precision]) if precision in LOW else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -16,11 +16,17 @@ from tqdm import tqdm
 
 from data.batching import BatchSource
 from data.tasks import Task
-from minbert.embedding import batches_by_length
 from minbert.files import brief, read_text, write_text
+from minbert.inference import (
+    TOKENS,
+    answering,
+    autocast,
+    batches_by_length,
+    chosen_precision,
+    tokens_at_once,
+)
 from minbert.quick import give_back_memory
 from multitask.distributed import count, gather, rounds
-from multitask.environment import autocast
 from multitask.heads import answers, row_losses
 from multitask.metrics import METRICS, OF_LOSS
 from multitask.trained_model import TrainedModel
@@ -55,7 +61,14 @@ def evaluate(
     """Answer every row of a split, and score the answers where there are labels.
 
     Several processes share the batches, and each gets all answers.
+
+    Args:
+        precision: auto, which is 16 bits on a GPU, fp32, bf16 or fp16.
     """
+    precision = chosen_precision(precision, model.device)
+    # A masked token has outputs for a whole vocabulary; several processes need the same batches.
+    small = task.kind == "tokens" or count() > 1
+    tokens = TOKENS if small else tokens_at_once(model.encoder)
     was_training = model.training
     model.eval()
     give_back_memory()  # what training has freed, and at the end what the answers took
@@ -67,17 +80,19 @@ def evaluate(
         leave=False,
         disable=None if progress else True,
     )
-    for rows, counted in rounds(list(batches_by_length(source.lengths))):
-        own = source.batch(rows)
-        batch = own.to(model.device)
-        with autocast(model.device, precision):
-            outputs = model(batch, task.name)
-        if not counted:
-            continue
-        found, chances = answers(task, outputs)
-        loss = None if batch.labels is None else row_losses(task, outputs, batch.labels).sum()
-        made.append((rows, found, chances, own.labels, loss))
-        bar.update(len(rows) * count())
+    batches = list(batches_by_length(source.lengths, tokens=tokens))
+    with answering(model.encoder, precision):
+        for rows, counted in rounds(batches):
+            own = source.batch(rows)
+            batch = own.to(model.device)
+            with autocast(model.device, precision):
+                outputs = model(batch, task.name)
+            if not counted:
+                continue
+            found, chances = answers(task, outputs)
+            loss = None if batch.labels is None else row_losses(task, outputs, batch.labels).sum()
+            made.append((rows, found, chances, own.labels, loss))
+            bar.update(len(rows) * count())
     bar.close()
     model.train(was_training)
 

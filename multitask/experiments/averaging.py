@@ -67,7 +67,7 @@ def average(
         check_one_model(found)
         scores = {run.folder: run.record()["score"] for run in found}
         ordered = sorted(found, key=lambda run: -scores[run.folder])
-        predictor = Predictor(ordered[0].folder, device=device)
+        predictor = Predictor(ordered[0].folder, device=device, precision="fp32")
         kept = ordered
         if greedy:
             kept, best = ordered[:1], _score(predictor, ordered[:1])

@@ -19,11 +19,12 @@ from torch.optim import Optimizer
 
 from data.batching import Batch
 from data.draws import BatchStream
+from minbert.inference import autocast
 from minbert.low_precision import LOW, LowPrecision, suits
+from minbert.transfer import on_gpu
 from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.environment import autocast
 from multitask.extensions.base import TaskGradients
 from multitask.loop.gradient_cache import (
     Embeddings,
@@ -259,11 +260,6 @@ def low_precision(config: RunConfig, model: TrainedModel) -> LowPrecision | None
     if not on_gpu(model.device) or config.precision not in LOW or not alone:
         return None
     return LowPrecision(model.encoder, LOW[config.precision]) if suits(model.encoder) else None
-
-
-def on_gpu(device: torch.device) -> bool:
-    """Whether a device computes on its own while the host goes on."""
-    return device.type == "cuda"
 
 
 def uses_all_parameters(config: RunConfig, model: TrainedModel) -> bool:
