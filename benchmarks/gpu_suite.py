@@ -104,6 +104,7 @@ def jobs(
         first += [
             make("minbert", ours),
             make("transformers, grouped", partial(theirs, grouped=True)),
+            make("minbert, CUDA graphs", partial(ours, graphs=True)),
         ]
         later.append(
             make(

@@ -212,6 +212,10 @@ class Packed(Layout):
         one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])
         return one_group.to(self.lengths.device)
 
+    def with_sequence(self, length: int) -> Packed:
+        """The layout of these sequences and one more, with its tensors on the CPU."""
+        return Packed([*self._lengths, length])
+
     def to_padded(self, x: Tensor) -> Tensor:
         return nn.utils.rnn.pad_sequence(list(x.split(self._lengths)), batch_first=True)
 

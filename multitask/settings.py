@@ -185,6 +185,9 @@ class DeviceSettings(Section):
     """Compile the encoder's layers with torch.compile: the first steps take minutes, the others
     less time, which pays in long runs on a GPU. It needs a C++ compiler, and does not go with a
     frozen encoder, which computes once."""
+    cuda_graphs: bool = False
+    """On one GPU, with precision bf16 or fp16: record what the encoder does to batches of a size,
+    and start it as one, which pays where batches are small. An experiment: see docs/gpu.md."""
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again: less memory, more time."""
     shard: bool = False
@@ -195,6 +198,12 @@ class DeviceSettings(Section):
         super().__post_init__()
         if self.shard and self.precision == "fp16":
             raise ValueError("shard does not go with precision fp16; use bf16 or fp32")
+        if self.cuda_graphs:
+            for other in ("compile", "gradient_checkpointing", "shard"):
+                if getattr(self, other):
+                    raise ValueError(f"cuda_graphs does not go with {other}; leave one of them out")
+            if self.precision == "fp32":
+                raise ValueError("cuda_graphs records 16-bit steps; use precision bf16 or fp16")
 
 
 @dataclass(frozen=True, kw_only=True)

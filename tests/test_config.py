@@ -78,7 +78,7 @@ CHANGED = {
     "clip": 0.0, "gradient_checkpointing": True, "compile": True, "precision": "bf16",
     "route": "plain", "shard": True, "device": "cpu", "seed": 0, "patience": 1,
     "evaluate_first": True, "save_every": 3, "log_every": 2, "tensorboard": True,
-    "scores_per_epoch": 2,
+    "scores_per_epoch": 2, "cuda_graphs": True,
     "on_bad_row": "skip", "limit": 9, "revision": "main", "offline": True, "adapter": Path("f"),
 }  # fmt: skip
 
@@ -95,11 +95,11 @@ CONTRAST_CHANGED = {
 }  # fmt: skip
 """The same for a contrastive stage, whose other defaults these are."""
 APART = [
-    {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head"},
+    {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head", "cuda_graphs"},
     {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
      "backbone", "revision", "head", "layer_mix"},
     {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "head_size",
-     "head_layers", "head_activation", "layer_mix"},
+     "head_layers", "head_activation", "layer_mix", "cuda_graphs"},
 ]  # fmt: skip
 """Settings that exclude others: each set is what the rest goes without."""
 
@@ -205,6 +205,8 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
                 "encoder_dropout": 0.0, "gradient_checkpointing": True, "compile": True,
             }.items()
         ],
+        ({"cuda_graphs": True, "compile": True}, "cuda_graphs does not go with compile"),
+        ({"cuda_graphs": True}, "cuda_graphs records 16-bit steps; use precision bf16 or fp16"),
         ({"extensions": (LoRA(), BitFit())}, "lora and bitfit each say what is left"),
         ({"extensions": (IA3(),), "frozen": True}, "ia3 and frozen each say what is left"),
         ({"pooling": "sum"}, "pooling is 'sum'; choose one of pooler, cls, mean, max"),

@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 
 from data.batching import Batch
 from data.draws import BatchStream
+from minbert.checks import warn
+from minbert.graphs import Recorded
 from minbert.inference import autocast
 from minbert.low_precision import LOW, LowPrecision, suits
 from minbert.transfer import on_gpu
@@ -257,9 +259,16 @@ def stream_of(config: RunConfig, task_data: TaskData) -> BatchStream:
 def low_precision(config: RunConfig, model: TrainedModel) -> LowPrecision | None:
     """The encoder's copies in 16 bits, on one GPU; elsewhere 16 bits are autocast's."""
     alone = distributed.count() == 1 and not config.caches_features
-    if not on_gpu(model.device) or config.precision not in LOW or not alone:
+    ours = on_gpu(model.device) and config.precision in LOW and alone and suits(model.encoder)
+    if not ours:
+        if config.cuda_graphs:
+            warn(
+                "cuda_graphs: steps go on without, for they are for one GPU, an encoder that "
+                "trains, and adapters other than IA3 and DoRA"
+            )
         return None
-    return LowPrecision(model.encoder, LOW[config.precision]) if suits(model.encoder) else None
+    kind = Recorded if config.cuda_graphs else LowPrecision
+    return kind(model.encoder, LOW[config.precision])
 
 
 def uses_all_parameters(config: RunConfig, model: TrainedModel) -> bool:
