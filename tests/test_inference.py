@@ -136,3 +136,15 @@ def test_the_command_says_in_which_precision(folder, no_figure, command_line):
         _, _, told = command_line(*words, "--precision", "bf16")
         assert "answers in bf16, on cpu" in told
         assert "answers in" not in command_line(*words)[2]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_embeddings_of_a_gpu_are_near_those_of_a_cpu(folder, monkeypatch):
+    monkeypatch.setattr(embedding, "TEXTS", 2)
+    found = []
+    for device in ("cpu", "cuda"):
+        backbone = load_backbone(folder / "backbone")
+        backbone.encoder.to(device)
+        found.append(embed(backbone, TEXTS).cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0.05)
