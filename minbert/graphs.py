@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -45,6 +45,8 @@ class Recorded(LowPrecision):
         self._failed = self._replayed = self._all_states = False
         self._first = False  # until the block's first forward pass, whose memory is not taken
         (_, embeddings), *_ = encoder.depths()
+        self._inner = [module for module in encoder.modules() if module is not encoder]
+        self._own_hooks = _hooks(self._inner)
         self._embeddings = list(embeddings.parameters())
         self._parameters = [one.tensor for one in self._copies] + self._embeddings
         self._hooks.append(encoder.register_forward_pre_hook(self._look, with_kwargs=True))
@@ -78,17 +80,20 @@ class Recorded(LowPrecision):
     ) -> list[Tensor]:
         """In place of the encoder's own: the last layer's output, where no other is asked for."""
         encode = type(self._encoder).encode
-        learning = self._encoder.training and torch.is_grad_enabled()
-        first, self._first = self._first and learning, False
-        if not (first and isinstance(layout, Packed)) or attentions is not None or self._all_states:
+        last = attentions is None and not self._all_states
+        if not (self._encoder.training and isinstance(layout, Packed) and last):
             return encode(self._encoder, input_ids, token_type_ids, layout, attentions)
+        first, self._first = self._first, False
         tokens = len(input_ids)
         layout = filled_up(layout)
         fill = (0, layout.shape[0] - tokens)
         inputs = (
             F.pad(input_ids, fill), F.pad(token_type_ids, fill), layout.offsets, layout.positions,
         )  # fmt: skip
-        graph = self._graph(inputs, layout.max_length)
+        # Who has hooks inside looks at each pass, and a second pass would take the first one's
+        # memory; in equal shapes they draw equal random numbers.
+        recordable = first and torch.is_grad_enabled() and _hooks(self._inner) == self._own_hooks
+        graph = self._graph(inputs, layout.max_length) if recordable else None
         if graph is None:
             return [encode(self._encoder, *inputs[:2], layout, None)[-1][:tokens]]
         self._replayed = True
@@ -125,6 +130,10 @@ class Recorded(LowPrecision):
                 last_state, (*memory, *self._parameters), allow_unused_input=True
             )
         return cast(Callable[..., Tensor], graph)
+
+
+def _hooks(modules: Sequence[nn.Module]) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
 class Bounds(Packed):

@@ -196,6 +196,9 @@ class JoinedMaps:
 
     def _output(self, number: int, x: Tensor) -> Tensor:
         """What map `number` makes of x, which the others are asked for next."""
+        weight, bias = self._maps[number].weight, self._maps[number].bias
+        if weight is not self.copies[0].parameters[number]:  # another's, for a pass with those
+            return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         if x is not self._input or number not in self._outputs:
             y = F.linear(x, *(copy.tensor for copy in self.copies))
             self._input, self._outputs = x, dict(enumerate(y.split(self._sizes, dim=-1)))

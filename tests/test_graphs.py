@@ -176,13 +176,36 @@ def test_only_what_is_sure_to_fit_is_recorded(recordings, monkeypatch):
     encoder.eval()
     with low.in_use():
         encoder(ids, layout=layout)
-    assert recordings.made == 0
     encoder.train()
+    hook = encoder.layers[0].register_forward_hook(lambda *_: None)
+    with low.in_use():
+        encoder(ids, layout=layout)
+    hook.remove()
+    assert recordings.made == 0
     with low.in_use():
         first, again = (encoder(ids, layout=layout).last_hidden_state for _ in range(2))
         (first.square().sum() + again.square().sum()).backward()
     assert recordings.made == 1
     torch.testing.assert_close(first, again, rtol=0, atol=0.02)
+
+
+def test_a_second_pass_draws_the_dropout_of_a_recorded_one(recordings, monkeypatch):
+    """As extensions want it which compare two passes."""
+    monkeypatch.setattr(graphs, "MEETINGS", 0)
+    encoder = encoder_of(Bert).train()
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+    low = Recorded(encoder, torch.bfloat16)
+    low.refresh()
+    found = []
+    with low.in_use():
+        for context in (torch.enable_grad, torch.enable_grad, torch.no_grad):
+            torch.manual_seed(5)
+            with context():
+                found.append(encoder(torch.arange(1, 17), layout=Packed([7, 9])).last_hidden_state)
+    assert recordings.made == 1
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_a_recording_that_fails_is_told_once_and_steps_go_on(monkeypatch):

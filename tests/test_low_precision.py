@@ -90,6 +90,10 @@ def test_query_key_and_value_are_one_product_wherever_they_can_be():
     with precision.in_use(), Products() as products:
         maps[0](x), maps[1](x), maps[2](x)
     assert products.shapes == [(5, 96)]
+    others = {f"{n}.weight": torch.randn(32, 32) for n in ("query", "key", "value")}
+    with precision.in_use():  # a pass with other weights than the encoder's own
+        out = torch.func.functional_call(attention, others, (x.clone(), Packed([5])))
+        assert not torch.equal(out, attention(x, Packed([5])))
     precision.remove()
     add_lora(encoder, LoRASettings(rank=2))  # of query and value, which are no plain maps then
     assert maps_of_one_input(encoder) == []
