@@ -11,10 +11,10 @@ from tqdm import tqdm
 from data.batching import BatchSource
 from data.pairs import PairRows
 from data.tasks import COSINES, Task
-from minbert.embedding import batches_by_length
+from minbert.inference import autocast, batches_by_length
 from multitask import distributed
 from multitask.contrastive import alignment, uniformity
-from multitask.environment import autocast, random_numbers_of
+from multitask.environment import random_numbers_of
 from multitask.evaluate import Evaluation
 from multitask.metrics import pearson, spearman
 from multitask.model import EmbeddingModel
