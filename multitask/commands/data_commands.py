@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES, Rows
 from data.sources import COURSE, FILES, File
-from data.tasks import TASKS, Split
+from data.tasks import TASKS, Split, is_built_in
 from multitask.commands import Group
 from multitask.commands.task_commands import check_tasks
 
@@ -61,7 +61,7 @@ class Check:
         splits = get_args(Split)
         rows, bad, unusable = [], [], []
         verdicts: dict[str, list[str]] = {}
-        for task in TASKS.values():
+        for task in filter(lambda task: is_built_in(task.name), TASKS.values()):
             counts = []
             for split in splits:
                 if not has_split(task, split, data_dir):
