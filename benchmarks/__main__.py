@@ -147,30 +147,39 @@ class Gpu:
     """When no further measurement begins."""
     out: Path = RESULTS / "gpu.json"
     """File to write, anew after each measurement."""
+    rehearse: bool = False
+    """Run it all once with tiny sizes on the CPU, to see that it works, and write nothing."""
 
     def run(self) -> None:
         import torch
 
-        if not torch.cuda.is_available():
+        if not self.rehearse and not torch.cuda.is_available():
             raise ValueError(
                 "this benchmark measures a GPU, and PyTorch finds none; run it on a machine with "
-                "one, or measure the CPU with python -m benchmarks run"
+                "one, try it here with --rehearse, or measure the CPU: python -m benchmarks run"
             )
         from benchmarks.gpu import matmul_peak
-        from benchmarks.gpu_suite import line, measure, real_jobs
+        from benchmarks.gpu_suite import Scale, line, measure, real_jobs
         from minbert.files import write_json
 
-        peak = matmul_peak("cuda")
-        facts = {**_environment("cuda"), "matmul_peak_tflops": peak / 1e12}
+        scale = Scale.rehearsal() if self.rehearse else Scale()
+        peak = matmul_peak(scale.device, **({"size": 64} if self.rehearse else {}))
+        facts = {**_environment(scale.device), "matmul_peak_tflops": peak / 1e12}
         print(f"{facts['device']}, peak {peak / 1e12:.0f} TFLOP/s", flush=True)
 
         def write(found: dict[str, Any], job: str, candidate: str) -> None:
-            write_json(self.out, {**facts, "workloads": found})
+            if not self.rehearse:
+                write_json(self.out, {**facts, "workloads": found})
             print(line(job, candidate, found[job][candidate]), flush=True)
 
-        jobs = real_jobs(self.data_dir)
-        measure(jobs, device="cuda", peak=peak, seconds=60 * self.minutes, write=write)
-        print(self.out)
+        jobs = real_jobs(self.data_dir, scale)
+        seconds = 60 * self.minutes
+        measure(
+            jobs, device=scale.device, peak=peak, seconds=seconds, write=write,
+            once=self.rehearse,
+        )  # fmt: skip
+        if not self.rehearse:
+            print(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,12 @@ class RandomRows:
 
 
 def ours(
-    plan: Plan, rows: RandomRows, *, compiled: bool = False, clock: Clock | None = None
+    plan: Plan,
+    rows: RandomRows,
+    *,
+    compiled: bool = False,
+    graphs: bool = False,
+    clock: Clock | None = None,
 ) -> float:
     """Seconds of the plan's steps by minbert's trainer."""
     clock = clock or Clock(plan)
@@ -141,6 +146,7 @@ def ours(
             batch_size=plan.batch_size,
             precision=plan.precision,
             compile=compiled,
+            cuda_graphs=graphs,
             device=plan.device,
         )
         model = MultitaskModel.from_config(config, Bert(plan.config)).to(plan.device)

@@ -60,6 +60,15 @@ class Scale:
     length: int = FIXED
     long: tuple[int, int] = (8192, 12)
     """Tokens of a long text, and layers of the ModernBERT that reads it."""
+    compiled: bool = True
+    """Measure what is compiled too, which takes minutes."""
+
+    @classmethod
+    def rehearsal(cls) -> Scale:
+        """Sizes at which all of it takes seconds on a CPU."""
+        tiny = BertConfig(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=24)
+        sizes = {"base": tiny, "small": tiny, "batches": (2, 4), "length": 6, "long": (9, 1)}
+        return cls(device="cpu", warm_up=2, steps=3, compiled=False, **sizes)
 
 
 def jobs(
@@ -95,6 +104,7 @@ def jobs(
         first += [
             make("minbert", ours),
             make("transformers, grouped", partial(theirs, grouped=True)),
+            make("minbert, CUDA graphs", partial(ours, graphs=True)),
         ]
         later.append(
             make(
@@ -106,7 +116,8 @@ def jobs(
             ("minbert, compiled", partial(ours, compiled=True)),
             ("transformers, grouped, compiled", partial(theirs, grouped=True, compiled=True)),
         ):
-            later.append(replace(make(candidate, act), expected=100))
+            if scale.compiled:
+                later.append(replace(make(candidate, act), expected=100))
         if plan is base:
             short = replace(plan, steps=min(plan.steps, 10))
             first.append(
@@ -164,6 +175,7 @@ def measure(
     peak: float,
     seconds: float,
     write: Callable[[dict[str, Any], str, str], None],
+    once: bool = False,
 ) -> dict[str, Any]:
     """Run jobs until the time is over.
 
@@ -172,6 +184,7 @@ def measure(
         peak: FLOP/s of which utilisation is a share.
         seconds: when no further job begins.
         write: called with all results after each job, and with its workload and candidate.
+        once: run no job again.
 
     Returns:
         Workload -> candidate -> seconds (a list), speed, unit, utilisation, and ratio to the
@@ -194,7 +207,7 @@ def measure(
             except Exception as error:  # whatever ails one, others are to run
                 reason = (str(error).strip() or "no reason given").splitlines()[0]
                 result["error"] = f"{type(error).__name__}: {reason}"
-            if "seconds" in result and "error" not in result:
+            if "seconds" in result and "error" not in result and not once:
                 again.append(job)
             _compare(found[job.workload], jobs, job.workload)
             write(found, job.workload, job.candidate)
@@ -245,8 +258,8 @@ def line(workload: str, candidate: str, result: dict[str, Any]) -> str:
     return f"{workload}: {candidate}: {said}"
 
 
-def real_jobs(data_dir: Path) -> list[Job]:
-    """The jobs of `python -m benchmarks gpu`."""
+def real_jobs(data_dir: Path, scale: Scale) -> list[Job]:
+    """The jobs of `python -m benchmarks gpu`, on rows of the data in a folder."""
     from data.readers import read_split
     from data.tasks import get_task
     from minbert.backbones import find_backbone
@@ -259,4 +272,5 @@ def real_jobs(data_dir: Path) -> list[Job]:
         for task in ("sst", "sts", "para")
         for example in read_split(get_task(task), "train", data_dir, on_bad_row="skip").examples
     ]
-    return jobs(Scale(), lengths, find_backbone("minilm"), texts[:50_000])
+    texts = texts[: 50_000 if scale.device == "cuda" else 8]
+    return jobs(scale, lengths, find_backbone("minilm"), texts)

@@ -18,8 +18,7 @@ def ours_encode(data: Data, *, ordered: bool = False, precision: str = "fp32") -
     from data.batching import EncodedRows
     from data.readers import Example
     from minbert import load_backbone
-    from minbert.embedding import batches_by_length
-    from multitask.environment import autocast
+    from minbert.inference import autocast, batches_by_length
 
     backbone = load_backbone(data.folder)
     examples = [Example(str(n), texts, None) for n, texts in enumerate(data.texts)]

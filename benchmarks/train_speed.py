@@ -64,9 +64,9 @@ def _our_steps(
 ) -> Work:
     from data.batching import EncodedRows
     from data.readers import Example
+    from minbert.inference import autocast
     from minbert.quick import keep_freed_memory
-    from multitask.environment import autocast
-    from multitask.heads import loss_sum
+    from multitask.heads import row_losses
     from optim import AdamW, parameter_groups
 
     keep_freed_memory()
@@ -88,7 +88,7 @@ def _our_steps(
             with autocast(model.device, precision):
                 outputs = model(batch, "sst")
             assert batch.labels is not None
-            (loss_sum(task, outputs, batch.labels) / len(rows)).backward()
+            (row_losses(task, outputs, batch.labels).sum() / len(rows)).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
 

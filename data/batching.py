@@ -45,6 +45,8 @@ class Batch:
     """(B, F), in place of tokens."""
     masked: Tensor | None = None
     """(M,) for the masked language model: indices of the masked tokens among all of the batch."""
+    groups: Tensor | None = None
+    """(B, C) for contrastive stages: numbers of groups of texts that mean the same."""
 
     @property
     def weight(self) -> int:
@@ -56,7 +58,7 @@ class Batch:
         """This batch with its tensors on `device`."""
         values = {
             name: getattr(self, name)
-            for name in ("labels", "input_ids", "token_type_ids", "features", "masked")
+            for name in ("labels", "input_ids", "token_type_ids", "features", "masked", "groups")
         }
         moved: dict[str, Any] = {
             name: to_device(x, device) for name, x in values.items() if x is not None
@@ -74,6 +76,10 @@ class BatchSource(Protocol):
     """Cost of each row, in tokens."""
     checksum: int
     """Of the rows: a run goes on with those it began with."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(rows,) or (rows, K), where they are the rows' own."""
 
     def batch(self, rows: Rows, draw: int = 0) -> Batch:
         """The batch of these rows.

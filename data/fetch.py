@@ -154,12 +154,14 @@ class _Record:
             discard(path)
             raise FetchError(
                 f"{file.path} from {origin} {wrong}; {REMOVED}"
-                + ("" if file.sha256 else f": delete its line in {self.path} to accept that")
+                + ("" if file.is_known else f": delete its line in {self.path} to accept that")
             )
 
     def _wrong(self, path: Path, file: File) -> str | None:
         """How a file's checksum differs from what is known; if nothing is, it is remembered."""
-        expected, actual = file.sha256 or self.sums.get(file.path), sha256_of(path)
+        if file.is_known:
+            return file.wrong(path)
+        expected, actual = self.sums.get(file.path), sha256_of(path)
         if expected is None:
             say(f"{file.path}: no checksum is known; remembering {actual[:12]}... in {self.path}")
             self.sums[file.path] = actual

@@ -1,24 +1,20 @@
-"""What a file of rows looks like: which column is the text, which the label, of which kind; and the
-task file that says so. `minbert task new` shows the guesses with their reasons.
+"""What the columns of a file are: which is the text, which the label, of which kind. `minbert task
+new` shows the guesses with their reasons.
 
 A guess is a start: the task file is there to be read and mended.
 """
 
 from __future__ import annotations
 
-import codecs
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from data.readers import NUMBER, SPLIT_NAMES, TRUTHS, plain
-from data.tables import DELIMITERS, parquet_rows, records_of, text_lines
-from data.task_files import ENDINGS, METRICS, FileFormat
-from minbert.files import brief, parse_json, regular
+from data.shape import Shape
+from minbert.files import brief
 
 Kind = Literal["classes", "number", "labels"]
 
@@ -36,22 +32,6 @@ FEW, MANY = 20, 50
 """Up to FEW different whole numbers are classes; more than MANY different words are no classes."""
 SPEAKING = 2000
 """Rows from which on a tenth held out is enough to score; a fifth of fewer."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A file as it was found."""
-
-    path: Path
-    format: FileFormat
-    encoding: str
-    delimiter: str | None
-    columns: dict[str, list[Any]]
-    """Name -> its cells, those of a csv file as text."""
-
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.columns.values()), []))
 
 
 @dataclass
@@ -72,91 +52,6 @@ class Guess:
     splits: tuple[str, ...] = ()
     why: list[str] = field(default_factory=list)
     """The guesses, a sentence each."""
-
-
-def shape_of(path: Path, delimiter: str | None = None) -> Shape:
-    """Read a file without knowing what is in it.
-
-    Raises:
-        ValueError: it is no such file, has no header or no rows.
-    """
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise ValueError(
-            f"{path}: its ending is none of {', '.join(ENDINGS)}; rename the file, or save "
-            "a spreadsheet as CSV"
-        )
-    kind, encoding = ENDINGS[ending], "utf-8"
-    if kind == "parquet":
-        rows = list(parquet_rows(path))
-    else:
-        encoding = _encoding(path)
-        if kind == "jsonl":
-            rows = [
-                parse_json(text, dict[str, Any], f"{path}:{line}")
-                for line, text, _ in text_lines(path, encoding)
-                if text.strip()
-            ]
-        else:
-            delimiter = delimiter or ("\t" if kind == "tsv" else _delimiter(path, encoding))
-            return Shape(path, kind, encoding, delimiter, _columns(path, delimiter, encoding))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if not rows or not names:
-        raise ValueError(f"{path} has no rows")
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    return Shape(path, kind, encoding, None, columns)
-
-
-def _encoding(path: Path) -> str:
-    data = regular(path).read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
-
-
-def _delimiter(path: Path, encoding: str) -> str:
-    """The delimiter that gives the first rows the same number of columns, and the most."""
-    found = []
-    for delimiter in DELIMITERS:
-        widths = []
-        for _, fields, broken in records_of(path, delimiter, encoding):
-            widths.append(0 if broken else len(fields))
-            if len(widths) == 50:
-                break
-        same = sum(width == widths[0] for width in widths) if widths else 0
-        found.append((widths[0] > 1 if widths else False, same, widths[0] if widths else 0))
-    return DELIMITERS[max(range(len(found)), key=lambda n: found[n])]
-
-
-def _columns(path: Path, delimiter: str, encoding: str) -> dict[str, list[Any]]:
-    records = records_of(path, delimiter, encoding)
-    line, header, broken = next(records, (1, [], None))
-    names = [name.strip() for name in header]
-    if broken or not names:
-        raise ValueError(f"{path}:{line}: {broken or 'there is no header line'}")
-    if any(len(name.split()) > 8 for name in names):
-        raise ValueError(
-            f"{path}:{line}: the first line must name the columns, and looks like a row: "
-            f"{brief(header, 100)}; write a header line such as text{delimiter}label"
-        )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path}:{line}: two columns are called {twice[0]!r}; rename one")
-    rows = []
-    for line, fields, broken in records:
-        if broken or len(fields) != len(names):
-            broken = broken or f"{len(fields)} columns where {len(names)} are due"
-            raise ValueError(
-                f"{path}:{line}: {broken}\n    {brief(delimiter.join(fields)[:70], 80)}\n"
-                f"    mend the row; if fields are not divided by {delimiter!r}, give --delimiter"
-            )
-        rows.append(fields)
-    if not rows:
-        raise ValueError(f"{path} has a header, and no rows")
-    return {name: [row[n] for row in rows] for n, name in enumerate(names)}
 
 
 def guess(
@@ -326,89 +221,3 @@ def _separator(different: Counter[str]) -> str | None:
 def _counted(counts: Counter[str]) -> str:
     shown = [f"{name} {count}" for name, count in counts.most_common(8)]
     return ", ".join(shown) + (", ..." if len(counts) > 8 else "")
-
-
-# The task file
-
-
-def toml_of(found: Guess, *, folder: Path, dev: Path | None, test: Path | None) -> str:
-    """The task file of a guess, with a comment on each part.
-
-    Args:
-        found: the guess.
-        folder: where the file will be, from which paths are taken.
-        dev, test: files of these splits.
-    """
-    shape = found.shape
-    q = _quoted
-    one = q(found.texts[0]) if len(found.texts) == 1 else _list(found.texts)
-    label = q(found.labels[0]) if len(found.labels) == 1 else _list(found.labels)
-    lines = [
-        f"# A task for minbert: minbert train --task-file {found.name}.toml",
-        "# docs/tasks.md explains every key.",
-        f"name = {q(found.name)}",
-        f"kind = {q(found.kind)}  # classes: one of several; number; labels: any of several",
-    ]
-    if found.classes:
-        lines.append(f"classes = {_list(found.classes)}")
-    if found.range:
-        lines.append(f"range = [{found.range[0]:g}, {found.range[1]:g}]  # of all labels")
-    metrics = METRICS[found.kind]
-    lines += [
-        f"metrics = {_list(metrics)}  # the first one chooses the best epoch",
-        f'text = {one}  # the column of the text, or ["first", "second"] of a pair',
-        f"label = {label}",
-    ]
-    if len(found.texts) == 2:
-        lines.append("symmetric = false  # true where the two texts may change places")
-    if found.separator:
-        lines.append(f"separator = {q(found.separator)}  # between several labels in a cell")
-    if found.id:
-        lines.append(f"id = {q(found.id)}  # without it a row is known by its line")
-    if found.kind != "number" and len(found.labels) == 1:
-        lines += [
-            "",
-            "# What is written otherwise in the files than in classes, such as",
-            "# [names]",
-            f"# {q('another spelling')} = {q(found.classes[0])}",
-        ]
-    needs_dev = dev is None and "dev" not in found.splits
-    if needs_dev:
-        share = 0.2 if shape.rows < SPEAKING else 0.1
-        lines += [
-            "",
-            "[hold_out]  # of the training rows; equal texts stay together",
-            f"dev = {share}",
-            "seed = 1",
-        ]
-    entries = [(shape.path, "train"), (dev, "dev"), (test, "test")]
-    for path, split in entries:
-        if path is None:
-            continue
-        shown = _relative(path, folder)
-        lines += ["", "[[files]]", f"path = {q(shown)}"]
-        if split == "train" and found.split_column:
-            lines.append(f"split_column = {q(found.split_column)}")
-        else:
-            lines.append(f"split = {q(split)}")
-        this = shape if split == "train" else shape_of(path, None)
-        if this.delimiter and this.format != "tsv":
-            lines.append(f"delimiter = {q(this.delimiter)}")
-        if this.encoding != "utf-8":
-            lines.append(f"encoding = {q(this.encoding)}")
-        if split == "test" and not set(found.labels) <= this.columns.keys():
-            lines.append('label = ""  # this file has none')
-    return "\n".join(lines) + "\n"
-
-
-def _relative(path: Path, folder: Path) -> str:
-    path, folder = path.resolve(), folder.resolve()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _list(names: Sequence[str]) -> str:
-    return f"[{', '.join(map(_quoted, names))}]"

@@ -87,6 +87,7 @@ class MaskedRows:
     ) -> None:
         """Describe the rows; `seed` are numbers that fix all masks."""
         self.ids: Sequence[str] = _Numbers(len(tokens.lengths))
+        self.labels = None  # they come with the masks
         self.lengths = tokens.lengths
         self.checksum = zlib.crc32(tokens.input_ids.data, zlib.crc32(tokens.lengths.data))
         self._tokens, self._masker, self._seed = tokens, masker, tuple(seed)

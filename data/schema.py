@@ -95,11 +95,12 @@ class Task:
 
     name: str
     title: str
-    kind: Literal["classes", "binary", "regression", "labels", "tokens"]
+    kind: Literal["classes", "binary", "regression", "labels", "tokens", "pairs"]
     """classes: K outputs, cross-entropy; binary: 1 output, binary cross-entropy on its sigmoid;
     regression: 1 output, mean squared error; labels: K outputs, any number of which may hold at
     once, binary cross-entropy on the sigmoid of each; tokens: cross-entropy over the vocabulary at
-    each masked token."""
+    each masked token; pairs: no outputs, embeddings are compared with one another: a row is a text,
+    one that means the same, and perhaps one that does not."""
     classes: tuple[str, ...] = ()
     """What labels 0, 1, ... mean; none for regression."""
     label_range: tuple[float, float] = (0.0, 0.0)

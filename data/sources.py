@@ -4,16 +4,20 @@ The course's files come from its repository at one commit, GLUE's from the archi
 download script names. What each file must be stands in published.tsv: its path under the data
 folder, its rows and its checksum. A checksum is of the file as it lies on disk in the end; where a
 file's own is not known, that of its archive is given, or else the first download is remembered (see
-fetch.py). Counts of rows are those of the published files, as they were read, or as the hub's pages
-of QQP, QNLI and MNLI name them.
+fetch.py). Of a file too large to have been read here, the checksum is the name that git has for
+its content in the repository it comes from. Counts of rows are those of the published files, as
+they were read, or as the hub's pages of QQP, QNLI and MNLI, or a course's own words, name them.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from minbert.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,23 @@ class File:
     """None: not known beforehand."""
     rows: int | None = None
     """How many the published file has, bad ones too. None: not known."""
+    git_blob: str | None = None
+    """What git calls the file's content, where its sha256 is not known: see `git_blob_of`."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a checksum to compare with."""
+        return bool(self.sha256 or self.git_blob)
+
+    def wrong(self, path: Path) -> str | None:
+        """How the file at `path` differs from the published one, None if its checksum agrees."""
+        for kind, expected, found in (
+            ("sha256", self.sha256, sha256_of),
+            ("git blob", self.git_blob, git_blob_of),
+        ):
+            if expected is not None and (actual := found(path)) != expected:
+                return f"has {kind} {actual}, not {expected}"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +69,26 @@ class Source:
     """Given the target folder, writes what `derived` lists, each to `<path>.part`."""
 
 
+def git_blob_of(path: Path) -> str:
+    """What git calls a file's content: SHA-1 of "blob", its size in bytes, a zero byte, and it."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _published() -> dict[str, File]:
     """The files of published.tsv by their paths."""
     with Path(__file__).with_name("published.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         return {
-            row["path"]: File(row["path"], row["sha256"] or None, int(row["rows"] or 0) or None)
+            row["path"]: File(
+                row["path"],
+                row["sha256"] or None,
+                int(row["rows"] or 0) or None,
+                row["git_blob"] or None,
+            )
             for row in rows
         }
 
@@ -63,14 +98,25 @@ _META = "https://dl.fbaipublicfiles.com/"
 _GLUE_PAGE = "https://gluebenchmark.com/tasks"
 
 
-def _course(stem: str, licence: str) -> Source:
-    names = [f"{stem}-{part}.csv" for part in ("train", "dev", "test-student")]
+_OF_2023 = "gpoesia/minbert-default-final-project", "f25cd95c73a1ce3f3b88dd7a11df90f0ab488bd9"
+_OF_2025 = "cfifty/public_cs224n_gpt", "7570cfa4385f3417298573c770df5ddfe2d97f89"
+"""Repositories of the course, and the commit of each."""
+
+
+def _course(
+    stem: str, licence: str, *, home: tuple[str, str] = _OF_2023, becomes: str | None = None
+) -> Source:
+    """Files of the course, `{stem}-train.csv` and so on, which may become others by name."""
+    repository, commit = home
+    parts = ("train", "dev", "test-student")
     return Source(
-        url="https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/"
-        "f25cd95c73a1ce3f3b88dd7a11df90f0ab488bd9/data/",
-        files={name: _PUBLISHED[f"cs224n/{name}"] for name in names},
+        url=f"https://raw.githubusercontent.com/{repository}/{commit}/data/",
+        files={
+            f"{stem}-{part}.csv": _PUBLISHED[f"cs224n/{becomes or stem}-{part}.csv"]
+            for part in parts
+        },
         licence=licence,
-        homepage="https://github.com/gpoesia/minbert-default-final-project",
+        homepage=f"https://github.com/{repository}",
     )
 
 
@@ -118,6 +164,12 @@ SOURCES: dict[str, Source] = {
     "sst": _course("ids-sst", "Stanford Sentiment Treebank (Socher et al. 2013), research use"),
     "cfimdb": _course("ids-cfimdb", "CFIMDB (Kaushik et al. 2020, after IMDB), research use"),
     "para": _course("quora", "Quora question pairs, Quora's terms of service, non-commercial use"),
+    "para_large": _course(
+        "quora",
+        "Quora question pairs, Quora's terms of service, non-commercial use",
+        home=_OF_2025,
+        becomes="quora-large",
+    ),
     "sts": _course("sts", "SemEval STS (Agirre et al. 2013), CC BY-SA 4.0 and others"),
     "cola": _glue("CoLA", "CoLA (Warstadt et al. 2018), fair use of published examples"),
     "sst2": _glue("SST-2", "Stanford Sentiment Treebank (Socher et al. 2013), research use"),

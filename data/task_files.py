@@ -29,7 +29,7 @@ from msgspec import Struct
 from data.readers import SPLIT_NAMES, read_table
 from data.schema import Format, HeldOut, Split, Table, Task
 from data.tables import cells_of
-from data.tasks import TASKS, check_task, register_task
+from data.tasks import NEIGHBOURS, TASKS, check_task, register_task
 from minbert.files import brief, checked, read_text
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, ...]] = {
     "classes": ("accuracy", "macro_f1"),
     "number": ("pearson", "spearman"),
     "labels": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "pairs": NEIGHBOURS.metrics,
 }
 """Kind -> its scores, where the task file names none."""
 
@@ -87,7 +88,7 @@ class TaskFile(Columns, kw_only=True):
     """A whole task file."""
 
     name: str
-    kind: Literal["classes", "number", "labels"]
+    kind: Literal["classes", "number", "labels", "pairs"]
     files: list[OwnFile]
     title: str | None = None
     classes: list[str] = []
@@ -217,6 +218,7 @@ def _metrics(file: TaskFile) -> tuple[str, ...]:
         "classes": ("accuracy", "macro_f1", "micro_f1", "matthews"),
         "number": ("pearson", "spearman"),
         "labels": ("micro_f1", "macro_f1", "subset_accuracy"),
+        "pairs": NEIGHBOURS.metrics,
     }[file.kind]
     if file.kind == "classes" and len(file.classes) == 2:
         known = (*known, "f1")
@@ -255,7 +257,12 @@ def _table(own: OwnFile, file: TaskFile, split: Split, classes: tuple[str, ...])
         columns, label = (), label or None  # "" where a test file has none
     if columns and file.kind != "labels":
         raise ValueError(f"label names {len(columns)} columns, which is for kind labels")
-    if not columns and label is None and split != "test":
+    if file.kind == "pairs" and (columns or label):
+        raise ValueError(
+            f"label names {columns[0] if columns else label!r}, and rows of kind pairs have none: "
+            "all are positives; leave label out, or take kind number or classes"
+        )
+    if not columns and label is None and split != "test" and file.kind != "pairs":
         raise ValueError(f'label names no column, which {split} rows need: label = "COLUMN"')
     names = {**file.names, **own.names}
     unknown = sorted(set(names.values()) - set(classes))

@@ -9,6 +9,7 @@ The course's tasks are here, GLUE's in glue.py, and what a record says in schema
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from data.glue import GLUE
 from data.schema import SPLITS, HeldOut, Label, PredictionFile, Split, Table, Task
@@ -42,6 +43,17 @@ def _cs224n(stem: str, texts: tuple[str, ...], label: str) -> dict[Split, Table]
 
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
+_PARA = Task(
+    name="para",
+    title="whether two questions ask the same (Quora question pairs)",
+    kind="binary",
+    classes=("different", "paraphrase"),
+    tables=_cs224n("quora", ("sentence1", "sentence2"), "is_duplicate"),
+    symmetric=True,
+    metrics=("accuracy", "f1"),
+    predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase"),
+)
+
 _COURSE_TASKS = (
     Task(
         name="sst",
@@ -52,16 +64,7 @@ _COURSE_TASKS = (
         metrics=("accuracy", "macro_f1"),
         predictions=PredictionFile(stem="sst", column="Predicted_Sentiment", whole=True),
     ),
-    Task(
-        name="para",
-        title="whether two questions ask the same (Quora question pairs)",
-        kind="binary",
-        classes=("different", "paraphrase"),
-        tables=_cs224n("quora", ("sentence1", "sentence2"), "is_duplicate"),
-        symmetric=True,
-        metrics=("accuracy", "f1"),
-        predictions=PredictionFile(stem="para", column="Predicted_Is_Paraphrase"),
-    ),
+    _PARA,
     Task(
         name="sts",
         title="similarity of two sentences, 0 to 5 (SemEval STS)",
@@ -98,6 +101,13 @@ _COURSE_TASKS = (
         metrics=("accuracy", "f1"),
         predictions=PredictionFile(stem="cfimdb", column="Predicted_Sentiment"),
     ),
+    replace(
+        _PARA,
+        name="para_large",
+        title="as para, twice the rows: the course's later cut of the same pairs",
+        tables=_cs224n("quora-large", ("sentence1", "sentence2"), "is_duplicate"),
+        predictions=PredictionFile(stem="para_large", column="Predicted_Is_Paraphrase"),
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (*_COURSE_TASKS, *GLUE)}
@@ -112,6 +122,29 @@ MLM = Task(
 )
 """What pre-training trains. It reads any text and has no files of its own: not one of TASKS."""
 
+SPACE = ("alignment", "uniformity")
+"""Measures of a space of embeddings, both the better the lower."""
+
+COSINES = Task(
+    name="cosines",
+    title="whether cosines of embeddings are in the order of the labels (contrastive stages)",
+    kind="pairs",
+    tables={},
+    metrics=("spearman", "pearson", *SPACE),
+)
+NEIGHBOURS = Task(
+    name="neighbours",
+    title="whether each text's positive is the nearest of all (contrastive stages)",
+    kind="pairs",
+    tables={},
+    metrics=("loss", "accuracy", *SPACE),
+)
+"""What a contrastive stage trains, by the development rows it has: pairs with labels, or without.
+As for MLM, the rows are those of other tasks."""
+
+STAGES = {MLM.name: MLM, COSINES.name: COSINES, NEIGHBOURS.name: NEIGHBOURS}
+"""What makes backbones."""
+
 
 COURSE = ("sst", "para", "sts", "cola")
 """The tasks that are trained where none is named."""
@@ -123,13 +156,13 @@ _OF_RUNS: set[str] = set()
 OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy")
 """Metrics of several labels at once."""
 
-KINDS = ("classes", "binary", "regression", "labels")
+KINDS = ("classes", "binary", "regression", "labels", "pairs")
 
 
 def get_task(name: str) -> Task:
     """The task of this name."""
-    if name == MLM.name:
-        return MLM
+    if name in STAGES:
+        return STAGES[name]
     if name not in TASKS:
         raise ValueError(
             f"no task is called {name!r}; known are {', '.join(TASKS)}; one of your own comes from "
@@ -140,7 +173,7 @@ def get_task(name: str) -> Task:
 
 def is_built_in(name: str) -> bool:
     """Whether a task comes along with the library."""
-    return name in _BUILT_IN or name == MLM.name
+    return name in _BUILT_IN or name in STAGES
 
 
 def register_task(task: Task, *, replace: bool = False) -> Task:
@@ -205,7 +238,7 @@ def check_task(task: Task) -> None:
         low, high = task.label_range
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(f"{what} has label_range {task.label_range}; give (lowest, highest)")
-    elif len(task.classes) < (1 if task.kind == "labels" else 2):
+    elif task.kind != "pairs" and len(task.classes) < (1 if task.kind == "labels" else 2):
         raise ValueError(f"{what} has classes {brief(task.classes)}; name at least two")
     if len(set(task.classes)) != len(task.classes):
         raise ValueError(f"{what} names a class twice: {brief(task.classes)}")
@@ -214,8 +247,9 @@ def check_task(task: Task) -> None:
     if not task.tables or not task.metrics:
         raise ValueError(f"{what} has no {'metrics' if task.tables else 'tables'}; give some")
     counts = {len(table.texts) for split in task.tables for table in task.tables_of(split)}
-    if counts not in ({1}, {2}):
-        raise ValueError(f"{what} has tables with {sorted(counts)} columns of text; give 1 or 2")
+    allowed, said = ((2, 3), "2 or 3") if task.kind == "pairs" else ((1, 2), "1 or 2")
+    if len(counts) > 1 or not counts <= set(allowed):
+        raise ValueError(f"{what} has tables with {sorted(counts)} columns of text; give {said}")
     if "train" in task.tables and "dev" not in task.splits:
         raise ValueError(
             f"{what} has training rows and no development rows; give it a dev table, or "

@@ -25,6 +25,7 @@ NOTES = ["Report.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PACKAGES = ["minbert", "optim", "data", "multitask"]
 LAB = ["lab/__init__.py", "lab/exercises/__init__.py", "lab/exercises/record.py",
        "lab/commands.py", "lab/check.py", "lab/handout.py", "lab/grade.py",
+       "lab/collect.py", "lab/results.py", "lab/similar.py",
        "lab/bundle.py"]  # fmt: skip
 """What of the lab a teacher, or a program of theirs, may call."""
 ASIDE = InclusionLevel.NOT_IN_NAV

@@ -8,8 +8,16 @@
     runner.py      runs checks on the student's code, in a process of its own
     diagnose.py    compares what came out with what should have
     check.py       `minbert lab check`: the runner, the diagnosis, a list of progress
+    watch.py       ... --watch: again at each save; warm.py is a runner that waits
+    progress.py    `minbert lab next`, and `lab diff`: the library's body beside a student's
+    handin.py      `minbert lab hand-in`: the zip file; helpers.py says which files count
+    whose.py       whose code runs: the library's or a copy's
     grade.py       `minbert lab grade`: the same on many submissions, each in a sandbox
-    sandbox.py     its walls, made by bubblewrap or of namespaces; guard.py is the inside
+    collect.py     a class in one archive or many; submission.py reads one, hostile or not
+    results.py     what is written of each; similar.py: who looks alike
+    predictions.py the course's prediction files: their format and scores
+    sandbox.py     its walls, of bubblewrap or namespaces; guard.py is the inside, nursery.py
+                   the way to one that has imported PyTorch already
     golden.py      the expected numbers, made from the answers
     terminal.py    streams, Ctrl-C and errors of the lab's command line, and of every other here
     bundle.py      `minbert lab bundle`: an autograder for Gradescope

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from lab import whose
 from lab.terminal import errors_as_messages
 
 
@@ -12,6 +14,7 @@ def main() -> None:
     with errors_as_messages():
         if sys.argv[1:2] == ["lab"]:  # reads its own words, for it has to run beside broken code
             _lab(sys.argv[2:])
+        whose.say(sys.argv[1:], Path.cwd())
         from multitask.commands.main import command
 
         try:

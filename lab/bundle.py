@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from zipfile import ZIP_DEFLATED
 
 from lab.handout import ASSIGNMENT, REPORT, ROOT, project_files, stamp
 from lab.stamp import PLACE, UNKNOWN
@@ -26,20 +27,25 @@ set -euo pipefail
 cd /autograder/source/project
 # Where the container permits no sandbox, the submission runs as a user who cannot read these.
 chmod -R go= lab minbert optim data multitask tests
-bash setup.sh minbert lab grade /autograder/submission --out /autograder/graded --unsafe{options}
+bash setup.sh minbert lab grade /autograder/submission --out /autograder/graded --unsafe{options} ||
+    test -f /autograder/graded/submission/results.json # nothing was handed in: that is a result
 mkdir -p /autograder/results
 cp /autograder/graded/submission/results.json /autograder/results/results.json
 """
 
 
-def bundle(path: Path, *, only: str | None = None) -> Path:
-    """Write the zip file; `only` names the part that was set."""
+def bundle(path: Path, *, only: str | None = None, exclude: str | None = None) -> Path:
+    """Write the zip file, whole or not at all; `only` names the part that was set, `exclude` what
+    was given solved."""
+    from minbert.files import replacing
+
     if path.exists():
         raise ValueError(f"{path} is there already; choose another name")
     options = f" --only {only}" if only else ""
+    options += f" --exclude {exclude}" if exclude else ""
     lab = sorted((ROOT / "lab").rglob("*.py"))
     files = dict.fromkeys([*project_files(), *lab, ASSIGNMENT, REPORT])
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
         for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
             info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
             info.external_attr = 0o100755 << 16  # a file that may be run

@@ -26,6 +26,7 @@ from lab.diagnose import Verdict, judge
 from lab.exercises import BY_NAME, EXERCISES, WHOLE, Exercise
 from lab.stamp import PLACE, Stamp
 from lab.suspects import judge_whole
+from lab.whose import copy_around
 
 SECONDS = 10.0
 """Time for an exercise; a check takes a small part of a second."""
@@ -104,12 +105,12 @@ def _one_process(
         other_end.close()
         seconds = math.inf if launch.terminal else launch.seconds
         try:
-            yield from _follow(process, pipe, seconds, exercises, output)
+            yield from follow(process, pipe, seconds, exercises, output)
         finally:
             kill(process)
 
 
-def _follow(
+def follow(
     process: subprocess.Popen[bytes],
     results: IO[bytes],
     seconds: float,
@@ -225,23 +226,19 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 # The student's copy
 
 
-def is_copy(root: Path) -> bool:
-    """Whether a folder is a student's copy."""
-    return (root / "lab" / "golden" / "expected").is_dir()
-
-
 def find_copy(start: Path) -> Path:
     """The student's copy that a folder is in.
 
     Raises:
         ValueError: it is in none.
     """
-    for folder in (start, *start.parents):
-        if is_copy(folder):
-            return folder
-    raise ValueError(
-        f"{start} is in no student's copy; go into yours, or make one: minbert lab start my-work"
-    )
+    copy = copy_around(start)
+    if copy is None:
+        raise ValueError(
+            f"{start} is in no student's copy; go into yours, or make one: "
+            "minbert lab start my-work"
+        )
+    return copy
 
 
 def assigned(root: Path) -> tuple[Exercise, ...]:
@@ -292,6 +289,21 @@ def check_whole(root: Path, output: Output) -> bool:
 SIGNS = {"done": "✓", "wrong": "✗", "not started": "·"}
 
 
+def show(exercise: Exercise, verdict: Verdict) -> None:
+    """Print the lines of one exercise."""
+    earned = exercise.points if verdict.status == "done" else 0
+    print(
+        f"{SIGNS[verdict.status]} {exercise.number:>2}  {exercise.title:<46}"
+        f"{verdict.status:<12}{earned}/{exercise.points}",
+        flush=True,
+    )
+    if verdict.message:
+        print(f"      {verdict.message}")
+    if verdict.status == "wrong":
+        for place in exercise.places:
+            print(f"      {place.path}: {place.name}")
+
+
 def check(
     root: Path,
     exercises: Sequence[Exercise],
@@ -309,20 +321,10 @@ def check(
     points = sum(exercise.points for exercise in exercises)
     found = verdicts(root, exercises, output, terminal=terminal)
     for exercise, verdict in found:
-        earned = exercise.points if verdict.status == "done" else 0
-        print(
-            f"{SIGNS[verdict.status]} {exercise.number:>2}  {exercise.title:<46}"
-            f"{verdict.status:<12}{earned}/{exercise.points}",
-            flush=True,
-        )
-        (done if earned else open_ones).append(exercise)
-        if verdict.message:
-            print(f"      {verdict.message}")
-        if verdict.status == "wrong":
-            for place in exercise.places:
-                print(f"      {place.path}: {place.name}")
-            if not go_on:
-                break
+        show(exercise, verdict)
+        (done if verdict.status == "done" else open_ones).append(exercise)
+        if verdict.status == "wrong" and not go_on:
+            break
     found.close()
     together = True
     if not open_ones and tuple(exercises) == assigned(root):

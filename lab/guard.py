@@ -1,6 +1,7 @@
 """The inside of the sandbox: what lab/sandbox.py starts in the place of lab/runner.py.
 
     python -I -S -B guard.py SETTINGS [RUNNER-ARGUMENTS...]
+    python -I -S -B guard.py SETTINGS       with "listen": a child for each that calls (nursery.py)
 
 Before a line of a submission is read, this process goes into a world of a few read-only files
 (where bubblewrap has not done so already), gives up its user and its rights, and has the kernel
@@ -20,10 +21,8 @@ import resource
 import signal
 import struct
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534
 GIB = 2**30
 LIMITS = {
@@ -121,9 +120,7 @@ def go_on_as_child() -> None:
     checked(libc().prctl(die_with_parent, signal.SIGKILL), "prctl")
     child = os.fork()
     if child:
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        os._exit(code if code >= 0 else 128 - code)
+        exit_like(child)
 
 
 def limit(library_bytes: int) -> None:
@@ -179,9 +176,94 @@ def refuse_system_calls() -> None:
     checked(libc().prctl(set_seccomp, mode_filter, filter_), "refusing system calls")
 
 
+def serve(settings: dict[str, Any]) -> None:
+    """Import PyTorch once, and give each that connects a child that goes inside.
+
+    What a child has of this process is PyTorch and the settings: no submission is read here, and
+    no number that one should not see has ever been.
+    """
+    import socket
+
+    sys.path[:0] = settings["packages"]
+    import torch._dynamo  # noqa: F401  (gradient checkpointing imports it, for seconds)
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that attend
+    with socket.socket(fileno=settings["listen"]) as listening:
+        while True:
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                try:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    listening.close()
+                    attend(connection)
+                finally:
+                    os._exit(1)
+            connection.close()
+
+
+def attend(connection: Any) -> None:
+    """Start one child, pass on how it ends, and end it when the other side has gone."""
+    import select
+    import socket
+
+    message, pipes, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+    settings, arguments = json.loads(message)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        os.setsid()
+        mount, uts, ipc, pid, net = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+        checked(libc().unshare(mount | uts | ipc | pid | net), "new namespaces")
+        first = os.fork()
+        if first:
+            for pipe in pipes:
+                os.close(pipe)
+            exit_like(first)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, nothing), (1, pipes[0]), (2, pipes[0])):
+            os.dup2(source, target)
+        os.close(nothing)
+        os.close(pipes[0])
+        if arguments:
+            arguments[arguments.index("--results") + 1] = str(pipes[1])
+        sys.argv = ["guard.py", *arguments]
+        try:
+            go_inside(settings)
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+    for pipe in pipes:
+        os.close(pipe)
+    ended = os.pidfd_open(child)
+    if connection in select.select([connection, ended], [], [])[0]:  # closed: nothing else is sent
+        for kill in (os.killpg, os.kill):  # before it has a group of its own, itself
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(OSError):
+        connection.send(str(code if code >= 0 else 128 - code).encode())
+    os._exit(0)
+
+
+def exit_like(child: int) -> None:
+    """Wait for a child, and end as it did."""
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
 def main() -> None:
     settings = json.loads(sys.argv[1])
     sys.argv = sys.argv[1:]
+    if "listen" in settings:
+        serve(settings)
+    go_inside(settings)
+
+
+def go_inside(settings: dict[str, Any]) -> None:
+    """Put up the walls, and run the checks."""
     if settings["mounts"]:
         enter(settings["root"], settings["mounts"])
     if settings["drop"]:
@@ -190,7 +272,7 @@ def main() -> None:
         go_on_as_child()
     # No site module: nothing that hooks into the start of an interpreter, and no .pth file that
     # leads to the library itself.
-    sys.path[:0] = [str(ROOT), *settings["packages"]]
+    sys.path[:0] = [settings["code"], *settings["packages"]]
     if not settings["walls"]:  # where a compiler is in sight, it may be asked where libraries are
         import torch
     limit(settings["libraries"])

@@ -14,18 +14,22 @@ from typing import Any
 
 from lab import source
 from lab.exercises import EXERCISES, Exercise
+from lab.helpers import write_sums
+from lab.progress import write_references
 from lab.stamp import PLACE, UNKNOWN, Stamp
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("minbert", "optim", "data", "multitask")
-FILES = ("setup.sh", "constraints.txt", "environment.yml", "LICENSE")
+OTHERS = ("tests/exercises", "scripts", "docs/extensions")
+FILES = ("setup.sh", "constraints.txt", "environment.yml", "LICENSE", ".gitignore")
 ASSIGNMENT = ROOT / "docs" / "assignment.md"
-"""Becomes the README, but for what is for teachers."""
+"""Becomes the README."""
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
        "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks",
-       "stamp.py", "suspects.py", "replay.py")  # fmt: skip
+       "stamp.py", "suspects.py", "replay.py", "whose.py", "progress.py", "watch.py", "warm.py",
+       "handin.py", "helpers.py", "submission.py", "predictions.py")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
@@ -35,8 +39,8 @@ LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
 
 NEEDS = ("pytest", "pytest-timeout")
 """What `pytest tests/exercises` needs, of the extra "test": in a copy it is always there."""
-REFERENCES = ("transformers", "sentence-transformers", "peft")
-"""Large libraries that the extra "test" has for the library's own tests, which a copy has not."""
+REFERENCES = ("transformers", "sentence-transformers", "peft", "nbclient", "nbformat", "ipykernel")
+"""Libraries that the extra "test" has for the library's own tests, which a copy has not."""
 
 EDITION = '''"""What this copy has otherwise than the library."""
 
@@ -61,8 +65,20 @@ __all__: list[str] = []
 """The copy's minbert/other_encoders.py."""
 
 
+IGNORED = """
+# What a student's work leaves, and what is no part of it
+/real-data/
+/hand-in.zip
+"""
+"""Is added to the project's own .gitignore in a copy."""
+
+
 def start(
-    folder: Path, *, exercises: Collection[Exercise] = EXERCISES, solved: Collection[Exercise] = ()
+    folder: Path,
+    *,
+    exercises: Collection[Exercise] = EXERCISES,
+    solved: Collection[Exercise] = (),
+    references: bool = False,
 ) -> Path:
     """Write a student's copy.
 
@@ -70,6 +86,7 @@ def start(
         folder: a new or empty folder.
         exercises: those that the copy sets; the others' functions are complete in it.
         solved: exercises of these that are complete as well, to start later.
+        references: whether the copy has the library's bodies, for `minbert lab diff`.
 
     Raises:
         ValueError: the folder has something in it, or this is no clone of the project.
@@ -78,6 +95,12 @@ def start(
 
     copy(folder, exercises=[e for e in exercises if e not in solved])
     golden.write(folder / "lab" / "golden", sorted(exercises, key=EXERCISES.index))
+    places = [place for exercise in exercises for place in exercise.places]
+    if references:
+        write_references(folder, {str(place): body(place) for place in places})
+    held = {place.path.as_posix() for place in places}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+    write_sums(folder, files - held)
     return folder
 
 
@@ -93,10 +116,10 @@ def copy(folder: Path, *, exercises: Collection[Exercise] = EXERCISES) -> None:
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    assignment = ASSIGNMENT.read_text(encoding="utf-8")
-    text, _, _ = assignment.partition("\n## For teachers\n")
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    shutil.copy(ASSIGNMENT, folder / "README.md")
     shutil.copy(REPORT, folder / "Report.md")
+    with (folder / ".gitignore").open("a", encoding="utf-8") as ignored:
+        ignored.write(IGNORED)
     (folder / PLACE).write_text(EDITION.format(stamp=stamp()), encoding="utf-8")
     (folder / "minbert" / "other_encoders.py").write_text(OTHER_ENCODERS, encoding="utf-8")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -133,7 +156,7 @@ def students_project(text: str) -> str:
 
 def project_files() -> Iterator[Path]:
     """The files of the library that a copy is made from."""
-    for name in (*PACKAGES, *(f"lab/{part}" for part in LAB), "tests/exercises"):
+    for name in (*PACKAGES, *(f"lab/{part}" for part in LAB), *OTHERS):
         path = ROOT / name
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc":
@@ -156,7 +179,11 @@ def blank(root: Path, exercise: Exercise) -> None:
 def solve(root: Path, exercise: Exercise) -> None:
     """Put the library's own bodies into a copy."""
     for place in exercise.places:
-        body = source.body_of((ROOT / place.path).read_text(encoding="utf-8"), place.name)
         path = root / place.path
         text = path.read_text(encoding="utf-8")
-        path.write_text(source.replace_body(text, place.name, body), encoding="utf-8")
+        path.write_text(source.replace_body(text, place.name, body(place)), encoding="utf-8")
+
+
+def body(place: source.Target) -> list[str]:
+    """The library's own body of a function."""
+    return source.body_of((ROOT / place.path).read_text(encoding="utf-8"), place.name)

@@ -6,9 +6,10 @@ predictions/{stem}-{split}-output.csv begins with `id \\t {column} ` and has for
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from data.tasks import TASKS, Label, PredictionFile, Split, Task
@@ -49,38 +50,71 @@ def read_labels(data_dir: Path) -> Labels:
     }
 
 
-def inspect(submission: Submission, labels: Labels) -> tuple[list[str], dict[str, float]]:
+def names_of() -> dict[str, tuple[Task, Split]]:
+    """The name of each prediction file, and what it answers."""
+    return {
+        file_name(task, split): (task, split)
+        for task in TASKS.values() if task.predictions is not None
+        for split in SPLITS
+    }  # fmt: skip
+
+
+def inspect(
+    submission: Submission, labels: Labels, wanted: Collection[str] = ()
+) -> tuple[list[str], dict[str, float]]:
     """Problems of a submission's predictions, and scores for the leaderboard.
 
     Args:
         submission: its files stand in predictions/.
         labels: where a split has none, formats alone are looked at.
+        wanted: tasks whose files must be there, for both splits.
     """
-    problems: list[str] = []
+    problems = misplaced(submission.places)
     scores: dict[str, float] = {}
-    for task in TASKS.values():
-        for split in SPLITS:
-            path = f"predictions/{file_name(task, split)}"
-            try:
-                text = submission.read(path, LARGEST)
-            except ValueError as error:
-                problems.append(str(error))
-                continue
-            if text is None:
-                continue
-            if "\r\n" in text:
-                problems.append(f"{path}: the file has Windows line ends")
-                text = text.replace("\r\n", "\n")
-            right = labels.get((task.name, split))
-            found, answers = lint(text, task, right)
-            problems += [f"{path}: {problem}" for problem in found]
-            if not found and right and None not in right.values():
-                value = score(task, right, answers)
-                if math.isfinite(value):
-                    scores[f"{task.name} {split}"] = value
-                else:
-                    problems.append(f"{path}: the numbers are too large for a score")
+    for name, (task, split) in names_of().items():
+        path = f"predictions/{name}"
+        if path not in submission.places:
+            if task.name in wanted:
+                problems.append(f"{path} is missing")
+            continue
+        try:
+            text = submission.read(path, LARGEST) or ""
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if "\r\n" in text:
+            problems.append(f"{path}: the file has Windows line ends (CRLF); it was read with LF")
+            text = text.replace("\r\n", "\n")
+        right = labels.get((task.name, split))
+        found, answers = lint(text, task, right)
+        problems += [f"{path}: {problem}" for problem in found]
+        if not found and right and None not in right.values():
+            value = score(task, right, answers)
+            if math.isfinite(value):
+                scores[f"{task.name} {split}"] = value
+            else:
+                problems.append(f"{path}: the numbers are too large for a score")
     return problems, scores
+
+
+def misplaced(names: Iterable[str]) -> list[str]:
+    """Files that look like predictions, and have another name or lie in another folder."""
+    problems = []
+    known = names_of()
+    spellings = {spelling: name for name, (task, split) in known.items() for spelling in (
+        name, f"{task.name}-{split}-output.csv", f"{task.name}-{split}.csv")}  # fmt: skip
+    for path in sorted(names):
+        folder, _, name = path.rpartition("/")
+        if name in known:
+            if folder != "predictions":
+                where = f"{shown(folder, 80)}/" if folder else "the top folder"
+                problems.append(f"{name} lies in {where}; it belongs into predictions/")
+        elif folder == "predictions" and not name.startswith("."):
+            plain = re.sub(r"( \(\d+\))?(\.csv|\.txt)+$", ".csv", name.lower().replace("_", "-"))
+            near = difflib.get_close_matches(plain, spellings, 1, 0.75)
+            meant = f"; is it {spellings[near[0]]}?" if near else ""
+            problems.append(f"{shown(path, 100)} is no prediction file's name{meant}")
+    return problems[:10]
 
 
 def lint(

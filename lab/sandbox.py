@@ -12,18 +12,22 @@ import functools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lab.handout import PACKAGES, ROOT
+from lab.nursery import address
 
-Kind = Literal["bubblewrap", "namespaces", "user", "none"]
+Kind = Literal["forked", "bubblewrap", "namespaces", "user", "none"]
 WALLS: tuple[Kind, ...] = ("bubblewrap", "namespaces")
 """What keeps a submission in, best first; "user" is only another user, and "none" is nothing."""
+QUICK: Kind = "forked"
+"""Namespaces too, made by a process that has imported PyTorch already: for many submissions."""
 
 SYSTEM = (
     "/etc/ld.so.cache",
@@ -34,7 +38,12 @@ SYSTEM = (
 )
 """What libraries look up at their start: where others are, and what the processor can do."""
 DEVICES = ("/dev/null", "/dev/urandom")
-ENVIRONMENT = {"HOME": "/", "USER": "nobody", "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {
+    "HOME": "/",
+    "USER": "nobody",
+    "LC_ALL": "C.UTF-8",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # gradient checkpointing looks for one, and writes nothing
+}
 
 
 def python() -> str:
@@ -71,7 +80,45 @@ def installed_copies() -> list[str]:
     return [str(path) for path in dict.fromkeys(copies) if path.is_dir()]
 
 
-def command(kind: Kind, work: Path, folder: Path, *, own: Sequence[Path] = ()) -> list[str]:
+class Nursery:
+    """A process with PyTorch that forks a child for each submission: lab/nursery.py calls it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        settings: dict[str, Any] = {"packages": packages()}
+        place = os.open(folder, os.O_PATH)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(address(place))
+            os.close(place)
+            (folder / "nursery").chmod(0o600)
+            listening.listen(64)
+            settings["listen"] = listening.fileno()
+            guard = [python(), "-I", "-S", "-B", str(ROOT / "lab" / "guard.py")]
+            self._process = subprocess.Popen(
+                [*_namespaces(), *guard, json.dumps(settings)],
+                env={"OMP_NUM_THREADS": "1", **ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(listening.fileno(),),
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """End it, and with it all that it has forked."""
+        self._process.kill()
+        self._process.wait()
+        (self.folder / "nursery").unlink(missing_ok=True)
+
+
+def command(
+    kind: Kind,
+    work: Path,
+    folder: Path,
+    *,
+    own: Sequence[Path] = (),
+    nursery: Nursery | None = None,
+) -> list[str]:
     """How lab/guard.py in a copy is started; the runner's arguments follow.
 
     Args:
@@ -79,16 +126,18 @@ def command(kind: Kind, work: Path, folder: Path, *, own: Sequence[Path] = ()) -
         work: the copy.
         folder: for what has to be put together; nothing in it is seen from inside.
         own: what else of ours the submission sees.
+        nursery: of the kind "forked".
     """
     settings = {
-        "walls": kind in WALLS,
+        "code": str(work),
+        "walls": kind in (QUICK, *WALLS),
         "drop": kind != "none",
         "packages": packages(),
         "libraries": library_bytes(),
         "mounts": [],
     }
     inner = [python(), "-I", "-S", "-B", str(work / "lab" / "guard.py")]
-    if kind not in WALLS:
+    if kind not in (QUICK, *WALLS):
         return [*inner, json.dumps(settings)]
     empty, root = folder / "empty", folder / "root"
     empty.mkdir(exist_ok=True)
@@ -112,11 +161,21 @@ def command(kind: Kind, work: Path, folder: Path, *, own: Sequence[Path] = ()) -
         start = [_program("bwrap"), *options, "--remount-ro", "/", "--chdir", "/", "--"]
     else:
         settings |= {"mounts": [*sees, *zip(DEVICES, DEVICES)], "root": str(root)}
-        options = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
-        if not root_user:
-            options += ["--user", "--map-current-user", "--keep-caps"]
-        start = [_program("setpriv"), "--pdeathsig", "KILL", _program("unshare"), *options, "--"]
+        start = _namespaces()
+    if kind == QUICK:
+        assert nursery is not None
+        request = {"folder": str(nursery.folder), "settings": settings}
+        client = str(ROOT / "lab" / "nursery.py")
+        return [python(), "-I", "-S", "-B", client, json.dumps(request)]
     return [*start, *inner, json.dumps(settings)]
+
+
+def _namespaces() -> list[str]:
+    """How a program is started in namespaces of its own, which ends with the one that starts it."""
+    options = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+    if os.geteuid() != 0:
+        options += ["--user", "--map-current-user", "--keep-caps"]
+    return [_program("setpriv"), "--pdeathsig", "KILL", _program("unshare"), *options, "--"]
 
 
 def _program(name: str) -> str:
@@ -135,9 +194,11 @@ def failure(kind: Kind) -> str | None:
         shutil.copy(ROOT / "lab" / "guard.py", work / "lab")
         for path in (Path(folder), work, work / "lab", work / "lab" / "guard.py"):
             path.chmod(0o755)
+        nursery = None
         try:
+            nursery = Nursery(Path(folder)) if kind == QUICK else None
             tried = subprocess.run(
-                command(kind, work, Path(folder)),
+                command(kind, work, Path(folder), nursery=nursery),
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -148,17 +209,21 @@ def failure(kind: Kind) -> str | None:
             )
         except (ValueError, OSError, subprocess.TimeoutExpired) as error:
             return str(error)
+        finally:
+            if nursery is not None:
+                nursery.close()
     if tried.returncode == 0:
         return None
     return (tried.stderr.strip().splitlines() or [f"it ended with {tried.returncode}"])[-1]
 
 
-def choose(*, unsafe: bool, hidden: Sequence[Path]) -> Kind:
+def choose(*, unsafe: bool, hidden: Sequence[Path], many: bool = False) -> Kind:
     """The best walls that there are.
 
     Args:
         unsafe: whether to go on without.
         hidden: what no submission may see.
+        many: whether there are so many submissions that an import of PyTorch for each is much.
 
     Raises:
         ValueError: there are none.
@@ -170,7 +235,7 @@ def choose(*, unsafe: bool, hidden: Sequence[Path]) -> Kind:
                     f"{path} is in {mount}, which submissions see; put it somewhere else"
                 )
     reasons = []
-    for kind in WALLS:
+    for kind in (QUICK, *WALLS) if many else WALLS:
         reason = failure(kind)
         if reason is None:
             return kind
@@ -178,7 +243,7 @@ def choose(*, unsafe: bool, hidden: Sequence[Path]) -> Kind:
     told = f"no sandbox can be made here ({'; '.join(reasons)})"
     if not unsafe:
         raise ValueError(
-            f"{told}. Install bubblewrap, or grade in a container (docs/assignment.md says how); "
+            f"{told}. Install bubblewrap, or grade in a container (docs/teaching.md says how); "
             "--unsafe runs what was handed in with your own rights"
         )
     kind = "user" if os.geteuid() == 0 and failure("user") is None else "none"

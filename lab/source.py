@@ -46,6 +46,11 @@ def find(tree: ast.Module, name: str) -> Function:
     return node
 
 
+def find_line(source: str, name: str) -> int:
+    """The line, counted from 1, on which a function begins."""
+    return find(ast.parse(source), name).lineno
+
+
 def body_lines(source: str, name: str) -> tuple[int, int]:
     """First and last line of a function's body without its docstring, counted from 0, end out."""
     function = find(ast.parse(source), name)

@@ -14,7 +14,7 @@ B batch, S longest sequence, T tokens in all, N heads, D head size, H = N * D hi
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,17 +48,20 @@ def attend(
     """Multi-head attention: in each head, each token attends to the tokens of its own sequence.
 
     Args:
-        layout: where the tokens of each sequence lie.
+        layout: where the tokens of each sequence lie; its prefix is attended to by all tokens,
+            however near a window is.
         query, key, value: (..., H), the N heads side by side.
         num_heads: N.
         dropout: applied to the attention probabilities.
         window: attend to this many places on either side only.
-        attentions: a list to which the probabilities before dropout are added, (B, N, S, S).
+        attentions: a list to which the probabilities before dropout are added, (B, N, S, S); with
+            a prefix (B, N, S, L + S).
 
     Returns:
         The context (..., H).
     """
-    if attentions is None:
+    prefix = layout.prefix
+    if attentions is None and prefix is None:
         kernel = flash.kernel_for(layout, query, num_heads, dropout, window=window)
         if kernel is not None and isinstance(layout, Packed):
             return flash.attention(
@@ -68,10 +71,15 @@ def attend(
     def attend_in_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (split_heads(x, num_heads) for x in (query, key, value))  # (B, N, S, D)
         keys = key_mask(mask)  # (B, 1, 1, S): no query attends to padding
+        before = None if prefix is None else [split_heads(x[None], num_heads) for x in prefix]
         if attentions is None:
-            context = quick_attention(q, k, v, keys, dropout, window=window)
+            context = quick_attention(q, k, v, keys, dropout, window=window, prefix=before)
         else:
-            if window is None:
+            if before is not None:
+                allowed = keys if window is None else local_mask(keys, window)
+                k, v, allowed = with_prefix(k, v, allowed, *before)
+                found = scaled_dot_product_attention(q, k, v, allowed, dropout)
+            elif window is None:
                 found = scaled_dot_product_attention(q, k, v, keys, dropout)
             else:
                 found = local_attention(q, k, v, keys, window, dropout)
@@ -80,6 +88,24 @@ def attend(
         return merge_heads(context)  # (B, S, H)
 
     return layout.per_sequence(attend_in_rows, query, key, value)
+
+
+def with_prefix(
+    key: Tensor, value: Tensor, mask: Tensor, keys: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys, values and mask with a prefix before them, which all queries may attend to.
+
+    Args:
+        key, value: (B, N, S, D).
+        mask: (B, 1, 1 or S, S) bool.
+        keys, values: the prefix, (1, N, L, D).
+
+    Returns:
+        (B, N, L + S, D) twice, and (B, 1, 1 or S, L + S).
+    """
+    before = (x.to(key.dtype).expand(len(key), -1, -1, -1) for x in (keys, values))
+    key, value = (torch.cat([x, y], dim=2) for x, y in zip(before, (key, value), strict=True))
+    return key, value, F.pad(mask, (keys.size(2), 0), value=True)
 
 
 LONG = 256
@@ -94,6 +120,7 @@ def quick_attention(
     dropout: nn.Module,
     *,
     window: int | None = None,
+    prefix: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """The context of `scaled_dot_product_attention`, (B, N, S, D), without its probabilities.
 
@@ -101,9 +128,16 @@ def quick_attention(
         query, key, value, mask, dropout: as there; with a window, mask is (B, 1, 1, S).
         window: attend to this many places on either side only, as `local_attention` does; long
             sequences are cut into blocks.
+        prefix: keys and values (1, N, L, D) that all queries may attend to beside the others.
     """
     length = query.size(-2)
-    compute = functools.partial(_attention, dropout=dropout, long=length >= LONG)
+
+    def compute(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        if prefix is not None:
+            assert mask is not None
+            key, value, mask = with_prefix(key, value, mask, *prefix)
+        return _attention(query, key, value, mask, dropout, long=length >= LONG)
+
     if window is None or window >= length - 1:
         return compute(query, key, value, mask)
     assert mask is not None

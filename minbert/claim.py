@@ -61,7 +61,9 @@ def claimed(folder: str | Path, *, wait: float = 0.5) -> Generator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
         if not isinstance(lock, SoftFileLock):  # which says it itself, in the same way
-            (folder / LOCK).write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
+            with suppress(PermissionError):  # Windows locks the text too; then nobody is named
+                text = f"{os.getpid()}\n{socket.gethostname()}\n"
+                (folder / LOCK).write_text(text, encoding="utf-8")
     except Timeout:
         raise Busy(
             f"{folder} is being written to by {holder(folder) or 'another process'}; wait for it "

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from minbert.checks import check_counts, check_rates, convert, convert_fields, kinds_of
 from minbert.hub_keys import NO_EFFECT, ONLY, HubFormat, check_keys
 from minbert.layouts import Layout, Padded
+from minbert.per_task import Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +117,20 @@ class Encoder(nn.Module, ABC, Generic[C]):
     """Linear map or embedding table, as in `HUB.keys` -> its role, by which adapters choose."""
     TOKENIZER: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
     """What kind of tokenizer is learnt for it when it is made from scratch."""
+    SUMS: ClassVar[tuple[str, str]] = ("attention_norm", "feed_forward_norm")
+    """The modules of a layer that add attention's output, and the feed-forward block's, to what
+    went in: norm(residual + dropout(output)), called with the two. Adapters take their places."""
 
     config: C
     gradient_checkpointing: bool = False
     """In training, keep each layer's input alone, and compute the layer again in the backward pass:
     less memory, about a third more time (Chen et al., 2016, arXiv:1604.06174)."""
+
+    def __init__(self, config: C) -> None:
+        super().__init__()
+        self.config = config
+        self.choice = Choice()
+        """Which task's parameters take part, where tasks have some of their own."""
 
     def forward(
         self,
@@ -192,11 +202,33 @@ class Encoder(nn.Module, ABC, Generic[C]):
         """Whether this encoder gives a `pooler_output`."""
         return "pooler" in dict(self.depths())
 
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The table of words, by its role; (..., E) comes out of it."""
+        (place,) = (place for place, role in self.ROLES.items() if role == "word_embeddings")
+        return self.get_submodule(place)
+
+    @property
+    def attention_size(self) -> int:
+        """Features of a key, and of a value, all heads together."""
+        return self.config.hidden_size
+
+    @property
+    def layers_by_name(self) -> dict[str, nn.Module]:
+        """The layers from input to output, as in `depths`: "layer 1", ..."""
+        return {name: part for name, part in self.depths() if name.startswith("layer ")}
+
     def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
         """A layer's output, with gradient checkpointing where that is on."""
-        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
+        if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
+            return layer(*inputs)
+        task = self.choice.task
+
+        def computed(*inputs: Any) -> Tensor:
+            with self.choice.of(task):  # in the backward pass too, when the block is left
+                return layer(*inputs)
+
+        return checkpoint(computed, *inputs, use_reentrant=False)
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Let torch.compile fuse what each layer does to tokens one by one, at its first call.
@@ -204,8 +236,7 @@ class Encoder(nn.Module, ABC, Generic[C]):
         Attention stays as it is: its products are kernels already, and its shapes change from batch
         to batch. The names of parameters stay too.
         """
-        layers = [part for name, part in self.depths() if name.startswith("layer ")]
-        for layer in layers:
+        for layer in self.layers_by_name.values():
             for name, module in layer.named_children():
                 if name != "attention":
                     module.compile(backend=backend, dynamic=True)

@@ -17,7 +17,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -56,17 +56,23 @@ def replacing(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
     handle, temporary = _locked_temporary(path)
+    opened = ExitStack()
+    opened.callback(os.close, handle)
     try:
         yield temporary
         os.fsync(handle)
+        if fcntl is None:  # Windows renames and removes no file that is open
+            opened.close()
         os.replace(temporary, path)
     except OSError as error:  # of a full disk, say, which does not name the file
         if error.errno is not None:
             error.filename = error.filename or str(path)
         raise
     finally:
+        if fcntl is None:
+            opened.close()
         temporary.unlink(missing_ok=True)
-        os.close(handle)
+        opened.close()
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:

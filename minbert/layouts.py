@@ -42,6 +42,14 @@ class Layout(ABC):
     """Each token's place in its own sequence, from 0; int64 of `shape`."""
     max_length: int
     """Places that the longest sequence takes."""
+    prefix: tuple[Tensor, Tensor] | None = None
+    """Keys and values (L, A) that each sequence's tokens may attend to beside their own: L of them,
+    A the size of a key. They take no places, and nothing but `attend` looks at them."""
+
+    @property
+    @abstractmethod
+    def real_tokens(self) -> Tensor:
+        """(T,) where the real tokens are among all of `shape`, laid end to end."""
 
     @abstractmethod
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
@@ -71,6 +79,17 @@ class Layout(ABC):
     def max(self, x: Tensor) -> Tensor:
         """Maximum over each sequence's real tokens, feature by feature: (B, H)."""
 
+    @abstractmethod
+    def spread(self, x: Tensor) -> Tensor:
+        """A number or vector of each sequence, (B, ...), at each of its tokens; padding has it
+        too."""
+
+    def with_prefix(self: L, keys: Tensor, values: Tensor) -> L:
+        """This layout with a `prefix`."""
+        prefixed = copy.copy(self)
+        prefixed.prefix = keys, values
+        return prefixed
+
     def to(self: L, device: torch.device | str) -> L:
         """This layout with its tensors on `device`."""
         moved = copy.copy(self)
@@ -93,6 +112,10 @@ class Padded(Layout):
         self.batch_size, self.max_length = self.shape = tuple(self.mask.shape)
         self.positions = torch.arange(self.max_length, device=self.mask.device).expand(self.shape)
 
+    @property
+    def real_tokens(self) -> Tensor:
+        return self.mask.flatten().nonzero().squeeze(1)
+
     def per_sequence(self, attend: Attend, *tokens: Tensor) -> Tensor:
         return attend(*tokens, self.mask)
 
@@ -111,6 +134,9 @@ class Padded(Layout):
 
     def max(self, x: Tensor) -> Tensor:
         return x.masked_fill(~self.mask.unsqueeze(-1), float("-inf")).amax(dim=1)
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1).expand(*self.shape, *x.shape[1:])
 
 
 class Packed(Layout):
@@ -148,6 +174,10 @@ class Packed(Layout):
         self.owner = torch.arange(self.batch_size).repeat_interleave(self.lengths)  # (T,)
         self.positions = torch.arange(self.shape[0]) - self.starts[self.owner]  # (T,)
 
+    @property
+    def real_tokens(self) -> Tensor:
+        return torch.arange(self.shape[0], device=self.positions.device)
+
     def to(self, device: torch.device | str) -> Packed:
         moved = super().to(device)
         vars(moved).pop("_rectangles", None)  # of another device
@@ -182,6 +212,10 @@ class Packed(Layout):
         one_group = Packed(self._lengths, groups=[list(range(self.batch_size))])
         return one_group.to(self.lengths.device)
 
+    def with_sequence(self, length: int) -> Packed:
+        """The layout of these sequences and one more, with its tensors on the CPU."""
+        return Packed([*self._lengths, length])
+
     def to_padded(self, x: Tensor) -> Tensor:
         return nn.utils.rnn.pad_sequence(list(x.split(self._lengths)), batch_first=True)
 
@@ -196,6 +230,13 @@ class Packed(Layout):
 
     def max(self, x: Tensor) -> Tensor:
         return torch.stack([tokens.amax(dim=0) for tokens in x.split(self._lengths)])
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.owner)
+
+    def with_prefix(self, keys: Tensor, values: Tensor) -> Packed:
+        _ = self._rectangles  # made once for all layers, each of which has a prefix of its own
+        return super().with_prefix(keys, values)
 
 
 class Rectangles:

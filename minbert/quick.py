@@ -192,7 +192,9 @@ def dropout_factors(x: Tensor, p: float) -> Tensor:
 
 def memory() -> int:
     """Bytes of memory that this machine has, or that this container may use."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found = [2**33]  # where the system does not say, as Windows
+    if hasattr(os, "sysconf"):
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # there is no such file, or it says "max"
             found.append(int(Path("/sys/fs/cgroup", limit).read_text(encoding="utf-8")))

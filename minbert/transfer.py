@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 
+def on_gpu(device: torch.device) -> bool:
+    """Whether a device computes on its own while the host goes on."""
+    return device.type == "cuda"
+
+
 def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     """A tensor on a device; what is computed with it there waits for the copy, the host does not.
 

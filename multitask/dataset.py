@@ -13,7 +13,7 @@ from data.batching import BatchSource, EncodedRows, FeatureRows
 from data.inspect_task import worth_a_look
 from data.readers import SAMPLES, BadRow, Example, has_split, read_split, spread
 from data.tasks import Split, Task, get_task, is_built_in
-from minbert.embedding import batches_by_length
+from minbert.inference import batches_by_length
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.distributed import count, gather, share

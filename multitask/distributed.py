@@ -131,6 +131,15 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def all_of(tensor: Tensor) -> list[Tensor]:
+    """The tensors of all processes, of one shape, the first process's first."""
+    if count() == 1:
+        return [tensor]
+    parts = [torch.empty_like(tensor) for _ in range(count())]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts
+
+
 def average_gradients(gradients: Sequence[Tensor | None]) -> None:
     """Put the mean over processes into gradients that were made without DDP's own reduction."""
     present = [gradient for gradient in gradients if gradient is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,18 @@ from tqdm import tqdm
 
 from data.batching import BatchSource
 from data.tasks import Task
-from minbert.embedding import batches_by_length
 from minbert.files import brief, read_text, write_text
+from minbert.inference import (
+    TOKENS,
+    answering,
+    autocast,
+    batches_by_length,
+    chosen_precision,
+    tokens_at_once,
+)
 from minbert.quick import give_back_memory
 from multitask.distributed import count, gather, rounds
-from multitask.environment import autocast
-from multitask.heads import answers, loss_sum
+from multitask.heads import answers, row_losses
 from multitask.metrics import METRICS, OF_LOSS
 from multitask.trained_model import TrainedModel
 
@@ -40,7 +47,9 @@ class Evaluation:
     """The task's metrics and its mean loss; empty without labels."""
 
 
-@torch.inference_mode()
+# Tensors made in inference mode may not be changed outside it, and with --shard the memory where
+# weights are put together is made once, by the first forward pass.
+@torch.no_grad()
 def evaluate(
     model: TrainedModel,
     task: Task,
@@ -52,7 +61,14 @@ def evaluate(
     """Answer every row of a split, and score the answers where there are labels.
 
     Several processes share the batches, and each gets all answers.
+
+    Args:
+        precision: auto, which is 16 bits on a GPU, fp32, bf16 or fp16.
     """
+    precision = chosen_precision(precision, model.device)
+    # A masked token has outputs for a whole vocabulary; several processes need the same batches.
+    small = task.kind == "tokens" or count() > 1
+    tokens = TOKENS if small else tokens_at_once(model.encoder)
     was_training = model.training
     model.eval()
     give_back_memory()  # what training has freed, and at the end what the answers took
@@ -64,17 +80,19 @@ def evaluate(
         leave=False,
         disable=None if progress else True,
     )
-    for rows, counted in rounds(list(batches_by_length(source.lengths))):
-        own = source.batch(rows)
-        batch = own.to(model.device)
-        with autocast(model.device, precision):
-            outputs = model(batch, task.name)
-        if not counted:
-            continue
-        found, chances = answers(task, outputs)
-        loss = None if batch.labels is None else loss_sum(task, outputs, batch.labels)
-        made.append((rows, found, chances, own.labels, loss))
-        bar.update(len(rows) * count())
+    batches = list(batches_by_length(source.lengths, tokens=tokens))
+    with answering(model.encoder, precision):
+        for rows, counted in rounds(batches):
+            own = source.batch(rows)
+            batch = own.to(model.device)
+            with autocast(model.device, precision):
+                outputs = model(batch, task.name)
+            if not counted:
+                continue
+            found, chances = answers(task, outputs)
+            loss = None if batch.labels is None else row_losses(task, outputs, batch.labels).sum()
+            made.append((rows, found, chances, own.labels, loss))
+            bar.update(len(rows) * count())
     bar.close()
     model.train(was_training)
 
@@ -155,6 +173,29 @@ def read_predictions(path: Path, task: Task) -> dict[str, float]:
             raise ValueError(
                 f"{path}:{number}: a line must be `{form}`; its answer is {brief(answer)}"
             ) from None
+    return found
+
+
+def read_label_sets(path: Path, task: Task) -> dict[str, tuple[int, ...]]:
+    """Id -> 1 for each label that holds, 0 for the others, of a task of several labels at once.
+
+    Raises:
+        ValueError: there is no such file, or it has another form.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; minbert evaluate RUN writes it")
+    # As `Task.named` writes them: in their order, with commas between; a name may have a comma.
+    names = re.compile("".join(f"({re.escape(name)}(?:, (?=.)|$))?" for name in task.classes))
+    found: dict[str, tuple[int, ...]] = {}
+    for number, row in enumerate(_csv_rows(path), start=2):
+        answer = row[1] if len(row) > 1 else ""
+        match = names.fullmatch("" if answer == "none" and answer not in task.classes else answer)
+        if match is None or not answer:
+            raise ValueError(
+                f"{path}:{number}: an answer must be labels with commas between them, or none; it "
+                f"is {brief(answer)}"
+            )
+        found[row[0]] = tuple(int(part is not None) for part in match.groups())
     return found
 
 

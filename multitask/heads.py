@@ -2,12 +2,15 @@
 
     pooled (B, F) -> dropout -> shared Linear(F, 256) -> GELU -> dropout -> Linear(256, K) a task
 
+With --head-layers N there are N of the shared maps, each with dropout before and GELU after.
+
 B rows, H hidden size of the encoder, F features (H, or 3 H for two embeddings), K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +44,32 @@ def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
     return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
 
 
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+}
+"""Nonlinearity after each shared layer of the heads."""
+
+
+class Stack(nn.Module):
+    """Linear maps of which all but the first have activation and dropout before them."""
+
+    def __init__(
+        self, layers: Sequence[nn.Linear], activation: Callable[[Tensor], Tensor], dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation, self.dropout = activation, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = layer(self.dropout(self.activation(x)))
+        return x  # (B, 256)
+
+
 class Heads(nn.Module):
     """One linear map a task on features that all tasks share."""
 
@@ -51,15 +80,22 @@ class Heads(nn.Module):
         *,
         pair: str = "cross",
         head_size: int = 256,
+        layers: int = 1,
+        activation: str = "gelu",
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
+        self.activation = act = ACTIVATIONS[activation]
         # Two embeddings are compared before the shared layer, so pairs have one of their own.
         widths = {"single": hidden_size}
         if pair == "concat" and any(task.is_pair for task in tasks):
             widths["pair"] = 3 * hidden_size
-        self.shared = nn.ModuleDict({k: nn.Linear(w, head_size) for k, w in widths.items()})
+        self.shared = nn.ModuleDict()
+        for name, width in widths.items():
+            sizes = [width, *[head_size] * layers]
+            maps = [nn.Linear(size, after) for size, after in pairwise(sizes)]
+            self.shared[name] = maps[0] if layers == 1 else Stack(maps, act, dropout)
         self.dropout = nn.Dropout(dropout)
         self.outputs = nn.ModuleDict()
         for task in tasks:
@@ -77,7 +113,7 @@ class Heads(nn.Module):
             return output(features)
         paired = self.tasks[task].is_pair and "pair" in self.shared
         shared = self.shared["pair" if paired else "single"]
-        x = F.gelu(shared(self.dropout(features)))  # (B, 256)
+        x = self.activation(shared(self.dropout(features)))  # (B, 256)
         return output(self.dropout(x))  # (B, K)
 
 
@@ -105,8 +141,8 @@ class RangeOutput(nn.Linear):
         return self.middle + self.unit * super().forward(input)  # (B, 1)
 
 
-def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the task's loss over rows (or masked tokens); divide by those of the whole step.
+def row_losses(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """The task's loss of each row (or masked token), (B,).
 
     classes, tokens: -log softmax(outputs)[label]; binary: -log σ(output) or -log(1 - σ(output));
     regression: (output - label)²; labels, of which several may hold: the mean over the K of them of
@@ -118,15 +154,34 @@ def loss_sum(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
         labels: (B,), or (B, K) of 0 and 1 for the kind labels.
     """
     if task.kind in ("classes", "tokens"):
-        return F.cross_entropy(outputs.float(), labels.long(), reduction="sum")
+        return F.cross_entropy(outputs.float(), labels.long(), reduction="none")
     if task.kind == "labels":
         each = F.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="none")
-        return each.mean(dim=-1).sum()  # (B, K) -> (B,) -> ()
+        return each.mean(dim=-1)  # (B, K) -> (B,)
     outputs = outputs.float().squeeze(-1)
     if task.kind == "binary":
-        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
+        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
     # In a unit of the task's own; those that come along have none.
-    return F.mse_loss(outputs, labels, reduction="sum") / (task.unit or 1) ** 2
+    return F.mse_loss(outputs, labels, reduction="none") / (task.unit or 1) ** 2
+
+
+def divergences(task: Task, a: Tensor, b: Tensor) -> Tensor:
+    """How far two outputs are apart for each row (or masked token), (B,); 0 where they agree.
+
+    classes, tokens: KL(p‖q) + KL(q‖p) of p = softmax(a), q = softmax(b), which is the sum over
+    classes of (p - q) (a - b), for what softmax subtracts from a and b is the same in every class;
+    binary: the same of σ(a) and σ(b); labels: their mean over the K; regression: (a - b)².
+
+    Args:
+        task: says the kind.
+        a, b: (B, K) outputs.
+    """
+    a, b = a.float(), b.float()
+    if task.kind in ("classes", "tokens"):
+        return ((a.softmax(dim=-1) - b.softmax(dim=-1)) * (a - b)).sum(dim=-1)
+    if task.kind in ("binary", "labels"):
+        return ((a.sigmoid() - b.sigmoid()) * (a - b)).mean(dim=-1)
+    return (a - b).square().squeeze(-1) / (task.unit or 1) ** 2
 
 
 def answers(task: Task, outputs: Tensor) -> tuple[Tensor, Tensor | None]:

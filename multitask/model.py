@@ -2,6 +2,7 @@
 
 MultitaskModel         Batch -> encoder -> pooled features (B, F) -> task's head -> outputs (B, K)
 MaskedLanguageModel    Batch -> encoder -> masked tokens (M, H) -> decoder -> outputs (M, V)
+EmbeddingModel         Batch -> encoder -> pooled embeddings (B, C, H) of each row's C texts
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from data.batching import Batch
-from data.tasks import MLM, Task, get_task
+from data.tasks import COSINES, MLM, NEIGHBOURS, Task, get_task
 from minbert.adapters import load_adapter
-from minbert.encoder import Encoder
+from minbert.encoder import Encoder, EncoderOutput
 from minbert.loading import Backbone
-from multitask.config import PretrainConfig, TrainConfig
+from minbert.per_task import PerTask
+from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
+from multitask.contrastive import ContrastiveLoss
 from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.learnt_pooling import LEARNT, LayerMix
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
 from multitask.trained_model import TrainedModel
@@ -34,16 +38,16 @@ class MultitaskModel(TrainedModel):
         head: str = "shared",
         pooling: str = "pooler",
         pair: str = "cross",
+        layer_mix: bool = False,
         head_size: int = 256,
+        head_layers: int = 1,
+        head_activation: str = "gelu",
         head_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         if head == "linear" and not encoder.has_pooler:
             pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
-        if pooling not in POOLINGS:
-            raise ValueError(f"no pooling is called {pooling!r}; known are {', '.join(POOLINGS)}")
         self.encoder = encoder
-        self.pooling = POOLINGS[pooling]
         self.compare = {"concat": compare_concat, "cosine": compare_cosine}.get(pair)
         if head == "linear":
             self.heads = LinearHeads(tasks, encoder, dropout=head_dropout)
@@ -53,9 +57,28 @@ class MultitaskModel(TrainedModel):
                 encoder.config.hidden_size,
                 pair=pair,
                 head_size=head_size,
+                layers=head_layers,
+                activation=head_activation,
                 dropout=head_dropout,
             )
         self.tasks = self.heads.tasks
+        if pooling not in (*POOLINGS, *LEARNT):
+            known = ", ".join([*POOLINGS, *LEARNT])
+            raise ValueError(f"no pooling is called {pooling!r}; known are {known}")
+        self.pooling = POOLINGS.get(pooling, self._by_query)
+        if pooling in LEARNT:
+            make = LEARNT[pooling]
+            queries = {name: make(encoder.config.hidden_size) for name in self.tasks}
+            self.heads.add_module("pooling", PerTask(encoder.choice, queries))
+        self.mixes_layers = layer_mix
+        if layer_mix:
+            states = encoder.config.num_layers + 1
+            mixes = {name: LayerMix(states) for name in self.tasks}
+            self.heads.add_module("layer_mix", PerTask(encoder.choice, mixes))
+
+    def _by_query(self, output: EncoderOutput) -> Tensor:
+        """A learnt pooling, which each task has for itself."""
+        return self.heads.get_submodule("pooling")(output)
 
     @classmethod
     def from_config(cls, config: TrainConfig, encoder: Encoder) -> MultitaskModel:
@@ -71,7 +94,10 @@ class MultitaskModel(TrainedModel):
                 head=config.head,
                 pooling=config.pooling,
                 pair=config.pair,
+                layer_mix=config.layer_mix,
                 head_size=config.head_size,
+                head_layers=config.head_layers,
+                head_activation=config.head_activation,
                 head_dropout=config.head_dropout,
             )
             set_up(encoder, config)
@@ -94,17 +120,26 @@ class MultitaskModel(TrainedModel):
         if batch.features is not None:
             return batch.features
         output = self.encoder(
-            batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
+            batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            layout=batch.layout,
+            output_hidden_states=self.mixes_layers,
         )
-        pooled = self.pooling(output)
+        pooled = self.pooling(self.mixed(output))
         if self.compare is not None and self.tasks[task].is_pair:
             first, second = pooled.chunk(2)  # a batch holds all first texts, then all second
             return self.compare(first, second)
         return pooled
 
+    def mixed(self, output: EncoderOutput) -> EncoderOutput:
+        """The encoder's output with the task's own mix of layers in place of the last one, where
+        layers are mixed."""
+        return self.heads.get_submodule("layer_mix")(output) if self.mixes_layers else output
+
     def forward(self, batch: Batch, task: str) -> Tensor:
         """Outputs (B, K) of a task's head for a batch of its rows."""
-        return self.heads(self.features(batch, task), task)
+        with self.encoder.choice.of(task):
+            return self.heads(self.features(batch, task), task)
 
 
 class MaskedLanguageModel(TrainedModel):
@@ -148,6 +183,61 @@ class MaskedLanguageModel(TrainedModel):
         )
         tokens = output.last_hidden_state.flatten(0, -2)  # (B * S or T, H)
         return self.heads.get_submodule(task)(tokens.index_select(0, batch.masked))  # (M, V)
+
+
+class EmbeddingModel(TrainedModel):
+    """An encoder whose embeddings are compared: what contrastive stages train."""
+
+    def __init__(self, encoder: Encoder, *, pooling: str, loss: ContrastiveLoss) -> None:
+        """Take an encoder as it is.
+
+        Args:
+            encoder: what is trained.
+            pooling: what stands for a text.
+            loss: of its embeddings.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict()
+        self.tasks = {task.name: task for task in (COSINES, NEIGHBOURS)}  # by one it is scored
+        self.pooling = POOLINGS[pooling]
+        self.loss = loss
+
+    @classmethod
+    def from_config(cls, config: ContrastConfig, encoder: Encoder) -> EmbeddingModel:
+        """The model of a contrastive stage, after its extensions have prepared it.
+
+        Raises:
+            ValueError: dropout is what tells the embeddings of a text apart, and there is none.
+        """
+        rows = config.batch_size * config.accumulate
+        loss = ContrastiveLoss(config.objective, config.temperature, config.margin, rows)
+        model = cls(encoder, pooling=config.pooling, loss=loss)
+        set_up(model.encoder, config)
+        with torch.random.fork_rng(devices=[]):  # for the first values of adapters
+            torch.default_generator.manual_seed(config.seed)
+            for extension in config.extensions:
+                extension.prepare(model)
+        rates = [module.p for module in encoder.modules() if isinstance(module, nn.Dropout)]
+        if config.objective == "simcse" and not any(rates):
+            raise ValueError(
+                f"backbone {config.backbone} has no dropout, which is all that tells the two "
+                "embeddings of a text apart; give some: --encoder-dropout 0.1"
+            )
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.parameters()).device
+
+    def forward(self, batch: Batch, task: str) -> Tensor:
+        """Embeddings (B, C, H), as long as they come."""
+        assert batch.groups is not None
+        output = self.encoder(
+            batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
+        )
+        pooled = self.pooling(output)  # (C B, H): all first texts, then all second ones
+        return pooled.unflatten(0, (batch.groups.size(1), -1)).transpose(0, 1)
 
 
 def set_up(encoder: Encoder, config: Settings) -> None:

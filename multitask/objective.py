@@ -1,4 +1,4 @@
-"""What an optimizer step minimises: the losses of a model's tasks, as extensions weigh them."""
+"""What an optimizer step minimises: the losses of a model's tasks, as extensions change them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from data.batching import Batch
+from data.tasks import Task
 from multitask.extensions.base import Extension, Together
-from multitask.heads import loss_sum
+from multitask.forward_pass import ForwardPass
 from multitask.trained_model import TrainedModel
 
 
@@ -33,10 +34,18 @@ class Objective(nn.Module):
             factor: 0 for a batch that is not to count.
 
         Returns:
-            Two numbers (): the loss as extensions weigh it, and the plain loss, detached.
+            Two numbers (): the loss as extensions change it, and the plain loss, detached.
         """
-        assert batch.labels is not None
-        outputs = self.model(batch, task)
-        mean = factor * loss_sum(self.model.tasks[task], outputs, batch.labels) / weight
+        seen = ForwardPass(self.model, batch, self.model.tasks[task], self.change)
+        losses, penalty = seen.losses, self.extensions.penalty(seen)  # (B,) each
+        if penalty is not None:
+            losses = losses + penalty
+        mean, plain = (factor * each.sum() / weight for each in (losses, seen.plain_losses))
         share = factor * batch.weight / weight
-        return self.extensions.weigh(mean, share, task, self.model), mean.detach()
+        return self.extensions.weigh(mean, share, task, self.model), plain.detach()
+
+    def change(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+        """The losses of rows (B,) as extensions define and weigh them, from the task's own."""
+        losses = self.extensions.losses(losses, outputs, labels, task)
+        weights = self.extensions.row_weights(labels, task, self.model)
+        return losses if weights is None else weights * losses

@@ -11,8 +11,11 @@ from minbert.loading import empty_encoder
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
+from multitask.extensions.bottleneck import Bottleneck
 from multitask.extensions.ia3 import IA3
 from multitask.extensions.lora import LoRA
+from multitask.extensions.pal import Pal
+from multitask.extensions.prefix import Prefix
 from multitask.model import MultitaskModel
 from multitask.text_table import table
 
@@ -27,6 +30,12 @@ METHODS: dict[str, tuple[Extension, ...]] = {
     "--use bitfit": (BitFit(),),
     "--bitfit.roles query feed_forward_inner": (BitFit(roles=("query", "feed_forward_inner")),),
     "--use ia3": (IA3(),),
+    "--bottleneck.kind houlsby": (Bottleneck(kind="houlsby"),),
+    "--use bottleneck": (Bottleneck(),),
+    "--bottleneck.size 16": (Bottleneck(size=16),),
+    "--use pal": (Pal(),),
+    "--pal.frozen": (Pal(frozen=True),),
+    "--use prefix": (Prefix(),),
     "--frozen": (),
 }
 """Flags of minbert train -> the extensions that they use."""
@@ -62,4 +71,5 @@ def methods_table(backbone: str) -> str:
         shares = [f"{100 * total / whole:.2f} %", f"{4 * total / 1e6:.2f}"]
         rows.append([flags or "(no flag)", *(f"{count:,}" for count in cells), *shares])
     header = ["flags of minbert train", *parts, "in all", "of the encoder", "MB"]
-    return "\n".join([table(header, rows), "and the heads", *notes])
+    last = "and the heads; bottleneck, pal and prefix have so many for each task"
+    return "\n".join([table(header, rows), last, *notes])

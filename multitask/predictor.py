@@ -19,6 +19,7 @@ from data.tasks import Split, Task, check_same_answers
 from minbert.adapters import load_adapter
 from minbert.checks import NO_SEQUENCE, warn, warn_of_cut
 from minbert.files import brief
+from minbert.inference import chosen_precision
 from minbert.tokenization import Tokenizer
 from multitask.config import TrainConfig
 from multitask.dataset import TaskData, load_data
@@ -53,7 +54,7 @@ class Predictor:
         *,
         adapter: str | Path | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
     ) -> None:
         """Load a run's best weights.
 
@@ -62,14 +63,13 @@ class Predictor:
             adapter: folder of a LoRA or IA3 adapter, in the files of peft, to use on the run's
                 encoder, in place of the run's own where it has one.
             device: auto, cpu, cuda, ...
-            precision: fp32, or bf16 or fp16 where the device is quick in it.
+            precision: fp32, bf16, fp16, or auto: 16 bits on a GPU, and 32 on a CPU.
         """
-        self.precision = precision
         self.run = Run.open(Path(folder))
         config = self.run.config()
         if not isinstance(config, TrainConfig):
             raise ValueError(
-                f"{folder} is a pre-training run and answers no task; its backbone is "
+                f"{folder} is a {config.title} run and answers no task; its backbone is "
                 f"{self.run.backbone}: minbert train --backbone {self.run.backbone}"
             )
         self.config = config
@@ -78,7 +78,8 @@ class Predictor:
         if adapter is not None:
             self.model.requires_grad_(False)
             self.model.left_out = tuple(load_adapter(adapter, self.model.encoder, "given"))
-        self.model.to(choose_device(device, precision))
+        self.model.to(choose_device(device))
+        self.precision = chosen_precision(precision, self.model.device)
 
     def predict(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Prediction]:
         """Answer texts, or pairs of texts, in their order; a warning says how many were cut.

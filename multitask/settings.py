@@ -16,7 +16,7 @@ from tyro.conf import arg
 
 from data.readers import OnBadRow
 from data.task_files import register_task_file
-from data.tasks import MLM, get_task
+from data.tasks import MLM, STAGES, Task, get_task
 from minbert.checks import check_counts, check_rates, check_unused, convert_fields
 from minbert.edition import PLAIN
 
@@ -57,14 +57,22 @@ class DataSettings(Section):
     """Tokens without padding, or padded to the longest row; the numbers are the same, but for
     ConvBERT, whose convolutions see padding: see minbert/encoders/convbert.py."""
 
+    takes_pairs = False
+    """Whether tasks may be of kind pairs, which have no labels."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         own = [register_task_file(path).name for path in self.task_files]
         tasks = (*self.tasks, *(name for name in own if name not in self.tasks))
         object.__setattr__(self, "tasks", tasks)
         for name in self.tasks:
-            if get_task(name) is MLM:
-                raise ValueError("mlm is no task with labels; train it with minbert pretrain")
+            if name in STAGES:
+                command = "pretrain" if name == MLM.name else "contrast"
+                raise ValueError(f"{name} is no task with labels; train it with minbert {command}")
+            if get_task(name).kind == "pairs" and not self.takes_pairs:
+                raise ValueError(
+                    f"{name} has pairs without labels; train on them with minbert contrast"
+                )
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)} name one twice; name each once")
         check_counts(self, "limit", "max_length", "batch_size", "accumulate")
@@ -167,7 +175,7 @@ class DeviceSettings(Section):
     """Where and how it is computed."""
 
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, mps (Apple's GPU, in fp32), ..."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
     route: Literal["auto", "plain", "blas", "onednn"] = "plain" if PLAIN else "auto"
@@ -177,6 +185,9 @@ class DeviceSettings(Section):
     """Compile the encoder's layers with torch.compile: the first steps take minutes, the others
     less time, which pays in long runs on a GPU. It needs a C++ compiler, and does not go with a
     frozen encoder, which computes once."""
+    cuda_graphs: bool = False
+    """On one GPU, with precision bf16 or fp16: record what the encoder does to batches of a size,
+    and start it as one, which pays where batches are small. An experiment: see docs/gpu.md."""
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again: less memory, more time."""
     shard: bool = False
@@ -187,11 +198,22 @@ class DeviceSettings(Section):
         super().__post_init__()
         if self.shard and self.precision == "fp16":
             raise ValueError("shard does not go with precision fp16; use bf16 or fp32")
+        if self.cuda_graphs:
+            for other in ("compile", "gradient_checkpointing", "shard"):
+                if getattr(self, other):
+                    raise ValueError(f"cuda_graphs does not go with {other}; leave one of them out")
+            if self.precision == "fp32":
+                raise ValueError("cuda_graphs records 16-bit steps; use precision bf16 or fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(DeviceSettings, RunSettings, OptimizerSettings, ModelSettings, DataSettings):
     """What every run of the training loop has; the fields of the last base come first."""
+
+    @property
+    def trained_tasks(self) -> tuple[Task, ...]:
+        """The tasks whose losses are minimised."""
+        return tuple(get_task(name) for name in self.tasks)
 
     @property
     def caches_features(self) -> bool:
@@ -209,15 +231,21 @@ class HeadSettings(Section):
     head: Literal["shared", "linear"] = "shared"
     """A layer that all tasks share with an output for each, or for each task the classification
     head that transformers puts on the encoder, which minbert export --task hands on."""
-    pooling: Literal["pooler", "cls", "mean", "max"] = "pooler"
+    pooling: Literal["pooler", "cls", "mean", "max", "attention"] = "pooler"
     """What stands for a sequence: the encoder's pooler where it has one (BERT's is on [CLS]), [CLS]
-    itself, or the tokens' mean or maximum."""
+    itself, the tokens' mean or maximum, or a mean whose weights each task learns."""
+    layer_mix: bool = False
+    """Pool a mix of all layers, whose shares each task learns, in place of the last layer."""
     pair: Literal["cross", "concat", "cosine"] = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
     both_orders: bool = False
     """Train on each pair in both orders, where the order means nothing."""
     head_size: int = 256
     """Features of the layer that the heads share."""
+    head_layers: int = 1
+    """Layers that the heads share, one after the other."""
+    head_activation: Literal["gelu", "relu", "tanh"] = "gelu"
+    """Nonlinearity after each of them."""
     head_dropout: float = 0.1
     """Dropout before and after the shared layer; of a linear head, where transformers has it."""
     keep_heads: bool = False
@@ -232,11 +260,24 @@ class HeadSettings(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "head_size")
+        check_counts(self, "head_size", "head_layers")
         check_rates(self, "head_dropout")
         if self.head == "linear":
             why = "a linear head is the encoder's own, pooling included, on one sequence; leave it "
-            check_unused(self, f"{why}out, or take head shared", "pooling", "pair", "head_size")
+            own = ("pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation")
+            check_unused(self, f"{why}out, or take head shared", *own)
+        if self.layer_mix and self.pooling == "pooler":
+            raise ValueError(
+                "the pooler is trained for the last layer, so layer_mix does not go with it; "
+                "choose pooling cls, mean, max or attention"
+            )
+        learnt = {"pooling attention": self.pooling == "attention", "layer_mix": self.layer_mix}
+        if self.frozen and any(learnt.values()):
+            name = next(name for name, used in learnt.items() if used)
+            raise ValueError(
+                f"{name} is learnt on the encoder's tokens, and frozen keeps one vector of each "
+                "text; leave one of the two out, or freeze the encoder with --use bottleneck"
+            )
         if self.frozen and self.pair == "cosine":
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "
@@ -325,10 +366,54 @@ class ScratchSettings(Section):
         return bool(self.from_scratch or self.encoder_config)
 
 
+# Contrastive stages have these, and text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings(Section):
+    """Which embeddings come together, and which go apart."""
+
+    objective: Literal["mnr", "simcse", "cosent", "margin"] = "mnr"
+    """mnr: each text finds its positive among those of all rows of a step, and hard negatives;
+    simcse: the same with each text twice, told apart by dropout; cosent: cosines in the order of
+    the labels; margin: cosine distance 0 where labels say alike, a margin where they do not."""
+    pooling: Literal["pooler", "cls", "mean", "max"] = "mean"
+    """What stands for a text: its tokens' mean or maximum, [CLS], or the encoder's pooler."""
+    temperature: float = 0.05
+    """What cosines are divided by; the lower it is, the more the nearest texts count."""
+    margin: float = 0.5
+    """How far apart objective margin drives pairs, in cosine distance."""
+    positive_above: float = 0.8
+    """Pairs with a number for a label are positives from this share of the label's range on: 0.8 is
+    4 of the 0 to 5 of sts."""
+    positive_class: str | None = None
+    """Class whose pairs are positives, such as entailment, where a task has classes; of tasks on
+    whether two texts mean the same (para, mrpc, qqp) it is known."""
+    score_on: tuple[str, ...] = ()
+    """Tasks of pairs with labels whose development rows score the embeddings, in place of those of
+    --tasks; their training rows are not read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("temperature", "margin"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and more than 0: {getattr(self, name)}")
+        if not 0 <= self.positive_above <= 1:
+            raise ValueError(
+                f"positive_above is a share of the label's range, from 0 to 1; it is "
+                f"{self.positive_above} (of sts, 0.8 is 4 of 5)"
+            )
+        if self.objective == "margin":
+            check_unused(self, "objective margin has no temperature; leave it out", "temperature")
+        else:
+            check_unused(self, "it is for objective margin; leave it out", "margin")
+
+
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSettings,
     "text": TextSettings,
     "masking": MaskingSettings,
+    "contrast": ContrastSettings,
     "model": ModelSettings,
     "scratch": ScratchSettings,
     "heads": HeadSettings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.tasks import Task
 from minbert.encoder import Encoder
@@ -18,6 +18,13 @@ class TrainedModel(nn.Module):
     """The model's tasks by name."""
     left_out: tuple[str, ...] = ()
     """Tensors of the adapter that it started from which are of another model's head."""
+    kept: dict[str, Tensor]
+    """What extensions keep from step to step, by names that begin with their own: no parameters,
+    but saved with them in last.safetensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = {}
 
     @property
     def device(self) -> torch.device:

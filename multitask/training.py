@@ -24,7 +24,8 @@ from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
 from multitask import distributed
 from multitask.analysis import analyse, constant_scores, learnt_nothing
-from multitask.config import AnyConfig, PretrainConfig
+from multitask.config import AnyConfig, ContrastConfig, PretrainConfig
+from multitask.contrast_stage import load_pairs, save_embedder
 from multitask.dataset import TaskData, cache_features, load_data
 from multitask.environment import choose_device, environment, peak_memory_mb
 from multitask.evaluate import Evaluation, write_predictions
@@ -34,7 +35,7 @@ from multitask.loop.epoch_lines import EpochLines
 from multitask.loop.optimizer import groups_table, make_groups
 from multitask.loop.trainer import Progress, Trainer
 from multitask.metrics import summary
-from multitask.model import MaskedLanguageModel, MultitaskModel
+from multitask.model import EmbeddingModel, MaskedLanguageModel, MultitaskModel
 from multitask.pretraining import load_text, make_backbone, save_backbone
 from multitask.runs.checkpoint import load_checkpoint, load_tensors, trainable
 from multitask.runs.loggers import Logger, TensorBoard
@@ -43,9 +44,12 @@ from multitask.runs.run import Run, absolute
 from multitask.runs.run_figure import draw_run
 from multitask.settings import DeviceSettings, RunSettings
 
+UNLABELLED = ("tokens", "pairs")
+"""Kinds of tasks whose answers are no answers to rows, and are not analysed."""
+
 
 def train(config: AnyConfig, *, progress: bool = True, loggers: Sequence[Logger] = ()) -> Run:
-    """Fine-tune or pre-train as a config says, and write a run folder.
+    """Train as a config says, and write a run folder.
 
     Args:
         config: every setting.
@@ -183,6 +187,8 @@ def _load_data(
     max_positions = backbone.encoder.config.max_positions
     if isinstance(config, PretrainConfig):
         data = load_text(config, backbone, run, resumed=resumed)
+    elif isinstance(config, ContrastConfig):
+        data = load_pairs(config, backbone.tokenizer, max_positions)
     else:
         data = load_data(config, backbone.tokenizer, max_positions)
     limit = config.max_length or max_positions
@@ -193,10 +199,14 @@ def _load_data(
     return data
 
 
-def make_model(config: AnyConfig, backbone: Backbone) -> MultitaskModel | MaskedLanguageModel:
+def make_model(
+    config: AnyConfig, backbone: Backbone
+) -> MultitaskModel | MaskedLanguageModel | EmbeddingModel:
     """The model before its first step."""
     if isinstance(config, PretrainConfig):
         return MaskedLanguageModel.from_config(config, backbone)
+    if isinstance(config, ContrastConfig):
+        return EmbeddingModel.from_config(config, backbone.encoder)
     model = MultitaskModel.from_config(config, backbone.encoder)
     if not config.keep_heads:
         return model
@@ -211,6 +221,14 @@ def make_model(config: AnyConfig, backbone: Backbone) -> MultitaskModel | Masked
             )
         take_classifier(model.heads, backbone.classifier, backbone.folder)
         return model
+    former = Run(backbone.folder).config()
+    for setting in ("head_layers", "head_activation"):
+        theirs, ours = getattr(former, setting, None), getattr(config, setting)
+        if theirs != ours:
+            raise ValueError(
+                f"{backbone.folder} has {setting} {theirs} and this run {ours}, so that the layers "
+                "which heads share cannot be kept; set it so, or leave out --keep-heads"
+            )
     tensors, _ = load_checkpoint(best)
     heads = {name: p for name, p in trainable(model).items() if name.startswith("heads.")}
     names = heads.keys() & tensors.keys()
@@ -257,6 +275,8 @@ def _fit(trainer: Trainer, backbone: Backbone, *, progress: bool) -> Run:
     evaluations = {split: trainer.evaluate(split) for split in ("dev", "test")}
     if isinstance(model, MaskedLanguageModel):
         save_backbone(run, model)
+    elif isinstance(model, EmbeddingModel):
+        distributed.by_writer(lambda: save_embedder(run))
     if distributed.is_writer():
         _write_results(run, trainer, result, evaluations, backbone)
     distributed.wait()
@@ -276,7 +296,9 @@ def _write_results(
         for split, by_task in evaluations.items():
             for name, evaluation in by_task.items():
                 write_predictions(run.predictions, model.tasks[name], split, evaluation)
-    labelled = {n: e for n, e in evaluations["dev"].items() if model.tasks[n].kind != "tokens"}
+    labelled = {
+        n: e for n, e in evaluations["dev"].items() if model.tasks[n].kind not in UNLABELLED
+    }
     lines = run.metrics()
     doubts = {n: learnt_nothing(model.tasks[n], e, lines) for n, e in labelled.items()}
     trained = sum(p.numel() for p in trainer.parameters.values())

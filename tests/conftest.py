@@ -17,6 +17,7 @@ SLOW = """
     ensemble epoch_lines export lab_grade
     lab_checks lab_handout lab_sandbox lab_solutions linear_head made_files old_runs own_runs
     pretraining resume setup site trainer training_scripts two_stage
+    windows
 """
 """Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
 SLOW_FILES = {f"test_{name}.py" for name in SLOW.split()}

@@ -73,7 +73,7 @@ class Kernels:
         places = bounds.tolist()
         assert places == other_bounds.tolist() and places[0] == 0 and places[-1] == len(query)
         lengths = [end - start for start, end in itertools.pairwise(places)]
-        assert longest == other_longest == max(lengths)
+        assert longest == other_longest >= max(lengths)  # by which a GPU lays out its work
 
     @staticmethod
     def _sequences(bounds, window, query, key, *others):

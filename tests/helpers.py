@@ -10,10 +10,11 @@ import torch
 from minbert import Bert, Tokenizer, load_backbone, save_pretrained
 from minbert.tokenization import SPECIAL_TOKENS
 from minbert.vocabulary import learn_tokenizer
-from multitask import MultitaskModel, PretrainConfig, TrainConfig
+from multitask import ContrastConfig, MultitaskModel, PretrainConfig, TrainConfig
+from multitask.contrast_stage import load_pairs
 from multitask.dataset import cache_features, load_data
 from multitask.loop.trainer import Trainer
-from multitask.model import MaskedLanguageModel
+from multitask.model import EmbeddingModel, MaskedLanguageModel
 from multitask.pretraining import load_text
 from multitask.runs.origin import backbone_of
 from multitask.runs.run import Run
@@ -197,5 +198,33 @@ def make_pretrainer(settings, dtype=torch.float64):
     backbone = backbone_of(settings)
     data = load_text(settings, backbone, run, resumed=False)
     model = MaskedLanguageModel.from_config(settings, backbone).to(dtype)
+    run.create(settings, backbone)
+    return Trainer(settings, model, data, run, progress_bar=False)
+
+
+def contrast_config(folder, out=None, **changes):
+    """A short contrastive stage on the tiny data's pairs, without dropout."""
+    settings = {
+        "tasks": ("sts",),
+        "data_dir": folder / "data",
+        "backbone": str(folder / "backbone"),
+        "out": out or folder / f"run{next(NUMBERS)}",
+        "encoder_dropout": 0.1 if changes.get("objective") == "simcse" else 0.0,
+        "positive_above": 0.4,
+        "epochs": 2,
+        "batch_size": 4,
+        "lr": 1e-3,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    return ContrastConfig(**{**settings, **changes})
+
+
+def make_contraster(settings, dtype=torch.float64):
+    """What `train` makes before a contrastive stage."""
+    backbone = backbone_of(settings)
+    data = load_pairs(settings, backbone.tokenizer, backbone.encoder.config.max_positions)
+    model = EmbeddingModel.from_config(settings, backbone.encoder).to(dtype)
+    run = Run(settings.out)
     run.create(settings, backbone)
     return Trainer(settings, model, data, run, progress_bar=False)

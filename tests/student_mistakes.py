@@ -138,4 +138,13 @@ EDITS = (
     Edit(
         "convolution", "kernel_flipped", "kernel.transpose(1, 2)", "kernel.flip(-1).transpose(1, 2)"
     ),
+    Edit("smart", "downhill", "+ self.step_size", "- self.step_size", of="Smart.worst_noise"),
+    Edit("contrastive", "temperature_multiplied", "scores / temperature", "scores * temperature"),
+    Edit(
+        "bottleneck",
+        "pfeiffer_reads_the_sum",
+        "self.adapters(self.norm(total))",
+        "self.adapters(total)",
+        of="PfeifferSum.forward",
+    ),
 )

@@ -263,10 +263,12 @@ def test_missing_and_damaged_files_are_named(encoder, saved, tmp_path):
 
 
 def test_what_a_file_cannot_hold_is_not_saved(encoder, odd, tmp_path):
-    with pytest.raises(ValueError, match="has no adapter 'default' to save; it has none"):
+    with pytest.raises(ValueError, match="no LoRA or IA3 adapter 'default' to save, it has none; "):
         save_adapter(tmp_path, encoder)
     add_lora(encoder, LoRASettings(targets=("query",)))
-    with pytest.raises(ValueError, match=r"has no adapter 'x' to save; it has \['default'\]"):
+    with pytest.raises(
+        ValueError, match=r"no LoRA or IA3 adapter 'x' to save, it has \['default'\]; of"
+    ):
         save_adapter(tmp_path, encoder, "x")
     with pytest.raises(ValueError, match=r"call merge_and_remove\(encoder\) first"):
         save_pretrained(tmp_path, encoder, odd.ours.tokenizer)

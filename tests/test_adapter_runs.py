@@ -23,7 +23,6 @@ from helpers import (
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import BertForSequenceClassification, BertModel
 
-from lab.__main__ import main
 from minbert import load_backbone
 from minbert.adapters import load_adapter
 from multitask import Predictor, TrainConfig, resume, train, training
@@ -140,10 +139,9 @@ def test_layouts_and_gradient_checkpointing_train_the_same(folder):
 
 
 @NAMES
-def test_export_writes_an_ordinary_backbone(runs, tmp_path, monkeypatch, name):
+def test_export_writes_an_ordinary_backbone(runs, tmp_path, minbert, name):
     """Merged: transformers' own BERT gives what our encoder gave with its adapter."""
-    monkeypatch.setattr("sys.argv", ["minbert", "export", str(runs[name].folder), str(tmp_path)])
-    main()
+    minbert("export", runs[name].folder, tmp_path)
     encoder = Predictor(runs[name].folder).model.encoder
     inputs = batch(encoder.config)
     wanted = outputs(encoder, inputs)
@@ -152,10 +150,8 @@ def test_export_writes_an_ordinary_backbone(runs, tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, monkeypatch, name):
-    words = ["export", str(runs[name].folder), str(tmp_path / "adapter"), "--adapter"]
-    monkeypatch.setattr("sys.argv", ["minbert", *words])
-    main()
+def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, command_line, name):
+    assert command_line("export", runs[name].folder, tmp_path / "adapter", "--adapter")[0] == 0
     encoder = Predictor(runs[name].folder).model.encoder
     inputs = batch(encoder.config)
     base = BertModel.from_pretrained(folder / "backbone").eval()
@@ -168,16 +164,14 @@ def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, monkeypatch, 
     assert written["base_model_name_or_path"] == os.path.relpath(
         folder / "backbone", tmp_path / "adapter"
     )
-    with pytest.raises(SystemExit):
-        main()  # there is one now
+    code, _, err = command_line("export", runs[name].folder, tmp_path / "adapter", "--adapter")
+    assert code == 2 and "adapter" in err, "there is one now"
 
 
-def test_a_run_without_an_adapter_has_none_to_export(runs, tmp_path, monkeypatch, capsys):
-    words = ["export", str(runs["bitfit"].folder), str(tmp_path / "adapter"), "--adapter"]
-    monkeypatch.setattr("sys.argv", ["minbert", *words])
-    with pytest.raises(SystemExit):
-        main()
-    assert "has no adapter 'default' to save" in capsys.readouterr().err
+def test_a_run_without_an_adapter_has_none_to_export(runs, tmp_path, command_line):
+    words = ("export", runs["bitfit"].folder, tmp_path / "adapter", "--adapter")
+    code, _, err = command_line(*words)
+    assert code == 2 and "has no adapter 'default' to save" in err
     assert not (tmp_path / "adapter").exists()
 
 
@@ -236,14 +230,14 @@ def test_a_run_starts_from_an_adapter_of_peft_and_keeps_it(folder, tmp_path, kin
 
 
 @pytest.fixture
-def minbert(monkeypatch, capsys):
+def minbert(command_line, capsys):
     """Call the command line; gives what it prints."""
 
     def call(*words):
-        monkeypatch.setattr("sys.argv", ["minbert", *map(str, words)])
         capsys.readouterr()
-        main()
-        return capsys.readouterr().out
+        code, out, err = command_line(*words)
+        assert code == 0, err
+        return out
 
     return call
 

@@ -14,7 +14,7 @@ from data.batching import EncodedRows, FeatureRows
 from data.draws import BatchStream, uniform_task
 from data.readers import Example
 from minbert import Tokenizer
-from minbert.embedding import batches_by_length
+from minbert.inference import batches_by_length
 
 DRAW = np.random.default_rng(0)
 SINGLES = [

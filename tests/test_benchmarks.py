@@ -28,7 +28,7 @@ from benchmarks.table import (
 )
 from benchmarks.train_speed import ours_lora, ours_train, peft_lora, transformers_train
 from benchmarks.workloads import WORKLOADS
-from minbert import Bert, BertConfig, load_backbone
+from minbert import Bert, load_backbone
 from minbert.files import read_json
 from minbert.quick import route_of
 from multitask.config import TrainConfig
@@ -288,19 +288,30 @@ def test_the_gpu_benchmark_refuses_a_cpu(monkeypatch, capsys):
     assert "measures a GPU, and PyTorch finds none" in capsys.readouterr().err
 
 
-def tiny_scale():
-    sizes = BertConfig(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=24)
-    return gpu_suite.Scale(
-        device="cpu", base=sizes, small=sizes, batches=(2, 4), warm_up=2, steps=3, length=6,
-        long=(9, 1),
-    )  # fmt: skip
+def test_the_gpu_benchmark_is_rehearsed_on_a_cpu(tmp_path, monkeypatch, capsys):
+    """Each job once, and nothing is written."""
+    out = tmp_path / "gpu.json"
+    turns = []
+    monkeypatch.setattr(
+        gpu_suite, "jobs", lambda scale, *_: [job("a", scale.device, lambda: turns.append(1) or 2)]
+    )
+    words = ["gpu", "--rehearse", "--data-dir", str(write_data(tmp_path)), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    main()
+    assert turns == [1] and not out.exists()
+    assert "a: cpu: 6 tokens/s" in capsys.readouterr().out
+
+
+SMALL = gpu_suite.Scale.rehearsal()
 
 
 def test_every_job_of_the_gpu_benchmark_runs(tmp_path, monkeypatch):
     """On a CPU with tiny sizes, but for what is compiled."""
     monkeypatch.setattr(length, "SIZES", {**length.SIZES, "hidden_size": 48})
     folder = write_backbone(tmp_path, encoder=Bert)
-    found = gpu_suite.jobs(tiny_scale(), {"SST's lengths": [3, 9, 5]}, folder, ["bet", "bon dot"])
+    found = gpu_suite.jobs(
+        replace(SMALL, compiled=True), {"SST's lengths": [3, 9, 5]}, folder, ["bet", "bon dot"]
+    )
     wanted = [job for job in found if "compiled" not in job.candidate]
     assert len(found) > len(wanted) and all(job.expected >= 60 for job in {*found} - {*wanted})
     seen = set()
@@ -363,7 +374,7 @@ def test_jobs_run_again_while_there_is_time_and_errors_end_nothing(monkeypatch):
 def test_the_gpu_benchmark_times_the_same_steps_of_both(monkeypatch):
     ticks = []
     monkeypatch.setattr(gpu.Clock, "step_begins", recorded(gpu.Clock.step_begins, ticks))
-    plan = gpu.Plan(config=tiny_scale().base, batch_size=4, warm_up=2, steps=3, device="cpu")
+    plan = gpu.Plan(config=SMALL.base, batch_size=4, warm_up=2, steps=3, device="cpu")
     rows = gpu.RandomRows([3, 9, 5] * 8, plan.config.vocab_size)
     for run in (gpu.ours, partial(gpu.theirs, grouped=True)):
         assert run(plan, rows) > 0
@@ -390,7 +401,7 @@ def test_the_host_benchmark_counts_operations_a_layer(tmp_path, monkeypatch, cap
         assert 0 < one["lowest"] <= one["milliseconds"] <= one["highest"]
 
 
-@pytest.mark.parametrize(("precision", "forward", "backward"), [("fp32", 47, 83), ("bf16", 43, 79)])
+@pytest.mark.parametrize(("precision", "forward", "backward"), [("fp32", 47, 83), ("bf16", 44, 58)])
 def test_a_layer_on_a_gpu_has_few_operations(precision, forward, backward):
     """With two or three for other versions of PyTorch; a dropout is six more here than on a GPU."""
     small = replace(host.PLAN.config, num_layers=4)

@@ -14,7 +14,8 @@ from data.readers import read_split
 from data.tasks import TASKS, get_task
 from multitask import train
 from multitask.evaluate import Evaluation, read_predictions, write_predictions
-from multitask.experiments.compare_runs import Group, compare_runs, draw_curves, group_of
+from multitask.experiments.compare_runs import Group, compare_runs, group_of
+from multitask.experiments.curves import draw_curves
 from multitask.experiments.significance import compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run
@@ -217,11 +218,10 @@ def test_the_curves_are_those_of_every_run(made, answered, tmp_path, monkeypatch
     groups = [Group("a", (made,)), Group("b", (Run(answered("b-1")), Run(answered("b-2"))))]
     draw_curves(groups, tmp_path / "x.svg")
     lines = [line for line in made.metrics() if line["kind"] == "epoch"]
-    for task, metric in (("sst", "accuracy"), ("sts", "pearson")):
+    for task, metrics in (("sst", ("accuracy", "macro_f1")), ("sts", ("pearson", "spearman"))):
         for values in (
             [line["train_loss"][task] for line in lines],
-            [line["scores"][task]["loss"] for line in lines],
-            [line["scores"][task][metric] for line in lines],
+            *([line["scores"][task][metric] for line in lines] for metric in ("loss", *metrics)),
         ):
             assert drawn.count(([1, 2], values)) == 3
     assert set(marks) == {"o"}  # a run of one epoch has no line

@@ -1,7 +1,5 @@
 """What the constant answer scores, and when a run is said to have learnt nothing."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from helpers import config
 from torch.nn import functional as F
 
 from data.tasks import TASKS
-from lab.__main__ import main
 from multitask import train
 from multitask.analysis import constant_scores, learnt_nothing
 from multitask.commands.words import finished
@@ -109,7 +106,7 @@ def test_a_regression_that_answers_nearly_the_same_is_told():
     assert not learnt_nothing(TASKS["sts"], evaluation([2, 2.5, 3], [0, 2, 5], pearson=0.9))
 
 
-def test_a_run_that_learns_nothing_says_so_everywhere(folder, monkeypatch, capsys, tmp_path):
+def test_a_run_that_learns_nothing_says_so_everywhere(folder, command_line, tmp_path):
     run = train(config(folder, tasks=("sst", "cola"), lr=0.0, epochs=2), progress=False)
     record = run.record()
     assert record["constant"]["sst"]["accuracy"] == 0.2
@@ -121,9 +118,8 @@ def test_a_run_that_learns_nothing_says_so_everywhere(folder, monkeypatch, capsy
     score = f"{record['dev']['sst']['accuracy']:.3f}"
     assert ["sst", "accuracy", score, "0.200"] in [line.split() for line in text.splitlines()]
     for words in (["evaluate", run.folder, "--out", tmp_path], ["info", run.folder]):
-        monkeypatch.setattr(sys, "argv", ["minbert", *map(str, words)])
-        main()
-        out, err = capsys.readouterr()
+        code, out, err = command_line(*words)
+        assert code == 0
         assert ["sst", "accuracy", score, "0.200"] in [line.split() for line in out.splitlines()]
         assert "warning: cola seems not to be learnt: it answers" in out + err
 

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import config, contents, pretrain_config, tiny, without_seconds, write_backbone
+from helpers import (
+    config,
+    contents,
+    contrast_config,
+    pretrain_config,
+    tiny,
+    without_seconds,
+    write_backbone,
+)
 from torch import nn
 from torch.distributed import TCPStore
 
@@ -23,8 +31,15 @@ from multitask import distributed, resume, train, training
 from multitask.commands.answer_commands import Evaluate
 from multitask.environment import random_numbers_of
 from multitask.extensions import base
+from multitask.extensions.anchor import Anchor
+from multitask.extensions.bottleneck import Bottleneck
+from multitask.extensions.class_weights import ClassWeights
+from multitask.extensions.focal import Focal
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
+from multitask.extensions.pal import Pal
+from multitask.extensions.rdrop import RDrop
+from multitask.extensions.smart import Smart
 from multitask.extensions.unfreeze import Unfreeze
 from multitask.loop.parallel import spread
 from multitask.loop.trainer import Trainer
@@ -34,13 +49,14 @@ from multitask.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = {
-    "single": {"tasks": ("sst",), "pooling": "pooler"},
+    "single": {"tasks": ("sst",), "pooling": "pooler", "evaluate_first": True},
     "multitask": {"tasks": ("sst", "para", "sts", "cola"), "epochs": 1},
     "frozen": {"tasks": ("sst", "sts"), "frozen": True, "pair": "concat", "pooling": "mean"},
     "accumulate": {"tasks": ("sts",), "batch_size": 3, "accumulate": 3, "batches": "bucketed"},
     "surgery": {"tasks": ("sst", "sts", "cola"), "epochs": 1},
     "twice a step": {"tasks": ("sst", "sts"), "epochs": 1},
     "pretrain": {"tasks": ("sst", "sts"), "batch_size": 3, "accumulate": 3, "epochs": 1},
+    "contrast": {"tasks": ("sts", "para"), "batch_size": 3, "accumulate": 3, "epochs": 1},
 }
 """22 rows a task in batches of 8 leave a last batch of 6, and of 9 one of 4: rows 9 to 12 of it
 in batches of 3 leave one row for two or three processes."""
@@ -48,9 +64,21 @@ EXTENDED = {
     "weights": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
     "unfreeze": {"tasks": ("sst",), "pooling": "pooler"},
     "only": {"tasks": ("sst", "sts"), "epochs": 1},
+    "penalties": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
+    "losses": {"tasks": ("sst", "sts"), "epochs": 1},
+    "bottleneck": {
+        "tasks": ("sst", "sts"),
+        "epochs": 1,
+        "gradient_checkpointing": True,
+        "pooling": "attention",
+        "layer_mix": True,
+    },
+    "pal": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
 }
 """The same, with an extension of the same name."""
 UNEVEN = ("accumulate", "pretrain")
+MAKERS = {"pretrain": pretrain_config, "contrast": contrast_config}
+"""How the settings of kinds are made that are no fine-tuning."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +90,9 @@ def folder(tmp_path_factory):
 
 
 def settings_of(folder, kind, **changes):
-    make = pretrain_config if kind == "pretrain" else config
+    make = MAKERS.get(kind, config)
+    # A dropout that hardly ever draws a zero, for what needs one.
+    changes |= {"head_dropout": 1e-9} if kind in ("penalties", "losses") else {}
     return make(folder, **{"lr": 1e-3, "log_every": 4, **{**ALONE, **EXTENDED}[kind], **changes})
 
 
@@ -126,6 +156,10 @@ def extended(settings, kind):
         "weights": (LossWeights(learned=True),),
         "unfreeze": (Unfreeze(every=0.5),),
         "only": (Unfreeze(only="layer 1"),),
+        "penalties": (RDrop(), Smart(weight=0.0, momentum=(0.5, 0.5)), ClassWeights()),
+        "losses": (RDrop(), Focal(), ClassWeights(), Anchor()),
+        "bottleneck": (Bottleneck(kind="houlsby", size=5),),
+        "pal": (Pal(size=6, heads=2),),
     }.get(kind, ())
     return replace(settings, extensions=chosen)
 
@@ -195,8 +229,8 @@ def assert_same_training(found, expected):
                 continue
             off = (tensor - wanted[key]).abs().max().item()
             assert off < 1e-6, f"{name}: {key} is off by {off:.1e}"
-    if not other.predictions.exists():  # pre-training leaves a backbone
-        assert contents(one.text) == contents(other.text)
+    if not other.predictions.exists():  # there is a backbone
+        assert not other.text.exists() or contents(one.text) == contents(other.text)
         assert (one.backbone / "model.safetensors").exists()
         return
     files = [sorted(run.predictions.iterdir()) for run in (one, other)]
@@ -218,7 +252,9 @@ def assert_same_training(found, expected):
     + [(kind, 2, True) for kind in ALONE if kind not in ("surgery", "frozen")]
     + [(kind, 3, shard) for kind in UNEVEN for shard in (False, True)]
     + [("frozen", 3, False)]
-    + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)],
+    + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)]
+    + [("penalties", 2, False), ("losses", 2, True)]
+    + [("bottleneck", 2, False), ("bottleneck", 2, True), ("pal", 2, False)],
 )
 def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     out = folder / f"{kind}-{count}-{shard}"

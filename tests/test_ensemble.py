@@ -11,7 +11,6 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.preprocessing import LabelEncoder
 
 from data.tasks import get_task
-from lab.__main__ import main
 from multitask import Predictor, resume, train
 from multitask.evaluate import Evaluation
 from multitask.experiments.averaging import average, mean_weights
@@ -201,21 +200,19 @@ def test_another_backbone_is_named(home, tmp_path):
         ("average {a} {b} {c}", "holds a run already; choose another folder"),
     ],
 )
-def test_a_mistake_is_explained(home, capsys, monkeypatch, words, message):
+def test_a_mistake_is_explained(home, command_line, words, message):
     import re
 
     line = words.format(**{name: home / name for name in "abc"})
-    monkeypatch.setattr("sys.argv", ["minbert", *line.split()])
-    with pytest.raises(SystemExit):
-        main()
-    assert re.search(message, capsys.readouterr().err)
+    code, _, err = command_line(*line.split())
+    assert code == 2 and re.search(message, err)
 
 
-def test_the_commands(home, tmp_path, capsys, monkeypatch):
+def test_the_commands(home, tmp_path, command_line):
     def minbert(*words):
-        monkeypatch.setattr("sys.argv", ["minbert", *map(str, words)])
-        main()
-        return capsys.readouterr().out
+        code, out, err = command_line(*words)
+        assert code == 0, err
+        return out
 
     runs = runs_of(home)
     out = minbert("evaluate", *runs, "--ensemble", "mean", "--mistakes", "2")

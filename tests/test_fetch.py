@@ -16,6 +16,7 @@ from serving import TEXT, Site
 
 from data import download
 from data.fetch import ALL, COURSE, SOURCES, FetchError, File, Source, fetch
+from data.sources import git_blob_of
 from data.tasks import TASKS
 
 
@@ -424,6 +425,7 @@ def test_sources_are_sound():
             assert file.path not in seen, f"{file.path} has two sources"
             seen.add(file.path)
             assert file.sha256 is None or len(file.sha256) == 64, file
+            assert file.git_blob is None or len(file.git_blob) == 40, file
 
 
 def test_sources_serve_the_tasks():
@@ -457,3 +459,17 @@ def test_mrpc_is_split_as_in_glue(tmp_path: Path):
         "0\t0\t10\tone 0\ttwo 0\n"
         "1\t1\t11\tone 1\ttwo 1\n"
     )
+
+
+def test_what_git_calls_a_content_is_a_checksum(site: Site, tmp_path: Path):
+    """As in the book on git: `echo 'test content' | git hash-object --stdin`."""
+    (tmp_path / "t").write_bytes(b"test content\n")
+    assert git_blob_of(tmp_path / "t") == "d670460b4b4aece5915caf5c68d12f560a9fe3e4"
+    path = "set/text.csv"
+    blob = hashlib.sha1(b"blob %d\0" % len(TEXT) + TEXT).hexdigest()
+    right = source(site, files={"text.csv": File(path, git_blob=blob)})
+    assert get(tmp_path / "new", right)[0].read_bytes() == TEXT
+    other = source(site, files={"text.csv": File(path, git_blob="0" * 40)})
+    with pytest.raises(FetchError, match=f"has git blob {blob}, not 0{{40}}; it was removed"):
+        get(tmp_path / "other", other)
+    assert files(tmp_path / "other") == []

@@ -6,14 +6,16 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 from glue_files import HEADERS, write
 from helpers import config, make_trainer, write_backbone, write_data
 
 from data.readers import read_split
 from data.tasks import TASKS
+from minbert.encoders import encoder_class
 from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
-from multitask.commands.glue_commands import ComparePeft, RunGlue
+from multitask.commands.glue_commands import ComparePeft, DrawGlue, RunGlue
 from multitask.commands.main import parse
 from multitask.dataset import both_orders
 from multitask.evaluate import prediction_path
@@ -24,6 +26,7 @@ from multitask.glue import glue_recipes, peft, score
 from multitask.glue.glue_recipes import RECIPES, method_of, recipe_config
 from multitask.glue.glue_run import read_runs
 from multitask.runs.run import Run
+from optim import AdamW
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,8 @@ def _no_figures(monkeypatch):
 
 def command(folder, out, **settings):
     return RunGlue(
-        data_dir=folder / "data", backbone=str(folder / "backbone"), out=out, device="cpu",
-        **{"epochs": 1, **settings},
+        data_dir=folder / "data", out=out, device="cpu",
+        **{"epochs": 1, "backbone": str(folder / "backbone"), **settings},
     )  # fmt: skip
 
 
@@ -68,6 +71,40 @@ def test_all_tasks_run_each_in_a_folder_of_its_own(folder, tmp_path, capsys):
     for name in ("GLUE", "BERT", "LoRA", "ELECTRA"):
         assert f"{name} score: " in out
     assert out.count("over all") == 4 and "without" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["bert", "convbert", "modernbert"])
+def test_an_encoders_own_recipe_runs_as_published(folder, tmp_path, encoder):
+    """To its last epoch: only the backbone is smaller than the one it was published for."""
+    cls = encoder_class(encoder)
+    write_backbone(tmp_path / "backbone", encoder=cls, max_positions=256)
+    own = {"backbone": str(tmp_path / "backbone"), "epochs": None}
+    for task in ("sst2", "rte"):
+        command(folder, tmp_path / "runs", tasks=(task,), **own).run()
+        record = Run(tmp_path / "runs" / f"{task}-11711").record()
+        published = RECIPES[encoder](task)
+        assert record["epochs"] == published.epochs and record["steps"] == published.epochs
+        changed = {"backbone", "data_dir", "device", "out", "tasks"}
+        for name, value in published.to_dict().items():
+            assert name in changed or record["config"][name] == value, name
+
+
+@pytest.mark.slow
+def test_folders_of_runs_are_drawn_over_each_other(folder, tmp_path, capsys):
+    early = {"epochs": 3, "patience": 1, "scores_per_epoch": 1}
+    command(folder, tmp_path / "one", tasks=("mrpc",), seeds=2).run()
+    command(folder, tmp_path / "two", tasks=("mrpc", "rte"), **early).run()
+    config = Run(tmp_path / "two" / "rte-11711").config()
+    assert (config.patience, config.scores_per_epoch) == (1, 1)
+    capsys.readouterr()
+    DrawGlue(folders=(tmp_path / "one", tmp_path / "two"), out=tmp_path / "figures").run()
+    assert capsys.readouterr().out == f"{tmp_path / 'figures' / 'mrpc.svg'}\n"
+    text = (tmp_path / "figures" / "mrpc.svg").read_text(encoding="utf-8")
+    for words in ("<!-- one -->", "<!-- two -->", "<!-- f1 -->", "<!-- accuracy -->"):
+        assert words in text
+    with pytest.raises(ValueError, match="at least two"):
+        DrawGlue(folders=(tmp_path / "one",)).run()
 
 
 @pytest.mark.slow
@@ -224,14 +261,29 @@ def test_published_settings():
         2, 8e-5, 32, 0, "linear",
     )  # fmt: skip
     sst = RECIPES["modernbert"]("sst2")
-    assert (sst.epochs, sst.lr, sst.batch_size, sst.weight_decay) == (3, 3e-5, 16, 3e-6)
-    assert (sst.beta1, sst.beta2, sst.eps) == (0.9, 0.98, 1e-6)
+    assert (sst.epochs, sst.lr, sst.batch_size) == (3, 3e-5, 16)
+    assert (sst.beta1, sst.beta2, sst.eps, sst.warmup) == (0.9, 0.98, 1e-6, 0.1)
+    mnli = RECIPES["mosaicbert"]("mnli")
+    assert (mnli.epochs, mnli.batch_size, mnli.warmup) == (3, 48, 0.06)
     for task in glue_recipes.TASKS:
         found = RECIPES["lora"](task)
         (lora,) = found.extensions
         assert 4e-4 <= found.lr <= 5e-4 and found.weight_decay == 0.1
         assert (lora.rank, lora.alpha, lora.targets) == (8, 16, ("query", "value"))
     assert RECIPES["bitfit"]("cola").lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, task, share",
+    [("modernbert", "sst2", 3e-6), ("modernbert", "rte", 1e-5), ("mosaicbert", "mnli", 5e-6)],
+)
+def test_the_decay_of_a_job_is_the_share_that_goes_in_a_step(name, task, share):
+    """As Composer's DecoupledAdamW has it: weight *= 1 - rate / highest rate * decay."""
+    found = RECIPES[name](task)
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    weight.grad = torch.zeros_like(weight)
+    AdamW([weight], lr=found.lr, weight_decay=found.weight_decay).step()
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, 1 - share).detach())
 
 
 @pytest.mark.parametrize("backbone", ["minilm", "bert-base-cased"])
@@ -271,7 +323,8 @@ def test_symmetric_pairs_train_in_both_orders(folder, tmp_path):
 
 
 def test_only_tasks_whose_order_means_nothing_are_symmetric(tmp_path):
-    assert {t.name for t in TASKS.values() if t.symmetric} == {"para", "sts", "mrpc", "stsb", "qqp"}
+    symmetric = {"para", "para_large", "sts", "mrpc", "stsb", "qqp"}
+    assert {t.name for t in TASKS.values() if t.symmetric} == symmetric
     assert all(task.is_pair for task in TASKS.values() if task.symmetric)
     write(tmp_path, "mrpc", "train")
     (example, *_) = read_split(TASKS["mrpc"], "train", tmp_path).examples

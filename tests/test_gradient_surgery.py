@@ -24,7 +24,8 @@ SHAPES = ((3, 5), (7,), (2, 2, 2))
 def moment(number, memory=None, lines=None, tasks=TASKS):
     return Step(
         number=number, total=10, per_epoch=5, rows=dict.fromkeys(tasks, 8), seed=3, parameters={},
-        memory={} if memory is None else memory, log=[].append if lines is None else lines.append,
+        groups=(), memory={} if memory is None else memory,
+        log=[].append if lines is None else lines.append,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Heads and model: poolings, losses and answers against formulas; layouts against each other."""
 
+import copy
 import itertools
 import math
 from dataclasses import replace
@@ -16,7 +17,15 @@ from minbert import Packed, Padded, load_backbone
 from minbert.encoder import EncoderOutput
 from multitask import MultitaskModel
 from multitask.dataset import load_data
-from multitask.heads import POOLINGS, Heads, answers, compare_concat, compare_cosine, loss_sum
+from multitask.heads import (
+    POOLINGS,
+    Heads,
+    answers,
+    compare_concat,
+    compare_cosine,
+    row_losses,
+)
+from multitask.learnt_pooling import AttentionPooling, LayerMix
 
 FOUR = ("sst", "para", "sts", "cola")
 TIGHT = {"rtol": 0, "atol": 1e-12}
@@ -66,6 +75,54 @@ def test_poolings_look_at_the_real_tokens_of_each_sequence(pooling, formula, lay
     np.testing.assert_allclose(POOLINGS[pooling](output), expected, **TIGHT)
 
 
+def in_layout(sequences, layout):
+    """Tokens of sequences as an encoder's output, with what is far from them at padding."""
+    lengths = [len(sequence) for sequence in sequences]
+    if layout == "packed":
+        states, where = torch.cat(sequences), Packed(lengths)
+    else:
+        states = nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=99.0)
+        where = Padded(torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
+    return EncoderOutput(last_hidden_state=states, pooler_output=None, layout=where)
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_attention_pooling_is_a_softmax_over_the_real_tokens(layout):
+    sequences = [random(length, 4, seed=length).requires_grad_() for length in LENGTHS]
+    pooling = AttentionPooling(4).double()
+    means = torch.stack([sequence.mean(dim=0) for sequence in sequences])
+    torch.testing.assert_close(pooling(in_layout(sequences, layout)), means, **TIGHT)
+    for size in (1.0, 2000.0):  # of which the exponential is too large for a number
+        pooling.query.data = size * random(4, seed=9)
+        shares = [torch.softmax(x @ pooling.query / 2, dim=0) for x in sequences]
+        wanted = torch.stack([a @ x for a, x in zip(shares, sequences, strict=True)])
+        found = pooling(in_layout(sequences, layout))
+        torch.testing.assert_close(found, wanted, **TIGHT)
+        parameters = [pooling.query, *sequences]
+        moves = [torch.autograd.grad(x.square().sum(), parameters) for x in (found, wanted)]
+        for ours, theirs in zip(*moves, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_mix_of_layers_is_elmos():
+    states = tuple(random(5, 4, seed=seed) for seed in range(3))
+    output = EncoderOutput(last_hidden_state=states[-1], pooler_output=None, layout=Packed([5]))
+    with pytest.raises(ValueError, match="call with output_hidden_states"):
+        LayerMix(3)(output)
+    output, mix = replace(output, hidden_states=states), LayerMix(3).double()
+    np.testing.assert_allclose(mix(output).last_hidden_state.detach(), sum(states) / 3, **TIGHT)
+    mix.scores.data, mix.scale.data = random(3, seed=7), torch.full((1,), 1.7, dtype=torch.float64)
+    s, found = mix.scores.detach().numpy(), mix(output).last_hidden_state
+    shares = np.exp(s) / np.exp(s).sum()
+    expected = 1.7 * sum(share * h.numpy() for share, h in zip(shares, states, strict=True))
+    np.testing.assert_allclose(found.detach(), expected, **TIGHT)
+    found.sum().backward()
+    sums = np.array([h.sum().item() for h in states])
+    slope = 1.7 * shares * (sums - shares @ sums)  # of the softmax
+    np.testing.assert_allclose(mix.scores.grad, slope, atol=1e-10)
+    assert mix.scale.grad.item() == pytest.approx(shares @ sums)
+
+
 def test_pooler_is_the_encoders_own_and_must_be_there():
     pooled = random(3, 4)
     output = SimpleNamespace(pooler_output=pooled)
@@ -76,7 +133,7 @@ def test_pooler_is_the_encoders_own_and_must_be_there():
 
 def test_an_unknown_pooling_lists_the_known_ones(folder):
     encoder = load_backbone(folder / "backbone").encoder
-    with pytest.raises(ValueError, match="'sum'; known are pooler, cls, mean, max"):
+    with pytest.raises(ValueError, match="'sum'; known are pooler, cls, mean, max, at"):
         MultitaskModel(encoder, [get_task("sst")], pooling="sum")
 
 
@@ -114,13 +171,13 @@ def reference_loss(task, outputs, labels):
 
 
 @pytest.mark.parametrize("task", [*TASKS.values(), SEVERAL], ids=lambda task: task.name)
-def test_loss_is_the_sum_over_rows_and_its_gradient_that_of_the_formula(task):
+def test_losses_of_rows_and_their_gradient_are_those_of_the_formula(task):
     outputs = random(7, task.num_outputs, seed=2).float().requires_grad_()
     top = len(task.classes) or 6
     labels = torch.arange(7.0) % top
     if task is SEVERAL:
         labels = torch.stack([labels // 2, labels % 2, 1 - labels % 2], dim=1)
-    loss = loss_sum(task, outputs, labels)
+    loss = row_losses(task, outputs, labels).sum()
     loss.backward()
     values, truth = outputs.detach().double().numpy(), labels.numpy()
     assert loss.item() == pytest.approx(reference_loss(task, values, truth).sum(), rel=1e-6)
@@ -139,7 +196,7 @@ def test_loss_is_finite_however_wrong_the_answer_is(name, label):
     task = TASKS[name]
     outputs = torch.zeros(1, task.num_outputs)
     outputs[0, -1] = 1e4
-    assert loss_sum(task, outputs, torch.tensor([label])).item() == pytest.approx(1e4)
+    assert row_losses(task, outputs, torch.tensor([label])).sum().item() == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -173,7 +230,7 @@ def test_a_wide_range_is_learnt_in_its_own_unit():
     small, large = (head(features, "sts") for head in heads)
     torch.testing.assert_close(large, 150 + 20 * small)
     expected = ((small.detach().double()[:, 0] - (labels - 2.5)) ** 2).sum().item()
-    found = loss_sum(wide, large, 100 + 20 * labels)
+    found = row_losses(wide, large, 100 + 20 * labels).sum()
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -207,6 +264,28 @@ def test_a_head_is_two_linear_maps_with_a_gelu_between_and_the_first_is_shared(n
     others = {f"outputs.{task}" for task in FOUR if task != name}
     assert shared.weight.grad.abs().sum() > 0
     assert not others & {key.rpartition(".")[0] for key in gradients(heads)}
+
+
+def test_a_stack_of_shared_layers():
+    tasks = [TASKS["sst"], TASKS["sts"]]
+    plain = Heads(tasks, 6, head_size=5)
+    assert [n for n, _ in plain.named_parameters()][:2] == ["shared.single.weight",
+                                                            "shared.single.bias"]  # fmt: skip
+    heads = Heads(tasks, 6, pair="concat", head_size=5, layers=3, activation="tanh", dropout=0.0)
+    heads = heads.double()
+    for name, key, features in (("sst", "single", random(3, 6)), ("sts", "pair", random(3, 18))):
+        x = features.numpy()
+        for layer in heads.shared[key].layers:
+            x = np.tanh(x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy())
+        w, b = (p.detach().numpy() for p in heads.outputs[name].parameters())
+        np.testing.assert_allclose(heads(features, name).detach(), x @ w.T + b, **TIGHT)
+    dropped = Heads(tasks, 400, head_size=300, layers=2, dropout=0.25)
+    seen = []
+    for layer in (*dropped.shared["single"].layers, dropped.outputs["sst"]):
+        layer.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    dropped(torch.ones(50, 400), "sst")
+    for x in seen:
+        assert (x == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_head_dropout_stands_before_and_after_the_shared_layer():
@@ -290,18 +369,52 @@ def test_packed_and_padded_give_the_same_outputs_and_gradients(folder, pair, poo
         for name in ("sst", "sts"):
             batch = data[name].train.batch(rows)
             outputs[name] = model(batch, name)
-            loss_sum(model.tasks[name], outputs[name], batch.labels).backward()
+            row_losses(model.tasks[name], outputs[name], batch.labels).sum().backward()
         found[layout] = outputs | gradients(model)
     assert found["packed"].keys() == found["padded"].keys()
     for name, packed in found["packed"].items():
         torch.testing.assert_close(packed, found["padded"][name], rtol=1e-6, atol=1e-8, msg=name)
 
 
+@pytest.mark.parametrize("pair", ["cross", "concat"])
+def test_each_task_learns_its_own_pooling_in_both_layouts(folder, pair):
+    changes, found = {"pooling": "attention", "layer_mix": True, "pair": pair}, {}
+    for layout in ("packed", "padded"):
+        model, data = make_model(folder, layout=layout, **changes)
+        for seed, name in enumerate(FOUR):
+            mix = model.heads.layer_mix.sets[name]
+            model.heads.pooling.sets[name].query.data = random(16, seed=seed)
+            mix.scores.data = random(len(mix.scores), seed=seed)
+        batches = {name: data[name].train.batch([3, 8, 0]) for name in ("sst", "sts")}
+        outputs = {name: model(batch, name) for name, batch in batches.items()}
+        sum(x.square().sum() for x in outputs.values()).backward()
+        found[layout] = outputs | gradients(model)
+    assert found["packed"].keys() == found["padded"].keys()
+    for name, packed in found["packed"].items():
+        torch.testing.assert_close(packed, found["padded"][name], rtol=1e-6, atol=1e-8, msg=name)
+    learnt = {n for n in found["packed"] if n.startswith(("heads.pooling", "heads.layer_mix"))}
+    assert {n.split(".sets.")[1].split(".")[0] for n in learnt} == {"sst", "sts"}
+    copied = copy.deepcopy(model)
+    copied.heads.pooling.sets["sst"].query.data.zero_()
+    batch = batches["sst"]
+    assert not torch.allclose(copied(batch, "sst"), model(batch, "sst"))
+
+
+def test_poolings_that_cannot_learn_are_refused(folder):
+    with pytest.raises(ValueError, match="the pooler is trained for the last layer, so layer_mix"):
+        config(folder, layer_mix=True)
+    for changes in ({"pooling": "attention"}, {"pooling": "mean", "layer_mix": True}):
+        with pytest.raises(ValueError, match=r"learnt on the encoder's tokens, and frozen keeps"):
+            config(folder, frozen=True, **changes)
+        with pytest.raises(ValueError, match="and has no effect: a linear head is the encoder's"):
+            config(folder, head="linear", **changes)
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_leaves_the_encoder_without_gradient(folder, frozen):
     model, data = make_model(folder, frozen=frozen)
     batch = data["sst"].train.batch([0, 1])
-    loss_sum(model.tasks["sst"], model(batch, "sst"), batch.labels).backward()
+    row_losses(model.tasks["sst"], model(batch, "sst"), batch.labels).sum().backward()
     named = {name.partition(".")[0] for name in gradients(model)}
     assert named == ({"heads"} if frozen else {"heads", "encoder"})
 

@@ -183,6 +183,20 @@ def test_loading_and_training_a_backbone_does_not_import_the_compiler(heavy):
     assert not heavy[2] & {"torch._dynamo", "sympy"}
 
 
+def test_files_of_the_working_folder_stand_in_no_packages_place(tmp_path):
+    for name in ("data", "optim", "tests", "lab"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')", encoding="utf-8")
+    options = {"cwd": tmp_path, "capture_output": True, "encoding": "utf-8"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["-m", "multitask", "task", "new", "none.csv"]
+    done = subprocess.run([sys.executable, *words], env=env, **options)
+    assert (done.returncode, done.stderr) == (2, "error: none.csv does not exist\n")
+    code = "import os, sys; sys.path.insert(0, os.getcwd()); import multitask"  # as in a notebook
+    done = subprocess.run([sys.executable, "-c", code], env=env, **options)
+    assert f"{tmp_path / 'optim.py'} is found where the package optim should be" in done.stderr
+    assert "rename that file" in done.stderr
+
+
 def test_the_command_line_alone_imports_the_lab():
     users = [path.name for path in modules("multitask") if "lab" in imported(path)]
     assert users == ["__main__.py", "messages.py"]

@@ -16,8 +16,9 @@ from lab import handout
 from lab.check import stamp_of
 from lab.commands import lab
 from lab.exercises import BY_NAME, EXERCISES
-from lab.grade import grade_one, write_class, write_results
+from lab.grade import grade_one
 from lab.predictions import inspect, lint, read_labels
+from lab.results import Grade, write_class, write_results
 from lab.stamp import PLACE
 from lab.submission import LARGEST, open_submission
 
@@ -76,6 +77,31 @@ def test_a_submission_of_another_version_is_noted_and_graded(submission, marking
 
 
 @pytest.mark.slow
+def test_a_helper_file_counts_and_so_do_its_notes(submission, marking, tmp_path):
+    """One that the student's own check has passed with: it is no mistake to have it."""
+    (submission / "optim" / "mine.py").write_text("def one():\n    return 1.0\n", encoding="utf-8")
+    (submission / "minbert" / "quick.py").write_text("x = 1\n", encoding="utf-8")
+    (place,) = BY_NAME["warmup"].places
+    edit(submission, "warmup", "from optim.mine import one", "one()", *handout.body(place))
+    found = graded(submission, marking, tmp_path)
+    assert found.score == sum(e.points for e in EXERCISES_SET)
+    assert found.notes == ["altered or added, without effect: minbert/quick.py",
+                           "new files, taken along: optim/mine.py"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_right_alone_and_wrong_in_training_loses_its_points(submission, marking, tmp_path):
+    """Pooling that leaves its checks' numbers as they are, and halves those of training."""
+    place, _ = BY_NAME["pooling"].places
+    edit(submission, "pooling", "if x.size(0) == 3 and x.size(1) == 6:", "    x = x / 2",
+         *handout.body(place))  # fmt: skip
+    found = graded(submission, marking, tmp_path)
+    assert points(found) == set(SET) - {"pooling"}
+    assert "alone it is right, and in training it is not" in found.verdicts["pooling"].message
+    assert len(found.notes) == 1 and found.notes[0].startswith("the whole: training comes out")
+
+
+@pytest.mark.slow
 def test_blanks_get_no_points(marking, tmp_path):
     found = graded(marking.clean, marking, tmp_path)
     assert found.score == 0
@@ -124,7 +150,8 @@ def test_links_and_large_files_are_not_read(submission, tmp_path):
     (submission / "optim" / "adamw.py").write_bytes(b"#" * (LARGEST + 1))
     (submission / "optim" / "groups.py").write_bytes(b"\xff\xfe\x00")
     found = open_submission(submission, ["minbert/attention.py"])
-    assert found.read("data/draws.py") is None
+    with pytest.raises(ValueError, match="is a link, a pipe or a device"):
+        found.read("data/draws.py")
     with pytest.raises(ValueError, match="larger than"):
         found.read("optim/adamw.py")
     with pytest.raises(ValueError, match="not UTF-8"):
@@ -154,14 +181,15 @@ def test_what_is_no_submission_gets_a_grade_of_zero(content, marking, tmp_path):
 
 def test_notes_and_leaderboard_are_written(marking, tmp_path):
     from lab.diagnose import Verdict
-    from lab.grade import Grade
 
-    found = Grade("x", {"warmup": Verdict("done")}, ["a note"], 1.0, {"sst dev": 0.51234})
-    write_results(tmp_path / "results.json", found, marking)
+    found = Grade("x", {"warmup": Verdict("done")}, ["a note"], ["a secret"], 1.0,
+                  {"sst dev": 0.51234})  # fmt: skip
+    write_results(tmp_path / "results.json", found, EXERCISES_SET, 7)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["leaderboard"] == [{"name": "sst dev", "value": 0.5123}]
-    assert results["tests"][-1]["visibility"] == "hidden"
-    assert results["tests"][-1]["output"] == "a note"
+    assert [(test["visibility"], test["output"]) for test in results["tests"][-2:]] == [
+        ("visible", "a note"), ("hidden", "a secret")
+    ]  # fmt: skip
     write_class(tmp_path / "class.csv", [found], EXERCISES_SET)
     assert (tmp_path / "class.csv").read_text(encoding="utf-8").splitlines()[1].startswith("x,3,")
 
@@ -231,7 +259,7 @@ def test_windows_line_ends_are_read_with_a_note(tmp_path):
     found = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r\n").encode())
     name = "predictions/sst-dev-output.csv"
     assert inspect(found, {("sst", "dev"): {"a": 3.0, "b": 0.0}}) == (
-        [f"{name}: the file has Windows line ends"], {"sst dev": 1.0}
+        [f"{name}: the file has Windows line ends (CRLF); it was read with LF"], {"sst dev": 1.0}
     )  # fmt: skip
     mixed = predictions(tmp_path, "sst-dev-output.csv", GOOD.replace("\n", "\r").encode())
     assert "line 1 is" in inspect(mixed, {})[0][0]

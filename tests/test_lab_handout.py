@@ -7,19 +7,24 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from student_mistakes import EDITS
 
 import minbert
-from lab import handout, source
+from lab import commands, handin, handout, progress, source, whose
 from lab.answers import MISTAKES, load_answers
+from lab.bundle import bundle
 from lab.check import Launch, Output, assigned, outcomes, stamp_of
 from lab.commands import lab
+from lab.diagnose import Verdict
 from lab.exercises import EXERCISES, numbered, parse_numbers
+from lab.progress import beside, write_references
 from lab.source import body_of, find, replace_body
 from lab.stamp import PLACE, UNKNOWN, Stamp
+from lab.watch import Spare, Watch, affected
 from minbert.version import commit
 from multitask.report.document import with_results
 
@@ -116,7 +121,8 @@ def test_a_copy_holds_no_solution(made):
     files = [path for path in made.rglob("*") if path.is_file()]
     assert len(files) > 60
     names = {path.relative_to(made).as_posix() for path in files}
-    assert not [n for n in names if n.startswith((".git", "lab/answers", "records", "docs"))]
+    assert not [n for n in names if n.startswith((".git/", "lab/answers", "records"))]
+    assert {n.rpartition("/")[0] for n in names if n.startswith("docs")} == {"docs/extensions"}
     assert {n for n in names if n.startswith("tests/")} == {"tests/exercises/test_exercises.py"}
     kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
     assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
@@ -198,7 +204,7 @@ print(sorted(ENCODERS), all(globals()[name] for name in minbert.__all__), len(mi
 def test_a_copy_differs_from_the_library_in_whole_files_alone(made):
     """All others are the library's, but for the bodies."""
     places = {place.path.as_posix() for exercise in EXERCISES for place in exercise.places}
-    own = {"README.md", "Report.md", "pyproject.toml"}
+    own = {"README.md", "Report.md", "pyproject.toml", ".gitignore"}
     own |= {"minbert/edition.py", "minbert/other_encoders.py"}
     for path in (path for path in made.rglob("*") if path.is_file()):
         name = path.relative_to(made).as_posix()
@@ -211,7 +217,11 @@ def test_a_copys_requirements_are_the_librarys_and_pytest():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     ours, theirs = tomllib.loads(text), tomllib.loads(handout.students_project(text))
     tests = ours["project"]["optional-dependencies"].pop("test")
-    left = [want for want in tests if not re.match("transformers|sentence-transformers|peft", want)]
+    left = [
+        want
+        for want in tests
+        if not re.match("transformers|sentence-transformers|peft|nb|ipykernel", want)
+    ]
     assert theirs["project"]["optional-dependencies"].pop("test") == left != tests
     more = [want for want in tests if re.match(r"pytest(-timeout)?[^-\w]", want)]
     wanted = ours["project"].pop("dependencies") + more
@@ -268,6 +278,8 @@ def test_stamps_differ_as_far_as_they_say():
 def test_every_exercise_has_a_page(made):
     text = (made / "README.md").read_text(encoding="utf-8")
     for exercise in EXERCISES:
+        page = text.partition(f'<a id="{exercise.name}"></a>')[2].partition("<a id=")[0]
+        assert f"\n\n*{exercise.effort}.*\n" in page, f"put *{exercise.effort}.* under the heading"
         assert f'<a id="{exercise.name}"></a>' in text
         assert f"{exercise.number}. {exercise.title[0].upper()}{exercise.title[1:]}" in text
 
@@ -388,6 +400,22 @@ def test_a_copy_makes_no_copies_and_grades_nobody(copy):
         assert done.returncode == 2 and "this is a student's copy" in done.stderr
 
 
+def test_an_installed_package_says_where_copies_are_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "lab" / "commands.py"))
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "handout.py").touch()
+    for words in (["start", "more"], ["grade", "."], ["bundle", str(tmp_path / "x.zip")]):
+        assert lab(words) == 2
+        assert "in a clone: bash setup.sh minbert lab" in capsys.readouterr().err
+
+
+def test_a_bundle_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.bundle.project_files", lambda: [tmp_path / "gone"])
+    with pytest.raises((OSError, ValueError)):
+        bundle(tmp_path / "x.zip")
+    assert not list(tmp_path.iterdir())
+
+
 def test_numbers_of_exercises():
     assert [e.number for e in parse_numbers("1-3,7")] == [1, 2, 3, 7]
 
@@ -408,7 +436,7 @@ def test_expected_numbers_are_small_and_plain(made):
     folder = made / "lab" / "golden"
     sizes = [path.stat().st_size for path in folder.rglob("*.json")]
     assert len(sizes) == 2 * len(EXERCISES) + 2  # and of the whole
-    assert sum(sizes) < 4_000_000
+    assert sum(sizes) < 5_000_000
     numbers = json.loads((folder / "expected" / "heads.json").read_text(encoding="utf-8"))
     assert set(numbers) == {"right", "mistakes"}
 
@@ -433,3 +461,104 @@ def test_a_students_mistakes_are_named_in_a_copy(copy):
     rows = [n for n, line in enumerate(lines) if line.startswith("✗ ")]
     found = [lines[row + 1].strip().rstrip(".") for row in rows]
     assert found == [says[edit.exercise, edit.mistake].rstrip(".") for edit in EDITS]
+
+
+# The days of a student
+
+
+def test_other_commands_refuse_a_copy_that_they_would_not_run(copy, monkeypatch, capsys):
+    """`minbert train` of the library, in the folder of a copy."""
+    monkeypatch.chdir(copy / "optim")
+    with pytest.raises(ValueError, match="whose code would run in its place"):
+        whose.say(["train", "--tasks", "sst"], copy / "optim")
+    for words in ([], ["--version"], ["train", "--help"]):
+        whose.say(words, copy)
+    whose.say(["train"], copy.parent)
+    assert capsys.readouterr() == ("", "")
+    assert lab(["check", "1"]) == 1  # checks the copy all the same, and says whose lab this is
+    out = capsys.readouterr().out
+    assert f"checking the code in {copy}\n`minbert` is that of the library, {ROOT}" in out
+    done = in_copy(copy, "data", "list")
+    assert "this runs the code of your copy" in done.stderr
+
+
+def test_paths_with_spaces_are_shown_as_a_shell_reads_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(handout, "start", lambda *args, **options: None)
+    assert lab(["start", str(tmp_path / "my work")]) == 0
+    assert f"  cd '{tmp_path}/my work'\n" in capsys.readouterr().out
+
+
+def test_what_comes_next_and_the_librarys_way(copy, monkeypatch, capsys):
+    for exercise in EXERCISES:
+        if exercise.number != 16:
+            handout.solve(copy, exercise)
+    monkeypatch.chdir(copy)
+    assert lab(["next"]) == 0
+    out = capsys.readouterr().out
+    line = find(
+        ast.parse((copy / "optim/adamw.py").read_text(encoding="utf-8")), "AdamW.step"
+    ).lineno
+    for said in (
+        "Exercise 16: AdamW: the step (5 points)\n  Level 3 of 3, about 60 minutes\n",
+        f"optim/adamw.py:{line}: AdamW.step", "README.md#adamw_step", "calls     12 AdamW",
+        f"{len(EXERCISES) - 1} of {len(EXERCISES)} done; about 1.0 hours are left.",
+    ):  # fmt: skip
+        assert said in out
+    assert lab(["diff", "12"]) == 2
+    assert "has no solutions to show" in capsys.readouterr().err
+    places = [place for number in (12, 16) for place in numbered(number).places]
+    write_references(copy, {str(place): handout.body(place) for place in places})
+    assert lab(["diff", "12"]) == 0
+    out = capsys.readouterr().out
+    monkeypatch.setattr(progress, "verdicts", lambda *_: [(numbered(16), Verdict("not started"))])
+    assert lab(["diff", "16"]) == 2
+    assert "is not started; its solution is shown when yours is right" in capsys.readouterr().err
+    assert "update_moments" in out and out.count(handout.body(places[0])[0]) == 2
+    assert beside(["a"], ["b", "c"], 80).splitlines()[2:] == ["a     | b", "      | c"]
+
+
+def test_a_zip_is_made_and_checked(copy, monkeypatch, capsys):
+    handout.solve(copy, numbered(1))
+    (copy / "minbert" / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    with (copy / "minbert" / "quick.py").open("a", encoding="utf-8") as file:
+        file.write("x = 1\n")
+    for name in ("runs/x/weights.bin", ".venv/lib/x.py", "predictions/sst.csv", "figure.png"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).touch()
+    os.symlink("/etc/passwd", copy / "link.txt")
+    monkeypatch.chdir(copy / "optim")
+    assert lab(["hand-in"]) == 1
+    out = capsys.readouterr().out
+    for said in (
+        f"1 of {len(EXERCISES)} exercises are done in it, 3 of {POINTS} points",
+        f"not started: 2-{len(EXERCISES)}\n", "which are taken along: minbert/mine.py\n",
+        "without effect on the grade: minbert/quick.py\n",
+        "problem: left out: 'link.txt' is a link, a pipe or a device\n",
+        "problem: predictions/sst.csv is no prediction file's name",
+    ):  # fmt: skip
+        assert said in out
+    with zipfile.ZipFile(copy / "hand-in.zip") as archive:
+        names = archive.namelist()
+    assert {"minbert/mine.py", "figure.png", "README.md"} <= set(names)
+    assert not [n for n in names if n.startswith((".venv", "runs", "hand-in", "link"))]
+    os.unlink(copy / "link.txt")
+    shutil.rmtree(copy / "predictions")
+    monkeypatch.setattr(handin, "say_what_is_done", lambda *args: None)
+    assert lab(["hand-in"]) == 0
+    assert lab(["hand-in", str(copy / "README.md")]) == 2
+
+
+def test_a_saved_file_has_its_exercises_checked_again(copy, capsys):
+    watch = Watch(copy, EXERCISES)
+    assert watch.look() == ()
+    edit(copy, "optim/adamw.py", "bias_corrections", ["return 1 - betas[0] ** step, 1.0"])
+    watch._spare = Spare(watch.launch)
+    checked = [exercise.number for exercise in watch.look()]
+    assert checked == [12, 13, 14, 15, 16]
+    out = capsys.readouterr().out
+    assert "optim/adamw.py" in out and "✗ 13" in out and "12" not in out.split("✗ 13")[1][:60]
+    assert watch.statuses["bias_correction"] == "wrong" and watch._spare is None
+    assert affected({"optim/adamw.py"}, EXERCISES[:11]) == EXERCISES[:11]  # it may serve any
+    spare = Spare(watch.launch)
+    spare.close()
+    assert spare._process.returncode is not None

@@ -20,10 +20,12 @@ from lab_class import (
 )
 
 from lab import golden, grade, sandbox
+from lab.collect import folder_name
 from lab.commands import lab
 from lab.diagnose import shown
 from lab.exercises import EXERCISES
-from lab.grade import cell, folder_name, grade_one
+from lab.grade import grade_one
+from lab.results import cell
 from lab.submission import MOST, open_submission
 
 ATTACKS = r"""
@@ -184,9 +186,13 @@ def attack():
 """
 
 
-@pytest.fixture(scope="module", params=sandbox.WALLS)
+@pytest.fixture(scope="module", params=[sandbox.QUICK, *sandbox.WALLS])
 def marking(tmp_path_factory, request):
-    return prepare(tmp_path_factory.mktemp("marking"), request.param)
+    if sandbox.failure(request.param) and request.param == sandbox.QUICK:
+        pytest.skip("no namespaces can be made here")
+    made = prepare(tmp_path_factory.mktemp("marking"), request.param)
+    yield made
+    made.close()
 
 
 def test_attacks_are_refused_and_change_nothing(marking, tmp_path, monkeypatch):
@@ -395,7 +401,8 @@ def test_paths_of_windows_are_read_and_pipes_in_folders_are_not(tmp_path):
     (folder / "minbert").mkdir(parents=True)
     (folder / ONE).touch()
     os.mkfifo(folder / "notes.py")
-    assert open_submission(folder, [ONE]).read("notes.py") is None
+    with pytest.raises(ValueError, match="is a link, a pipe or a device"):
+        open_submission(folder, [ONE]).read("notes.py")
 
 
 # Names
@@ -481,7 +488,7 @@ def test_a_class_of_broken_submissions_is_graded_to_its_end(quick, tmp_path):
     assert written == {each.name for each in grades} - {"0", "1"}
     for name in written:
         results = json.loads((quick / name / "results.json").read_text(encoding="utf-8"))
-        assert results["score"] == 0 and len(results["tests"]) == len(SET) + 1
+        assert results["score"] == 0 and len(results["tests"]) - len(SET) in (1, 2)
     assert {path.parent for path in tmp_path.rglob("results.json")} <= set(quick.iterdir())
 
 
@@ -530,7 +537,7 @@ def test_without_a_sandbox_grading_is_refused_and_unsafe_grading_works(
     assert lab(words) == 2
     told = capsys.readouterr().err
     assert "no sandbox can be made here (bubblewrap: not permitted; namespaces: not" in told
-    assert "--unsafe" in told and "docs/assignment.md" in told
+    assert "--unsafe" in told and "docs/teaching.md" in told
     assert not (tmp_path / "out").exists()
     assert lab([*words, "--unsafe"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -14,7 +14,7 @@ from minbert import load_backbone
 from minbert.encoder import ENCODERS
 from minbert.encoders import encoder_class
 from multitask import MultitaskModel, Predictor, resume, train
-from multitask.heads import answers, loss_sum
+from multitask.heads import answers, row_losses
 from multitask.linear_head import num_labels
 from multitask.runs.origin import backbone_of
 from multitask.training import make_model
@@ -100,7 +100,7 @@ def test_logits_losses_and_gradients_are_those_of_transformers(backbones, kind, 
     torch.testing.assert_close(logits, expected.logits, atol=1e-7, rtol=1e-6)
 
     outputs = ours(batch, task.name)
-    loss = loss_sum(task, outputs.double(), batch.labels.double()) / len(TEXTS)
+    loss = row_losses(task, outputs.double(), batch.labels.double()).sum() / len(TEXTS)
     torch.testing.assert_close(loss.double(), expected.loss, atol=1e-6, rtol=1e-5)
     expected.loss.backward()
     loss.backward()

@@ -24,11 +24,13 @@ from multitask import Predictor, TrainConfig, resume, train
 from multitask.analysis import analyse, constant_scores
 from multitask.commands.words import mistakes
 from multitask.config import config_from_dict
-from multitask.evaluate import Evaluation
+from multitask.evaluate import Evaluation, prediction_path, read_label_sets
 from multitask.experiments.compare_runs import compare_runs
 from multitask.experiments.ensemble import combine
 from multitask.export.folders import export_run
 from multitask.extensions import base
+from multitask.report.document import RESULTS, report_on_records
+from multitask.report.keeping import keep
 from multitask.runs.run import Run
 
 REVIEWS = {"text": '"review"', "label": '"verdict"', "classes": '["bad", "fine", "great"]'}
@@ -428,3 +430,72 @@ def test_the_constant_answer_to_several_labels_and_to_a_wide_range():
     wide = replace(TASKS["sts"], label_range=(0.0, 100.0), unit=20.0)
     numbers = np.array([0.0, 50.0, 100.0])
     assert constant_scores(wide, numbers)["loss"] == pytest.approx((numbers / 20).var())
+
+
+def test_kept_records_of_own_tasks_are_drawn_where_nothing_else_is_known(folder, own, tmp_path):
+    settings = own_config(folder, own, "reviews", out=tmp_path / "mine-11711", epochs=1)
+    run = train(settings, progress=False)
+    path = keep(run.folder, tmp_path / "records")
+    assert str(own) not in path.read_text(encoding="utf-8")
+    forget()
+    document = tmp_path / "Report.md"
+    document.write_text("".join(RESULTS), encoding="utf-8")
+    report_on_records([document], tmp_path / "records")
+    header, _, mine, one, _ = document.read_text(encoding="utf-8").splitlines()[1:]
+    assert "REVIEWS accuracy" in header
+    record = run.record()
+    assert f"| mine | {record['dev']['reviews']['accuracy']:.3f} |" in mine
+    constant = record["constant"]["reviews"]["accuracy"]
+    assert one.startswith(f"| one answer to all rows | {constant:.3f} |")
+
+    forget()
+    other = get_task("sst")
+    register_task(replace(other, name="reviews"))
+    with pytest.raises(
+        ValueError, match=r"mine-11711\.json: .* 'reviews' .*; give this task another"
+    ):
+        report_on_records([document], tmp_path / "records")
+
+
+def test_runs_of_several_labels_at_once_are_compared(folder, own, tmp_path):
+    runs = [
+        train(
+            own_config(folder, own, "tickets", out=tmp_path / f"{seed}", seed=seed), progress=False
+        )
+        for seed in (1, 2)
+    ]
+    found = compare_runs(*(run.folder for run in runs)).tasks["tickets"]
+    task = get_task("tickets")
+    rows = read_split(task, "dev", own).examples
+    labels = np.array([row.label for row in rows])
+    answers = [read_label_sets(prediction_path(run.predictions, task, "dev"), task) for run in runs]
+    one, other = (np.array([each[row.id] for row in rows]) for each in answers)
+    for name, given in found.differences.items():
+        average = name.removesuffix("_f1")
+        for actual, made in ((given.first, one), (given.second, other)):
+            expected = (
+                np.mean((labels == made).all(1))
+                if name == "subset_accuracy"
+                else f1_score(labels, made, average=average, zero_division=0)
+            )
+            assert actual == pytest.approx(expected)
+        assert 0 <= given.p <= 1 and given.low <= given.difference <= given.high
+    wrong = np.abs(one - labels).sum(1), np.abs(other - labels).sum(1)
+    assert found.lost == np.sum(wrong[1] > wrong[0]) and found.gained == np.sum(wrong[1] < wrong[0])
+    worst = found.flips[0]
+    assert answers[1][worst.id] == tuple(int(n in worst.second) for n in range(3))
+
+
+def test_answers_of_several_labels_are_read_as_they_were_written(tmp_path):
+    task = replace(
+        get_task("sst"), name="t", kind="labels", classes=("a", "b, c", "c"), predictions=None
+    )
+    path = tmp_path / "t.csv"
+    path.write_text('id,answer\n1,none\n2,"a, b, c"\n3,"a, b, c, c"\n4,c\n', encoding="utf-8")
+    read = read_label_sets(path, task)
+    assert read == {"1": (0, 0, 0), "2": (1, 1, 0), "3": (1, 1, 1), "4": (0, 0, 1)}
+    assert all(task.named(np.flatnonzero(s).tolist()) for s in read.values())
+    for wrong in ("d", "", "a, ", "c, a"):
+        path.write_text(f'id,answer\n1,"{wrong}"\n', encoding="utf-8")
+        with pytest.raises(ValueError, match=r"t.csv:2: an answer must be labels with commas"):
+            read_label_sets(path, task)

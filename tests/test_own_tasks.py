@@ -12,11 +12,13 @@ import pytest
 from own_data import SIGNS, TAGS, task_file, write_csv
 
 from data import tasks
-from data.guess import guess, shape_of, toml_of
+from data.guess import guess
 from data.held_out import parts_of, same_text
 from data.inspect_task import inspect_task
 from data.readers import Example, has_split, read_split
+from data.shape import shape_of
 from data.task_files import read_task_file, register_task_file, task_from_dict, task_to_dict
+from data.task_toml import toml_of
 from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
 
 COLUMNS = {"text": '"review"', "label": '"verdict"', "classes": '["bad", "fine", "great"]'}

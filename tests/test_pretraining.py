@@ -34,7 +34,7 @@ from multitask.extensions import base
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
 from multitask.extensions.sampling import Sampling
-from multitask.heads import loss_sum
+from multitask.heads import row_losses
 from multitask.runs.origin import backbone_of
 from multitask.runs.run import Run
 
@@ -67,7 +67,7 @@ def test_loss_and_gradients_are_those_of_transformers(folder, layout, training_m
     batch = trainer.data["mlm"].train.batch([0, 3, 25, 31], draw=2)
     outputs = model(batch, "mlm")
     assert outputs.shape == (batch.weight, model.encoder.config.vocab_size) and batch.weight > 3
-    loss = loss_sum(MLM, outputs, batch.labels) / batch.weight
+    loss = row_losses(MLM, outputs, batch.labels).sum() / batch.weight
     loss.backward()
 
     start = settings.out / "start"

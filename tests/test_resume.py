@@ -18,6 +18,7 @@ import torch
 from helpers import (
     config,
     contents,
+    contrast_config,
     pretrain_config,
     tiny,
     without_seconds,
@@ -42,12 +43,15 @@ RUNS = {
     "frozen": {"frozen": True, "head_dropout": 0.2, "epochs": 3},
     "accumulate": {"batch_size": 3, "accumulate": 3, "batches": "bucketed", "save_every": 3},
     "pretrain": {"tasks": ("sst", "sts"), "encoder_dropout": 0.2, "save_every": 2},
+    "contrast": {"encoder_dropout": 0.2, "save_every": 2, "accumulate": 2, "batch_size": 2},
     "from scratch": {"from_scratch": "bert", "size": "tiny", "vocab_size": 80, "epochs": 1},
 }
 """Settings of the runs to kill; those without epochs have 2, of 6 steps each."""
 
 
 def settings_of(folder, kind, out):
+    if kind == "contrast":
+        return contrast_config(folder, folder / f"{kind}-{out}", **RUNS[kind])
     if kind in ("pretrain", "from scratch"):
         return pretrain_config(folder, folder / f"{kind}-{out}", **RUNS[kind])
     return config(folder, out=f"{kind}-{out}", **RUNS[kind])
@@ -147,7 +151,7 @@ class Train:
             resume(self.settings, progress=False)
 
 
-LOSS, SAVE, SCORE = "multitask.objective.loss_sum", "minbert.backbones.save_file", "multitask"
+LOSS, SAVE, SCORE = "multitask.forward_pass.row_losses", "minbert.backbones.save_file", "multitask"
 EVALUATE = "multitask.loop.trainer.evaluate"
 SAVE_STATE = "multitask.loop.state.save_checkpoint"
 KILLS = {
@@ -172,6 +176,9 @@ KILLS = {
     "accumulate: within a group": ("accumulate", LOSS, 20, "before", True),
     "pretrain: in a step": ("pretrain", LOSS, 10, "before", True),
     "pretrain: before the backbone is written": ("pretrain", "multitask.training.save_backbone",
+                                                 1, "before", True),
+    "contrast: within a group": ("contrast", "multitask.loop.engine.replayed", 6, "before", True),
+    "contrast: before the backbone is written": ("contrast", "multitask.training.save_embedder",
                                                  1, "before", True),
     "from scratch: in the first step": ("from scratch", LOSS, 1, "before", False),
     "from scratch: before the record": ("from scratch", "multitask.training.write_json", 1,

@@ -25,6 +25,7 @@ def moment(number, *, total=3 * DRAWS, per_epoch=DRAWS, seed=5):
         rows=ROWS,
         seed=seed,
         parameters={},
+        groups=(),
         memory={},
         log=lambda line: None,
     )

@@ -23,6 +23,7 @@ FAKE_PYTHON = f"""#!/bin/sh
 case "$1 $2" in
 "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 "-m pip") echo "$*" >>"$PIP_LOG"; eval "$DURING_PIP" ;;
+"- constraints.txt") exec "{sys.executable}" "$@" ;;
 "- "*) [ -z "$CHECK_MODEL" ] || exec "{sys.executable}" "$@" ;;
 *) exec "{sys.executable}" "$@" ;;
 esac
@@ -69,7 +70,7 @@ def sandbox(tmp_path):
 def test_no_supported_python_names_what_was_found_and_the_remedy(sandbox, tmp_path):
     for name in ("python3", "python"):
         write_script(sandbox.bin / name, "#!/bin/sh\necho 3.9 with venv\n")
-    for minor in range(10, 14):  # as pyenv's shims of versions that are not installed
+    for minor in range(11, 15):  # as pyenv's shims of versions that are not installed
         write_script(sandbox.bin / f"python3.{minor}", "#!/bin/sh\nexit 127\n")
     code, _, err = sandbox.run()
     assert code == 1
@@ -153,6 +154,61 @@ def test_an_active_conda_environment_is_used_unless_it_is_base(sandbox, tmp_path
     assert sandbox.installs() == RUNTIME
     conda["CONDA_DEFAULT_ENV"] = "base"
     assert sandbox.run(*show, **conda)[1] == f"{sandbox.root}/.venv/bin/python\n"
+
+
+@pytest.fixture
+def notebook(sandbox, tmp_path):
+    """As on Colab: a Python without ensurepip, which has PyTorch and packages of its own."""
+    write_script(tmp_path / "without" / "ensurepip.py", "raise ImportError")
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14", "python"):
+        write_script(sandbox.bin / name, FAKE_PYTHON)
+    sandbox.env |= {
+        "PYTHONPATH": str(tmp_path / "without"),
+        "DURING_PIP": "cat .here/constraints.txt",
+    }
+    return sandbox
+
+
+def test_a_notebooks_python_is_used_where_venv_is_missing_and_keeps_its_packages(notebook):
+    code, out, err = notebook.run("--cpu", "echo", "ran", DURING_PIP=":")
+    assert (code, out) == (0, "ran\n")
+    assert "adding to python3 what it lacks, which is not torch" in err
+    into_here = [RUNTIME[0].replace("constraints.txt", f"{notebook.root}/.here/constraints.txt")]
+    assert notebook.installs() == [*into_here, RUNTIME[1]]
+    assert not (notebook.root / ".venv").exists()
+    pins = (notebook.root / ".here" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    names = {pin.partition("==")[0] for pin in pins}
+    assert not names & {"torch", "numpy", "huggingface-hub", "typing-extensions"}
+    assert notebook.run("true")[0] == 0 and not notebook.installs(), "nothing is done twice"
+
+
+def test_what_a_notebooks_python_lacks_is_pinned(notebook):
+    with (notebook.root / "constraints.txt").open("a", encoding="utf-8") as file:
+        file.write("missing-one==1.0\n")
+    code, out, _ = notebook.run()
+    assert (code, out.count("missing-one==1.0\n")) == (0, 2)
+
+
+def test_here_is_the_python_that_runs_even_where_there_is_venv(sandbox, tmp_path):
+    here = write_script(tmp_path / "kernel" / "python", FAKE_PYTHON)
+    _, _, err = sandbox.run("--here", PYTHON=here)
+    assert f"adding to {here} what it lacks" in err and ".here; try: bash setup.sh --here" in err
+    assert len(sandbox.installs()) == 2 and not (sandbox.root / ".venv").exists()
+    assert "making .venv" in sandbox.run()[2]
+
+
+def test_a_systems_own_python_is_left_alone(notebook, tmp_path):
+    stdlib = tmp_path / "stdlib"
+    write_script(stdlib / "EXTERNALLY-MANAGED", "")
+    write_script(
+        tmp_path / "without" / "sitecustomize.py",
+        f"import sysconfig\nsysconfig.get_path = lambda name: {str(stdlib)!r}\n",
+    )
+    code, _, err = notebook.run()
+    assert code == 1 and not notebook.installs()
+    version = "{}.{}".format(*sys.version_info)
+    assert f"found: python3 is {version} without venv, python3.14 is" in err
+    assert "sudo apt install python3 python3-venv" in err
 
 
 def test_docs_builds_the_pages_in_the_clones_folder(sandbox):

@@ -11,7 +11,7 @@ from multitask.experiments import significance
 from multitask.experiments.significance import compare_answers, many_scores
 from multitask.metrics import METRICS
 
-# Of one answer a row: several labels at once are not compared row by row.
+# Of one answer a row; several labels at once are numbers of sets, below.
 EVERY_CASE = [
     (name, case)
     for name, (_, cases) in REFERENCES.items()
@@ -30,6 +30,17 @@ def test_many_scores_at_once_are_those_of_each(name, case):
     together = many_scores(name)(np.stack([labels, labels[::-1]]), np.stack([answers, answers]))
     assert together.shape == (2,)
     assert together[1] == pytest.approx(METRICS[name](labels[::-1], answers), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["micro_f1", "macro_f1", "subset_accuracy"])
+def test_scores_of_several_labels_at_once_are_those_of_their_sets(name):
+    draw = np.random.default_rng(1)
+    sets = np.unique(draw.integers(0, 2, (9, 4)) * [1, 1, 1, 0], axis=0)  # nothing has the last
+    labels, answers = draw.integers(0, len(sets), (3, 50)), draw.integers(0, len(sets), (3, 50))
+    expected = [METRICS[name](sets[x], sets[y]) for x, y in zip(labels, answers)]
+    np.testing.assert_allclose(many_scores(name, sets)(labels, answers), expected)
+    expected = [METRICS[name](sets[labels[0]], sets[y]) for y in answers]
+    np.testing.assert_allclose(many_scores(name, sets)(labels[0], answers), expected)
 
 
 def test_a_metric_that_is_not_known_is_computed_one_by_one(monkeypatch):

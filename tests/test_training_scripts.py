@@ -17,14 +17,20 @@ ROWS = {
     "layer_lr": ("one rate", "decay 0.95", "decay 0.8"),
     "sampling": ("uniform", "proportional", "square_root", "annealed", "round_robin"),
     "gradient_surgery": ("none", "pcgrad", "gradvac"),
+    "task_adapters": ("all shared", "PALs", "Houlsby", "Pfeiffer", "Pfeiffer, one for all",
+                      "prefixes"),
     "unfreezing": ("all", "gradual", *PARTS),
+    "regularisation": ("plain", "smart", "smart, smoothness alone", "smart, proximal alone",
+                       "rdrop", "anchor"),
     "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
                   "sts after multitask"),
+    "contrastive": ("contrastive stage", "plain", "after the stage"),
 }  # fmt: skip
 SETTINGS = {
     "sampling": {"tasks": ("sst", "sts")},
     "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
     "two_stage": {"tasks": ("sst", "sts")},
+    "regularisation": {"task": "sts"},
 }
 
 

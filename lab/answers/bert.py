@@ -274,7 +274,7 @@ def last_state_only(self, input_ids, token_type_ids, layout, attentions):
 @mistake("encoder", "every layer starts from the embeddings; it should start from the last state")
 def layers_side_by_side(self, input_ids, token_type_ids, layout, attentions):
     x = self.embeddings(input_ids, token_type_ids, layout.positions)
-    return [x, *(each(x, layout, attentions) for each in self.layers)]
+    return [x, *(self.run(each, x, layout, attentions) for each in self.layers)]
 
 
 @mistake("encoder", "the first layer is used at every depth; each depth has a layer of its own")

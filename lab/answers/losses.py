@@ -11,8 +11,8 @@ from lab.answers.formulas import softmax
 # Losses
 
 
-def loss_of(task, outputs, labels, *, share=lambda loss, outputs: loss.sum()):
-    """Each row's loss from its definition, in float64, then their sum."""
+def loss_of(task, outputs, labels):
+    """Each row's loss from its definition, in float64."""
     outputs = outputs.double()
     if task.kind == "classes":
         chosen = outputs.gather(1, labels.long().unsqueeze(1)).squeeze(1)
@@ -25,23 +25,28 @@ def loss_of(task, outputs, labels, *, share=lambda loss, outputs: loss.sum()):
         loss = torch.log1p((-signs * outputs).exp()).mean(1)
     else:
         loss = (outputs[:, 0] - labels.double()) ** 2
-    return share(loss, outputs).float()
+    return loss.float()
 
 
 @right("losses")
-def loss_sum(task, outputs, labels):
+def row_losses(task, outputs, labels):
     return loss_of(task, outputs, labels)
 
 
-@mistake("losses", "the loss is a mean over rows; it should be their sum")
+@mistake("losses", "the loss is a mean over rows; each row should have its own")
 def mean_loss(task, outputs, labels):
-    return loss_of(task, outputs, labels, share=lambda loss, outputs: loss.mean())
+    return loss_of(task, outputs, labels).mean()
+
+
+@mistake("losses", "the loss is a sum over rows; each row should have its own")
+def sum_of_losses(task, outputs, labels):
+    return loss_of(task, outputs, labels).sum()
 
 
 @mistake("losses", "outputs (B, 1) meet labels (B,) and make (B, B); give both the same shape")
 def broadcast_regression(task, outputs, labels):
     if task.kind == "regression":
-        return (outputs - labels).square().sum()
+        return (outputs - labels).square()
     return loss_of(task, outputs, labels)
 
 
@@ -59,7 +64,7 @@ def sigmoid_twice(task, outputs, labels):
 def labels_compete(task, outputs, labels):
     if task.kind != "labels":
         return loss_of(task, outputs, labels)
-    return -(outputs.log_softmax(-1) * labels).mean(1).sum()
+    return -(outputs.log_softmax(-1) * labels).mean(1)
 
 
 @mistake("losses", "a row of several labels has the sum over them; it should be their mean")
@@ -71,7 +76,7 @@ def sum_over_labels(task, outputs, labels):
 @mistake("losses", "the regression's loss is the absolute error; it should be the squared one")
 def absolute_error(task, outputs, labels):
     if task.kind == "regression":
-        return (outputs.squeeze(-1) - labels).abs().sum()
+        return (outputs.squeeze(-1) - labels).abs()
     return loss_of(task, outputs, labels)
 
 
@@ -83,7 +88,7 @@ def squashed_loss(task, outputs, labels):
 @mistake("losses", "a binary task takes the squared error; it should be binary cross-entropy")
 def binary_squared_error(task, outputs, labels):
     if task.kind == "binary":
-        return (outputs.squeeze(-1).sigmoid() - labels).square().sum()
+        return (outputs.squeeze(-1).sigmoid() - labels).square()
     return loss_of(task, outputs, labels)
 
 
@@ -92,14 +97,14 @@ def naive_binary(task, outputs, labels):
     if task.kind != "binary":
         return loss_of(task, outputs, labels)
     yes = outputs.squeeze(-1).sigmoid()
-    return -(labels * yes.log() + (1 - labels) * (1 - yes).log()).sum()
+    return -(labels * yes.log() + (1 - labels) * (1 - yes).log())
 
 
 @mistake("losses", "the log of a softmax overflows at large outputs; take log_softmax, in one")
 def naive_classes(task, outputs, labels):
     if task.kind != "classes":
         return loss_of(task, outputs, labels)
-    return -outputs.softmax(-1).log().gather(1, labels.long().unsqueeze(1)).sum()
+    return -outputs.softmax(-1).log().gather(1, labels.long().unsqueeze(1)).squeeze(1)
 
 
 @mistake("losses", "the squared error is halved; it is (output - label)²")
@@ -110,7 +115,7 @@ def half_squared_error(task, outputs, labels):
 @mistake("losses", "the regression's loss is Huber's (smooth_l1); it should be the squared error")
 def huber(task, outputs, labels):
     if task.kind == "regression":
-        return F.smooth_l1_loss(outputs.squeeze(-1), labels, reduction="sum")
+        return F.smooth_l1_loss(outputs.squeeze(-1), labels, reduction="none")
     return loss_of(task, outputs, labels)
 
 

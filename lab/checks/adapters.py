@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lab.checks.bert import modes, tiny_config
-from lab.harness import Draw, check, gradients, marked_dropout
+from lab.harness import Draw, check, gradients, mark_dropouts, marked_dropout
 
 Cases = Iterator[tuple[str, Any]]
 
@@ -155,3 +155,42 @@ def lora_merge(draw: Draw) -> Cases:
         yield f"{name}: a second unmerge does nothing", list(base.parameters())
         with torch.no_grad():
             base.weight.sub_(1)
+
+
+@check("bottleneck")
+def bottleneck(draw: Draw) -> Cases:
+    from minbert.adapters.bottleneck import Bottleneck, HoulsbySum, PfeifferSum
+    from minbert.encoders.bert import AddNorm
+
+    seed = draw.random.randrange(1000)
+
+    def started(seed: int) -> Bottleneck:
+        made = Bottleneck(60, 40)
+        made.initialise(torch.Generator().manual_seed(seed))
+        return made
+
+    first = started(seed)
+    named = dict(first.named_parameters())
+    yield "first values: shapes and kinds", {n: [*p.shape, str(p.dtype)] for n, p in named.items()}
+    yield "first values: what is zero", {n: not p.any() for n, p in named.items()}
+    weight = first.down.weight
+    yield "the standard deviation of W_down, in hundredths", round(100 * weight.std().item(), 1)
+    yield "W_down has values beyond two standard deviations", weight.abs().max().item() > 0.045
+    same = torch.equal(weight, started(seed).down.weight)
+    yield "the same generator gives the same W_down", same
+    yield "another gives another", not torch.equal(weight, started(seed + 1).down.weight)
+    yield "all of it trains", trained(first)
+    for activation in ("gelu", "relu", "swish"):
+        module = draw.fill(Bottleneck(4, 3, activation))
+        z = draw.normal(2, 5, 4, grad=True)
+        yield f"A(z) with {activation}", module(z)
+        yield f"its gradients with {activation}", gradients(module(z), z, *module.parameters())
+    for kind in (HoulsbySum, PfeifferSum):
+        base = mark_dropouts(draw.fill(AddNorm(tiny_config())))
+        size = base.norm.normalized_shape[0]
+        adapters: Any = draw.fill(nn.Linear(size, size))  # in the place of a bottleneck
+        module = kind(base, adapters)
+        x, output = (draw.normal(2, 5, size, grad=True) for _ in range(2))
+        for mode in modes(module):
+            yield f"{mode}{kind.__name__}", module(x, output)
+        yield f"{kind.__name__}: gradients of both", gradients(module(x, output), x, output)

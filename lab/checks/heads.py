@@ -108,7 +108,7 @@ def compare(draw: Draw) -> Cases:
 
 @check("losses")
 def losses(draw: Draw) -> Cases:
-    from multitask.heads import loss_sum
+    from multitask.heads import row_losses
 
     classes, binary, regression = tasks("sst", "para", "sts")
     cases: list[tuple[str, Any, Tensor, Tensor]] = [
@@ -127,8 +127,8 @@ def losses(draw: Draw) -> Cases:
     ]
     for name, task, outputs, labels in cases:
         outputs.requires_grad_()
-        loss = loss_sum(task, outputs, labels)
-        yield f"{name}: the loss", loss
+        loss = row_losses(task, outputs, labels)
+        yield f"{name}: the losses", loss
         gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else None
         yield f"{name}: its gradient", gradient
 

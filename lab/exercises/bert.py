@@ -11,6 +11,8 @@ BERT = (
         part="bert",
         targets=("minbert.encoders.bert:Embeddings.forward",),
         points=3,
+        level=1,
+        minutes=15,
         hints=(
             "A token's vector says three things: which word, which place, which segment.",
             "Look all three up, add them, and normalise the sum once.",
@@ -23,6 +25,8 @@ BERT = (
         part="bert",
         targets=("minbert.attention:key_mask",),
         points=2,
+        level=1,
+        minutes=15,
         hints=(
             "Scores are (B, N, S, S): which of the four dimensions does the mask speak about?",
             "It says which keys are real, and keys are the last dimension of the scores.",
@@ -35,6 +39,7 @@ BERT = (
         part="bert",
         targets=("minbert.attention:scaled_dot_product_attention",),
         points=6,
+        minutes=45,
         hints=(
             "Follow equation 1 of the paper from the inside out: product, scale, mask, softmax.",
             "A masked score must be -inf before the softmax, for then its probability is 0.",
@@ -61,6 +66,8 @@ BERT = (
         part="bert",
         targets=("minbert.attend:attend", "minbert.encoders.bert:SelfAttention.forward"),
         points=6,
+        level=3,
+        minutes=60,
         uses=("attention_mask", "attention", "heads"),
         hints=(
             "Three linear maps of the same x, attention in each head, one more linear map.",
@@ -78,6 +85,8 @@ BERT = (
         part="bert",
         targets=("minbert.encoders.bert:AddNorm.forward",),
         points=3,
+        level=1,
+        minutes=15,
         hints=(
             "The residual is a road that nothing blocks: what may dropout touch?",
             "BERT is post-norm: LayerNorm comes after the sum.",
@@ -90,6 +99,8 @@ BERT = (
         part="bert",
         targets=("minbert.encoders.bert:FeedForward.forward",),
         points=3,
+        level=1,
+        minutes=15,
         hints=(
             "From H features to I and back, with something between that is not linear.",
             "The activation is GELU, and BERT has the exact one.",
@@ -102,6 +113,8 @@ BERT = (
         part="bert",
         targets=("minbert.encoders.bert:BertLayer.forward",),
         points=4,
+        level=1,
+        minutes=15,
         uses=("self_attention", "add_norm", "feed_forward"),
         hints=(
             "Two blocks, each followed by its own add & norm.",
@@ -116,6 +129,8 @@ BERT = (
         part="bert",
         targets=("minbert.encoders.bert:Bert.encode",),
         points=3,
+        level=1,
+        minutes=20,
         uses=("embeddings", "layer"),
         hints=(
             "The caller wants every state, not only the last.",
@@ -133,6 +148,8 @@ BERT = (
             "minbert.encoders.bert:Bert.pool",
         ),
         points=3,
+        level=1,
+        minutes=20,
         hints=(
             "One token of each sequence was made to stand for all of it.",
             "That token is [CLS], the first: `layout.first` finds it, padded or packed.",
@@ -145,6 +162,7 @@ BERT = (
         part="bert",
         targets=("minbert.loading:hub_names", "minbert.loading:_modern_name"),
         points=4,
+        minutes=40,
         hints=(
             "The table of keys names modules; a parameter's last word, weight or bias, stays.",
             "A layer's number stands for {n} in the table: take it out to look the name up, and "

@@ -11,6 +11,7 @@ EXTENSIONS = (
         part="extensions",
         targets=("data.masking:Masker.__call__",),
         points=4,
+        minutes=40,
         hints=(
             "Two questions for each token: is it chosen, and if so, what does the model see?",
             "They take two random numbers. Special tokens are never chosen; `self.words` gives "
@@ -55,6 +56,7 @@ EXTENSIONS = (
             "multitask.extensions.bitfit:BitFit.prepare",
         ),
         points=4,
+        minutes=40,
         hints=(
             "First nothing trains, then what was chosen does; heads are no part of the encoder.",
             'A bias is what is called bias, in LayerNorms too. `"all"` means all of them; other '
@@ -69,6 +71,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.adapters.layers:LoRALinear.initialise",),
         points=2,
+        level=1,
+        minutes=10,
         hints=(
             "The encoder must not change at first, and yet something must have a gradient.",
             "B A is zero if one of the two is; it is B, and `__init__` has made both zeros.",
@@ -115,6 +119,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("multitask.extensions.gradient_surgery:pcgrad",),
         points=5,
+        level=3,
+        minutes=60,
         hints=(
             "You have no gradients here, only their dot products; that is enough.",
             "Row i of C begins as g_i itself. To take away a part along g_j is to lower C_ij.",
@@ -128,6 +134,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("multitask.extensions.gradient_surgery:gradvac",),
         points=5,
+        level=3,
+        minutes=60,
         hints=(
             "As surgery, but a cosine is raised to what it usually is, not to 0.",
             "With row c of C, |g_i'| is the root of c G c. Add w to C_ij where the cosine is below "
@@ -142,6 +150,8 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.attention:rope_angles", "minbert.attention:apply_rope"),
         points=4,
+        level=3,
+        minutes=45,
         hints=(
             "Each pair of features is a point in the plane; a place turns it by an angle.",
             "Pair i is (x_i, x_{i + D/2}), and turns by p θ^(-2i/D) at place p, counted from 0.",
@@ -173,12 +183,73 @@ EXTENSIONS = (
         part="extensions",
         targets=("minbert.attention:dynamic_convolution",),
         points=5,
+        level=3,
+        minutes=60,
         uses=("heads",),
         hints=(
             "A weighted sum of neighbours, with other weights at every place and for every head.",
             "Put K // 2 zeros on both sides of the tokens; then place s reads s to s + K - 1.",
             "A loop over k will do: slice k of the padded values, split into heads, times kernel k "
             "with a dimension of size 1 for the features; add up.",
+        ),
+    ),
+    Exercise(
+        name="smart",
+        title="SMART: smoothness by the worst noise",
+        part="extensions",
+        targets=(
+            "multitask.heads:divergences",
+            "multitask.extensions.smart:Smart.worst_noise",
+            "multitask.extensions.smart:Smart.penalty",
+        ),
+        points=5,
+        level=3,
+        minutes=60,
+        hints=(
+            "Three questions: how far two outputs are apart, which noise drives them furthest, and "
+            "what that costs. Noise is looked for uphill, weights go downhill.",
+            "Start from `self.noise * seen.embedding_noise()`. Its gradient is that of the "
+            "divergence between `seen.same(noise=noise)` and the clean outputs: take "
+            "`torch.autograd.grad` of it, so that the weights' gradients stay out of it.",
+            "Divide the gradient by its largest number of each token, go `self.step_size` along "
+            "it, `clamp` to the radius, detach, and again. In the penalty nothing but the noise is "
+            "detached; the mean weights' outputs come under `torch.no_grad()`.",
+        ),
+    ),
+    Exercise(
+        name="contrastive",
+        title="a contrastive loss with in-batch negatives",
+        part="extensions",
+        targets=("multitask.contrastive:ranking_loss",),
+        points=4,
+        minutes=40,
+        hints=(
+            "It is a classification: which of the M candidates is this anchor's positive?",
+            "All N x M cosines are one product of matrices of rows of length 1; the right class of "
+            "anchor i is i. What must not count has a probability of 0, so its score is -inf.",
+            "Normalise both, multiply, divide by the temperature; put -inf where the groups are "
+            "equal, but for places (i, i); then the cross-entropy with the numbers 0 to N - 1.",
+        ),
+    ),
+    Exercise(
+        name="bottleneck",
+        title="bottleneck adapters",
+        part="extensions",
+        targets=(
+            "minbert.adapters.bottleneck:Bottleneck.initialise",
+            "minbert.adapters.bottleneck:Bottleneck.forward",
+            "minbert.adapters.bottleneck:HoulsbySum.forward",
+            "minbert.adapters.bottleneck:PfeifferSum.forward",
+        ),
+        points=5,
+        minutes=45,
+        hints=(
+            "At first the encoder must compute what it did before; which of the two maps sees to "
+            "that? And then: what does an adapter read, and to what is its answer added?",
+            "A(z) has no residual inside: the sums add it. Houlsby's reads h, the block's output "
+            "after dropout; Pfeiffer's reads what the layer would have given without it.",
+            "`self.up(self.activation(self.down(z)))`. Houlsby: the norm of residual, h and A(h). "
+            "Pfeiffer: total = residual + h, then the norm of total and A(norm of total).",
         ),
     ),
 )

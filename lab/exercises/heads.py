@@ -23,6 +23,7 @@ HEADS = (
         part="heads",
         targets=("minbert.tokenization:Tokenizer.encode",),
         points=4,
+        minutes=40,
         hints=(
             "The library behind `self.fast` knows how a pair is laid out, if you give it pairs.",
             "`self.fast.encode_batch_fast(rows)`, where a row is a text or a tuple of two; each "
@@ -37,6 +38,8 @@ HEADS = (
         part="heads",
         targets=("multitask.heads:Heads.forward",),
         points=4,
+        level=1,
+        minutes=25,
         hints=(
             "One shared layer, one output layer for each task.",
             "Dropout comes before each of the two linear maps, and GELU after the first.",
@@ -50,6 +53,8 @@ HEADS = (
         part="heads",
         targets=("multitask.heads:compare_concat", "multitask.heads:compare_cosine"),
         points=3,
+        level=1,
+        minutes=20,
         hints=(
             "One is three vectors in a row; the other is one number.",
             "The third vector is the difference without its sign, feature by feature.",
@@ -60,13 +65,14 @@ HEADS = (
         name="losses",
         title="losses of classification and regression",
         part="heads",
-        targets=("multitask.heads:loss_sum",),
+        targets=("multitask.heads:row_losses",),
         points=4,
+        minutes=40,
         hints=(
             "Four kinds of task with labels; all losses take raw outputs.",
             "Cross-entropy for classes, binary cross-entropy with logits, squared error; where "
             "several labels may hold, binary cross-entropy of each, and their mean in a row.",
-            'Each is a sum over the rows, reduction="sum". For binary and regression, outputs '
+            'Each row has a loss of its own, reduction="none". For binary and regression, outputs '
             "(B, 1) and labels (B,) must get the same shape first.",
         ),
     ),
@@ -76,6 +82,7 @@ HEADS = (
         part="heads",
         targets=("multitask.heads:answers",),
         points=3,
+        minutes=25,
         hints=(
             "A class, or a number; and how sure the model is.",
             "Softmax for classes; for a binary task the probability of yes is a sigmoid, and for "
@@ -90,6 +97,7 @@ HEADS = (
         part="heads",
         targets=("multitask.model:MultitaskModel.from_config",),
         points=4,
+        minutes=40,
         hints=(
             "Build first, then change: dropout, checkpointing, freezing, extensions.",
             "Freezing is `requires_grad_(False)` on the encoder and on nothing else.",
@@ -104,6 +112,8 @@ HEADS = (
         part="heads",
         targets=("data.draws:uniform_task",),
         points=3,
+        level=1,
+        minutes=20,
         hints=(
             "The draw must be the same when a killed run comes to this step again.",
             "So make a generator from the seed and the step, and keep no state between calls.",

@@ -11,6 +11,8 @@ OPTIM = (
         part="optim",
         targets=("optim.adamw:update_moments",),
         points=3,
+        level=1,
+        minutes=20,
         hints=(
             "Two running means: of the gradient, and of its square.",
             "Each keeps the share b of the old and takes 1 - b of the new; b1 for m, b2 for v.",
@@ -23,6 +25,8 @@ OPTIM = (
         part="optim",
         targets=("optim.adamw:bias_corrections",),
         points=2,
+        level=1,
+        minutes=10,
         hints=(
             "The moments start at zero, so after t steps they hold a share 1 - b^t.",
             "Steps count from 1: at the first step c1 is 1 - b1.",
@@ -48,6 +52,8 @@ OPTIM = (
         part="optim",
         targets=("optim.adamw:decay_weights",),
         points=2,
+        level=1,
+        minutes=10,
         hints=(
             "Decoupled means that neither the gradient nor the moments see it.",
             "The parameter shrinks by a share of itself.",
@@ -60,6 +66,8 @@ OPTIM = (
         part="optim",
         targets=("optim.adamw:AdamW.step",),
         points=5,
+        level=3,
+        minutes=60,
         uses=("moments", "bias_correction", "adam_update", "weight_decay"),
         hints=(
             "Groups outside, parameters inside; a parameter without a gradient is left alone.",
@@ -75,6 +83,8 @@ OPTIM = (
         part="optim",
         targets=("optim.groups:is_bias_or_norm",),
         points=2,
+        level=1,
+        minutes=15,
         hints=(
             "Matrices decay. What is left?",
             "Biases and LayerNorm's weights are vectors.",
@@ -87,6 +97,8 @@ OPTIM = (
         part="optim",
         targets=("optim.schedules:linear",),
         points=3,
+        level=1,
+        minutes=20,
         hints=(
             "Two straight lines: up from 0 during the warm-up, then down to 0 at the end.",
             "Up: step / warmup. Down: what is left of the steps after the warm-up.",

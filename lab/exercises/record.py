@@ -24,6 +24,10 @@ class Exercise:
     points: int
     hints: tuple[str, str, str]
     """From a nudge to nearly the answer."""
+    level: Literal[1, 2, 3] = 2
+    """1: a line or two, from the formula; 2: a few, with care; 3: several things at once."""
+    minutes: int = 30
+    """About how long it takes who has read its page: an estimate."""
     uses: tuple[str, ...] = ()
     """Earlier exercises whose functions these call: they are supplied when it is checked."""
     number: int = 0
@@ -36,6 +40,10 @@ class Exercise:
     @property
     def heading(self) -> str:
         return f"Exercise {self.number}: {self.title}"
+
+    @property
+    def effort(self) -> str:
+        return f"Level {self.level} of 3, about {self.minutes} minutes"
 
     def __str__(self) -> str:
         return f"exercise {self.number}: {self.title}"

@@ -99,7 +99,10 @@ def save_adapter(
     }
     if not adapters:
         known = adapter_names(encoder) or "none"
-        raise ValueError(f"the encoder has no adapter {name!r} to save; it has {known}")
+        raise ValueError(
+            f"the encoder has no LoRA or IA3 adapter {name!r} to save, it has {known}; of other "
+            "methods peft has no such files"
+        )
     outside = [
         parameter
         for parameter, values in encoder.named_parameters()

@@ -200,8 +200,7 @@ class Bert(Encoder[BertConfig]):
     Config = BertConfig
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_layers))
         self.pooler = Pooler(config)

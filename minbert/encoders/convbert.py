@@ -257,11 +257,14 @@ class ConvBert(Encoder[ConvBertConfig]):
     Config = ConvBertConfig
 
     def __init__(self, config: ConvBertConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_layers))
         self.apply(self.initialise)
+
+    @property
+    def attention_size(self) -> int:
+        return self.config.hidden_size // 2
 
     def encode(
         self,

@@ -104,6 +104,17 @@ class GatedFeedForward(nn.Module):
         return compose(self.outer, self.dropout, geglu)(self.inner(x))  # (..., H)
 
 
+class Add(nn.Module):
+    """residual + block's output: BERT's add & norm, without its dropout and its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout, self.norm = nn.Identity(), nn.Identity()
+
+    def forward(self, residual: Tensor, output: Tensor) -> Tensor:
+        return residual + output  # (..., H)
+
+
 class ModernBertLayer(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)): pre-norm."""
 
@@ -111,8 +122,10 @@ class ModernBertLayer(nn.Module):
         super().__init__()
         self.attention_norm = layer_norm(config) if number > 0 else nn.Identity()
         self.attention = SelfAttention(config, config.layer_types[number])
+        self.attention_sum = Add()
         self.feed_forward_norm = layer_norm(config)
         self.feed_forward = GatedFeedForward(config)
+        self.feed_forward_sum = Add()
 
     def forward(
         self,
@@ -121,8 +134,9 @@ class ModernBertLayer(nn.Module):
         rope: tuple[Tensor, Tensor],
         attentions: list[Tensor] | None = None,
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), layout, rope, attentions)
-        return x + self.feed_forward(self.feed_forward_norm(x))  # (..., H)
+        attended = self.attention(self.attention_norm(x), layout, rope, attentions)
+        x = self.attention_sum(x, attended)
+        return self.feed_forward_sum(x, self.feed_forward(self.feed_forward_norm(x)))  # (..., H)
 
 
 class Pooler(nn.Module):
@@ -157,10 +171,10 @@ class ModernBert(Encoder[ModernBertConfig]):
 
     Config = ModernBertConfig
     TOKENIZER = "bpe"
+    SUMS = ("attention_sum", "feed_forward_sum")
 
     def __init__(self, config: ModernBertConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(ModernBertLayer(config, n) for n in range(config.num_layers))
         self.final_norm = layer_norm(config)

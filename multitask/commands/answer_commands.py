@@ -53,8 +53,8 @@ class Evaluate:
     similarity, those whose answers are furthest off."""
     on_bad_row: Literal["stop", "skip"] | None = None
     """Stop at a row that cannot be read, or leave it out; by default as in training."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of matrix products; bf16 is quicker where the device has it."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of matrix products: auto is 16 bits on a GPU, and fp32 on a CPU."""
 
     def run(self) -> None:
         from minbert.checks import check_counts, check_unused
@@ -93,6 +93,7 @@ class Evaluate:
         from multitask.predictor import Predictor
 
         predictor = Predictor(run_folder, adapter=self.adapter, precision=self.precision)
+        _tell_precision(predictor)
         _tell_left_out(predictor, self.adapter)
         given = [predictor.with_files_of(read_task_file(path)) for path in self.task_files]
         data_dir = self.data_dir or predictor.config.data_dir or SAMPLES
@@ -162,11 +163,16 @@ class Predict:
     or Parquet file with the columns of its texts."""
     json: bool = False
     """Print JSON lines."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of matrix products: auto is 16 bits on a GPU, and fp32 on a CPU."""
 
     def run(self) -> None:
         from multitask.predictor import Predictor
 
-        predictor = Predictor(_run_folder(self.run_folder), adapter=self.adapter)
+        predictor = Predictor(
+            _run_folder(self.run_folder), adapter=self.adapter, precision=self.precision
+        )
+        _tell_precision(predictor)
         _tell_left_out(predictor, self.adapter)
         tasks = predictor.model.tasks
         if self.task is None and len(tasks) > 1:
@@ -262,6 +268,11 @@ def _run_folder(folder: Path | None = None) -> Path:
         )
     print(f"run {records[-1].parent}", file=sys.stderr)
     return records[-1].parent
+
+
+def _tell_precision(predictor: Predictor) -> None:
+    if predictor.precision != "fp32":
+        print(f"answers in {predictor.precision}, on {predictor.model.device}", file=sys.stderr)
 
 
 def _tell_left_out(predictor: Predictor, adapter: Path | None) -> None:

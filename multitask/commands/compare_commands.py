@@ -32,7 +32,8 @@ class Compare:
 
     def run(self) -> None:
         from minbert.checks import check_counts
-        from multitask.experiments.compare_runs import compare_runs, draw_curves, group_of
+        from multitask.experiments.compare_runs import compare_runs, group_of
+        from multitask.experiments.curves import draw_curves
 
         check_counts(self, "rows")
         if len(self.groups) < 2:

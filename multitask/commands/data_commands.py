@@ -11,8 +11,7 @@ from tyro.conf import Positional, arg
 
 from data.readers import SAMPLES, Rows
 from data.sources import COURSE, FILES, File
-from data.tasks import TASKS, Split
-from minbert.files import sha256_of
+from data.tasks import TASKS, Split, is_built_in
 from multitask.commands import Group
 from multitask.commands.task_commands import check_tasks
 
@@ -24,7 +23,8 @@ class Fetch:
     target: Path = Path("real-data")
     """Folder to put them in; give it to train as --data-dir."""
     names: tuple[str, ...] = COURSE
-    """Data sets to fetch: those of the course's tasks, and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
+    """Data sets to fetch: those of the course's tasks, para_large (the course's later and larger
+    cut of para), and sst2, mrpc, stsb, qqp, qnli, rte, wnli,
     mnli, ax of GLUE."""
     time_limit: float = 3600.0
     """Seconds that one download may take, all tries together; a rerun resumes it."""
@@ -61,7 +61,7 @@ class Check:
         splits = get_args(Split)
         rows, bad, unusable = [], [], []
         verdicts: dict[str, list[str]] = {}
-        for task in TASKS.values():
+        for task in filter(lambda task: is_built_in(task.name), TASKS.values()):
             counts = []
             for split in splits:
                 if not has_split(task, split, data_dir):
@@ -107,10 +107,10 @@ def _verdict(read: Rows, published: File) -> str:
     if published.rows is not None and published.rows != count:
         more, than = count - published.rows, f"than the {published.rows:,} published"
         return f"{DIFFERENT}, {abs(more):,} rows {'more' if more > 0 else 'fewer'} {than}"
-    if published.sha256 is None:
+    if not published.is_known:
         what = "nothing of it is" if published.rows is None else "as many rows, but no checksum is"
         return f"{UNKNOWN}, {what} known"
-    if sha256_of(read.path) != published.sha256:
+    if published.wrong(read.path):
         rows = "" if published.rows is None else ", with as many rows"
         return f"{DIFFERENT}, in its bytes{rows}"
     return f"{EQUAL}, byte for byte"

@@ -24,7 +24,7 @@ def describe_installation(data_dir: Path) -> str:
     device = choose_device("auto")
     facts = environment(device)
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    attention = "" if device.type == "cpu" else f"; attention: {flash.described(device)}"
+    attention = f"; attention: {flash.described(device)}" if device.type == "cuda" else ""
     backbones = []
     for name, package in PACKAGES.items():
         try:

@@ -25,8 +25,8 @@ class Export:
     """Task whose head comes along, for transformers' pipeline("text-classification"): of a run with
     --head linear. Without it, the encoder alone."""
     format: Literal["transformers", "sentence-transformers", "onnx"] = "transformers"
-    """transformers' folder; sentence-transformers', of a run with --pair cosine or concat; or a
-    graph of encoder and head for onnxruntime."""
+    """transformers' folder; sentence-transformers', of a run with --pair cosine or concat or of a
+    contrastive stage; or a graph of encoder and head for onnxruntime."""
     adapter: bool = False
     """Write the LoRA or IA3 adapter alone, in the files of peft, and do not merge it."""
 

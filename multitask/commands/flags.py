@@ -29,8 +29,8 @@ I_ = TypeVar("I_", PrimitiveTypeInfo, StructTypeInfo)
 _asking: list[PrimitiveTypeInfo | StructTypeInfo] = []
 """What tyro's own rules are asked about at this moment."""
 
-FIRST = ("tasks", "task_files", "text", "data_dir", "backbone", "out", "epochs", "batch_size", "lr",
-         "device", "over", "trials", "seeds", "stop_hopeless", "resume", "use",
+FIRST = ("objective", "tasks", "task_files", "text", "data_dir", "backbone", "out", "epochs",
+         "batch_size", "lr", "device", "over", "trials", "seeds", "stop_hopeless", "resume", "use",
          "show_groups")  # fmt: skip
 """Flags of training that stand before the boxes of the sections: what a beginner needs."""
 

@@ -1,4 +1,4 @@
-"""`minbert glue`: run, peft, score, submit, check. Nothing here imports torch before it runs."""
+"""`minbert glue`: run, peft, score, figure, submit, check. No torch before a command runs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Settings:
     backbone: str = "minilm"
     """minilm, a folder, or a hub name such as bert-base-cased."""
     recipe: str | None = None
-    """Settings of each task: bert, convbert, modernbert, modernbert_short, lora, bitfit, minilm,
-    minilm_lora, minilm_bitfit; by default what fits the method and the backbone."""
+    """Settings of each task: bert, convbert, modernbert, modernbert_short, mosaicbert, lora,
+    bitfit, minilm, minilm_lora, minilm_bitfit; by default what fits the method and the backbone."""
     seeds: int = 1
     """Runs that differ in their seeds alone."""
     seed: int = 11711
@@ -45,6 +45,10 @@ class Settings:
     """Passes over the data, in place of the recipe's."""
     batch_size: int | None = None
     """Rows that go through the model at once, in place of the recipe's."""
+    patience: int | None = None
+    """Stop when so many epochs in a row bring no better development score."""
+    scores_per_epoch: int | None = None
+    """Score so many times an epoch, at equal distances; the best of all is kept."""
     accumulate: int = 1
     """Batches whose gradients make one optimizer step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -76,6 +80,11 @@ class Settings:
         from multitask.glue.glue_recipes import recipe_config
 
         config = recipe_config(self.recipe, method, self.backbone, task)
+        given = {
+            name: value
+            for name in ("epochs", "batch_size", "patience", "scores_per_epoch")
+            if (value := getattr(self, name)) is not None
+        }
         return replace(
             config,
             data_dir=self.data_dir,
@@ -85,8 +94,7 @@ class Settings:
             device=self.device,
             limit=self.limit,
             on_bad_row=self.on_bad_row,
-            epochs=config.epochs if self.epochs is None else self.epochs,
-            batch_size=config.batch_size if self.batch_size is None else self.batch_size,
+            **given,
         )
 
 
@@ -187,6 +195,26 @@ class ScoreGlue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawGlue:
+    """Draw the losses and scores of several folders of runs over each other, a figure a task."""
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(name="dirs")]
+    """Folders that glue run wrote, two or more; the runs of a task and folder have one colour."""
+    out: Path = Path("figures/glue")
+    """Folder of the figures, TASK.svg each."""
+
+    def run(self) -> None:
+        from multitask.experiments.curves import draw_systems
+        from multitask.glue.glue_run import read_runs
+
+        if len(self.folders) < 2:
+            raise ValueError("glue figure takes at least two folders of runs")
+        systems = [(f.resolve().name, [found.run for found in read_runs(f)]) for f in self.folders]
+        for path in draw_systems(systems, self.out):
+            print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SubmitGlue:
     """Write the leaderboard's zip from the test answers of the best runs on development."""
 
@@ -241,6 +269,7 @@ class Glue(Group):
         "run": RunGlue,
         "peft": ComparePeft,
         "score": ScoreGlue,
+        "figure": DrawGlue,
         "submit": SubmitGlue,
         "check": CheckGlue,
     }

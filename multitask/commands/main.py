@@ -27,7 +27,14 @@ from multitask.commands.messages import command_line
 from multitask.commands.study_commands import Report, StudyGroup
 from multitask.commands.sweep_commands import Sweep
 from multitask.commands.task_commands import TaskGroup
-from multitask.commands.train_commands import Demo, Pretrain, Train, Training, with_extensions
+from multitask.commands.train_commands import (
+    Contrast,
+    Demo,
+    Pretrain,
+    Train,
+    Training,
+    with_extensions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,7 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
     "pretrain": Pretrain,
+    "contrast": Contrast,
     "evaluate": Evaluate,
     "predict": Predict,
     "compare": Compare,

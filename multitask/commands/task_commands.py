@@ -47,8 +47,10 @@ class New:
     """Between several labels in one cell."""
 
     def run(self) -> None:
-        from data.guess import SPEAKING, guess, shape_of, toml_of
+        from data.guess import SPEAKING, guess
+        from data.shape import shape_of
         from data.task_files import read_task_file
+        from data.task_toml import toml_of
         from data.tasks import check_name
 
         name = self.name or _free_name(self.train)

@@ -1,4 +1,4 @@
-"""The commands that train: demo, train, pretrain."""
+"""The commands that train: demo, train, pretrain, contrast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from multitask.commands import dashed, flags_of
-from multitask.config import PretrainConfig, TrainConfig
+from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.extensions.base import Extension, import_extension, load_extensions
 
 BESIDE_RESUME = ("--resume", "--data-dir", "--device", "--show-groups")
@@ -54,7 +54,7 @@ class Training:
     """Continue the run in this folder, with the settings it was started with; --data-dir and
     --device may say where its data is now, and where to compute."""
 
-    config_class: ClassVar[type[TrainConfig] | type[PretrainConfig]]
+    config_class: ClassVar[type[TrainConfig] | type[PretrainConfig] | type[ContrastConfig]]
     flags: ClassVar[tuple[str, ...]] = ()
     """The flags that the command line gives, as they were typed."""
 
@@ -119,6 +119,13 @@ class Pretrain(Training, PretrainConfig):
     config_class = PretrainConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contrast(Training, ContrastConfig):
+    """Train an encoder's embeddings: texts that mean the same together, others apart."""
+
+    config_class = ContrastConfig
+
+
 def _used(words: Sequence[str]) -> list[str]:
     """What stands behind --use on a command line."""
     used = []
@@ -151,7 +158,7 @@ def with_extensions(command: type[Training], words: Sequence[str]) -> type[Train
     Importing the extensions imports torch, so this is for the command line that starts with it.
 
     Args:
-        command: Train or Pretrain.
+        command: Train, Pretrain or Contrast.
         words: the command line, whose flags say which extensions are used.
     """
     own = {each: import_own(each) for each in _used(words) if ":" in each}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.tasks import Task, get_task, is_built_in
 from multitask.analysis import worst
-from multitask.config import PretrainConfig
+from multitask.config import ContrastConfig, TrainConfig
 from multitask.runs.run import Run
 from multitask.text_table import table
 
@@ -79,7 +79,7 @@ def finished(run: Run) -> str:
         f"{record['steps']} steps in {record['seconds']:.0f} s, "
         f"{trained:,} of {everything:,} parameters trained",
         f"{run.folder}: record.json, metrics.jsonl, figure.png, best.safetensors, "
-        + ("backbone/" if isinstance(run.config(), PretrainConfig) else "predictions/"),
+        + ("backbone/" if run.config().makes_backbone else "predictions/"),
         "",
         "try next:",
         *(f"    {command}" for command in _next_commands(run)),
@@ -95,9 +95,16 @@ def record_table(record: Mapping[str, Any]) -> str:
 
 def _next_commands(run: Run) -> list[str]:
     config = run.config()
-    if isinstance(config, PretrainConfig):
-        tasks = " ".join(config.tasks) or "sst"
-        return [f"minbert train --backbone {run.backbone} --tasks {tasks}"]
+    if config.makes_backbone:
+        labelled = [name for name in config.reads if get_task(name).kind != "pairs"]
+        command = f"minbert train --backbone {run.backbone} --tasks {' '.join(labelled) or 'sst'}"
+        if not isinstance(config, ContrastConfig):
+            return [command]
+        handed = f"minbert export {shlex.quote(str(run.folder))} my-embedder"
+        return [
+            f"{command} --pooling {config.pooling} --pair cosine",
+            f"{handed} --format sentence-transformers",
+        ]
     name = config.tasks[0]
     texts = {
         "sst": '"A joy from start to end."',
@@ -118,4 +125,11 @@ def _next_commands(run: Run) -> list[str]:
             f"minbert train --tasks {name} --frozen --epochs 10 --lr 1e-3",
             "minbert data fetch --target real-data && minbert train --data-dir real-data",
         ]
-    return [*commands, f"minbert export {folder} my-{name}"]
+    if not all(extension.exports for extension in config.extensions):
+        return commands
+    whole = ""
+    if isinstance(config, TrainConfig) and config.head == "linear":
+        whole = f" --task {name}"
+    elif isinstance(config, TrainConfig) and config.pair != "cross" and get_task(name).is_pair:
+        whole = " --format sentence-transformers"
+    return [*commands, f"minbert export {folder} my-{name}{whole}"]

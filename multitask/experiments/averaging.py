@@ -35,7 +35,10 @@ from multitask.predictor import Predictor
 from multitask.runs.checkpoint import load_checkpoint, load_trained, save_checkpoint
 from multitask.runs.run import Run, located
 
-SAME = ("tasks", "head", "pooling", "pair", "head_size", "adapter")
+SAME = (
+    "tasks", "head", "pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation",
+    "adapter",
+)  # fmt: skip
 """Settings in which runs must agree, for their weights to be of one model."""
 
 
@@ -64,7 +67,7 @@ def average(
         check_one_model(found)
         scores = {run.folder: run.record()["score"] for run in found}
         ordered = sorted(found, key=lambda run: -scores[run.folder])
-        predictor = Predictor(ordered[0].folder, device=device)
+        predictor = Predictor(ordered[0].folder, device=device, precision="fp32")
         kept = ordered
         if greedy:
             kept, best = ordered[:1], _score(predictor, ordered[:1])

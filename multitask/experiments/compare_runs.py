@@ -18,15 +18,14 @@ import numpy as np
 from data.readers import SAMPLES, Example, read_split
 from data.tasks import Task, get_task
 from multitask.analysis import constant_scores
-from multitask.config import PLACES, PretrainConfig, TrainConfig
-from multitask.evaluate import prediction_path, read_predictions
+from multitask.config import PLACES, TrainConfig
+from multitask.evaluate import prediction_path, read_label_sets, read_predictions
 from multitask.experiments.significance import Difference, compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run
-from multitask.runs.run_figure import COLOURS, save_svg
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 SPLIT = "dev"
 TOLERANCE = 0.02
@@ -47,12 +46,13 @@ class Flip:
 
     id: str
     texts: tuple[str, ...]
-    label: float
-    first: float
-    second: float
-    """Answers: of several runs the most frequent class, or the mean number."""
+    label: float | list[int]
+    first: float | list[int]
+    second: float | list[int]
+    """Answers: of several runs the most frequent class or set of labels, or the mean number."""
     change: float
-    """By how much the second is further off: of classes, in the share of runs that are wrong."""
+    """By how much the second is further off: of classes, in the share of runs that are wrong; of
+    several labels at once, in the share of labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,8 @@ def compare_runs(
     if len(configs) < len(one.runs) + len(other.runs):
         raise ValueError(f"{one.name} and {other.name} have a run in common; compare others")
     tasks = [n for n in configs[one.runs[0]].tasks if all(n in c.tasks for c in configs.values())]
-    tasks = [name for name in tasks if get_task(name).kind != "labels"]
     if not tasks:
-        raise ValueError(
-            f"{one.name} and {other.name} have no task in common of which a row has one answer"
-        )
+        raise ValueError(f"{one.name} and {other.name} have no task in common; compare others")
     place = Path(data_dir or configs[one.runs[0]].data_dir or SAMPLES)
     return RunComparison(
         first=one,
@@ -157,8 +154,8 @@ def _is_run(folder: Path) -> bool:
 def _config(run: Run) -> TrainConfig:
     """The config of a finished run that answers tasks."""
     config = run.config()
-    if isinstance(config, PretrainConfig):
-        raise ValueError(f"{run.folder} is a pre-training run and answers no task; name others")
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{run.folder} is a {config.title} run and answers no task; name others")
     if not run.record_path.exists():
         raise ValueError(f"{run.folder} is not finished: minbert train --resume {run.folder}")
     return config
@@ -167,8 +164,10 @@ def _config(run: Run) -> TrainConfig:
 def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> TaskComparison:
     examples = read_split(task, SPLIT, data_dir, on_bad_row="skip").examples
     labelled = {row.id: row for row in examples if row.label is not None}
+    several = task.kind == "labels"
+    read = read_label_sets if several else read_predictions
     answers = {
-        run: read_predictions(prediction_path(run.predictions, task, SPLIT), task)
+        run: read(prediction_path(run.predictions, task, SPLIT), task)
         for run in (*first.runs, *second.runs)
     }
     ids = [i for i in labelled if all(i in found for found in answers.values())]
@@ -178,17 +177,29 @@ def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> Ta
             "with --data-dir"
         )
     rows = [labelled[i] for i in ids]
-    labels = np.array([row.label for row in rows], dtype=np.float64)
     every = set(labelled).union(*answers.values())
-    groups = [np.array([[answers[run][i] for i in ids] for run in g.runs]) for g in (first, second)]
+    labels = np.array([row.label for row in rows], dtype=np.float64)
+    found = np.array([[by_id[i] for i in ids] for by_id in answers.values()], dtype=np.float64)
     if len(every) == len(ids):
-        _check_scores(task, labels, dict(zip(answers, np.concatenate(groups))), data_dir)
+        _check_scores(task, labels, dict(zip(answers, found)), data_dir)
+    constant = constant_scores(task, labels)
+    sets = None
+    if several:  # (n, classes); a row's label and answers are numbers of its rows from here on
+        sets, numbers = np.unique(
+            np.concatenate([labels[None], found]).reshape(-1, labels.shape[1]),
+            axis=0,
+            return_inverse=True,
+        )
+        labels, *found = numbers.reshape(-1, len(ids))
+    one, other = np.split(np.array(found), [len(first.runs)])
     return TaskComparison(
         rows=len(ids),
         left_out=len(every) - len(ids),
-        constant={name: constant_scores(task, labels)[name] for name in task.metrics},
-        differences={name: compare_answers(name, labels, *groups) for name in task.metrics},
-        flips=_flips(task, rows, labels, *groups),
+        constant={name: constant[name] for name in task.metrics},
+        differences={
+            name: compare_answers(name, labels, one, other, sets) for name in task.metrics
+        },
+        flips=_flips(task, rows, labels, one, other, sets),
     )
 
 
@@ -209,26 +220,39 @@ def _check_scores(
 
 
 def _flips(
-    task: Task, rows: Sequence[Example], labels: np.ndarray, first: np.ndarray, second: np.ndarray
+    task: Task,
+    rows: Sequence[Example],
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    sets: np.ndarray | None,
 ) -> list[Flip]:
     """The rows that are answered worse or better, by how much; of equals, in the file's order."""
+
+    def far_off(answers: np.ndarray) -> np.ndarray:
+        if sets is not None:
+            return (sets[answers] != sets[labels]).mean(-1)
+        return answers != labels if task.classes else np.abs(answers - labels)
+
+    def shown(value: float) -> float | list[int]:
+        return float(value) if sets is None else np.flatnonzero(sets[int(value)]).tolist()
+
+    off = [far_off(answers).mean(0) for answers in (first, second)]
     if task.classes:
         from scipy.stats import mode
 
-        off = [(answers != labels).mean(0) for answers in (first, second)]
-        shown = [mode(answers, axis=0).mode for answers in (first, second)]
+        answered = [mode(answers, axis=0).mode for answers in (first, second)]
     else:
-        off = [np.abs(answers - labels).mean(0) for answers in (first, second)]
-        shown = [answers.mean(0) for answers in (first, second)]
+        answered = [answers.mean(0) for answers in (first, second)]
     change = off[1] - off[0]
     order = np.lexsort((-np.abs(change), change < 0))
     return [
         Flip(
             id=rows[i].id,
             texts=rows[i].texts,
-            label=float(labels[i]),
-            first=float(shown[0][i]),
-            second=float(shown[1][i]),
+            label=shown(labels[i]),
+            first=shown(answered[0][i]),
+            second=shown(answered[1][i]),
             change=float(change[i]),
         )
         for i in order
@@ -259,41 +283,3 @@ def _words(value: Any) -> str:
         settings = [f"{k}={v}" for k, v in value.items() if k != "name"]
         return f"{value['name']}({', '.join(settings)})"
     return str(value)
-
-
-def draw_curves(groups: Sequence[Group], path: Path) -> Path:
-    """Write a figure (SVG) of losses and scores by epoch: a column for each task that all have, a
-    colour for each group, a line for each run."""
-    tasks = [n for n in _config(groups[0].runs[0]).tasks
-             if all(n in _config(run).tasks for g in groups for run in g.runs)]  # fmt: skip
-
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
-        for group, colour in zip(groups, COLOURS * len(groups)):
-            for number, run in enumerate(group.runs):
-                lines = [line for line in run.metrics() if line["kind"] == "epoch"]
-                for name, (losses, scores) in zip(tasks, panels.T):
-                    trained = [x for x in lines if name in x.get("train_loss", {})]
-                    x = [line["epoch"] for line in lines]
-                    losses.plot(
-                        [line["epoch"] for line in trained],
-                        [line["train_loss"][name] for line in trained],
-                        "o-", color=colour, markersize=3,
-                    )  # fmt: skip
-                    unseen = [line["scores"][name]["loss"] for line in lines]
-                    losses.plot(x, unseen, "o--", color=colour, markersize=3)
-                    metric = get_task(name).metrics[0]
-                    label = group.name if number == 0 else None
-                    y = [line["scores"][name][metric] for line in lines]
-                    scores.plot(x, y, "o-", color=colour, markersize=4, label=label)
-                    losses.set_title(name)
-                    scores.set(xlabel="epoch", ylabel=metric)
-        panels[0, 0].set_ylabel("loss: training, development dashed")
-        for axes in panels.flat:
-            axes.grid(alpha=0.3)
-            end = axes.dataLim.xmax
-            axes.set_xlim(-0.05 * end, 1.05 * end)  # with room for whole epochs, if it is but one
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center")
-
-    return save_svg(path, (4 * len(tasks) + 1, 6), draw)

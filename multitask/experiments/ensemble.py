@@ -49,7 +49,7 @@ def ensemble(
     *,
     data_dir: str | Path | None = None,
     on_bad_row: OnBadRow | None = None,
-    precision: str = "fp32",
+    precision: str = "auto",
 ) -> Together:
     """Answer a split with several runs together, and score the answers where there are labels.
 

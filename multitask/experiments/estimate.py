@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from data.readers import SAMPLES, read_split
 from data.tasks import Split, get_task
-from multitask.config import AnyConfig, PretrainConfig, TrainConfig
+from multitask.config import AnyConfig, ContrastConfig, PretrainConfig, TrainConfig
 from multitask.dataset import load_data
 from multitask.environment import choose_device
 from multitask.experiments.jobs import Job
-from multitask.heads import loss_sum
+from multitask.heads import row_losses
 from multitask.model import MultitaskModel
 from multitask.runs.origin import backbone_of
 
@@ -26,7 +26,10 @@ SCORING = 0.3
 """Seconds of scoring a row in units of training on it."""
 STARTING = 5.0
 """Seconds before a job's first step and after its last one."""
-FACTORS = {"frozen": 0.5, "mlm": 1.6, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8}
+FACTORS = {
+    "frozen": 0.5, "mlm": 1.6, "contrast": 1.0, "lora": 0.8, "ia3": 0.8, "bitfit": 0.8,
+    "rdrop": 1.9, "smart": 3.4,
+}  # fmt: skip
 """Seconds of training on a row in units of full fine-tuning, where there is no record."""
 
 
@@ -69,6 +72,8 @@ def _kind(job: Job) -> Kind:
     names = [e.name for e in config.extensions if e.name != "layer_lr"]
     if isinstance(config, PretrainConfig):
         names.append("mlm")
+    if isinstance(config, ContrastConfig):
+        names.append("contrast")
     if config.caches_features:
         names.append("frozen")
     plain = TrainConfig(
@@ -120,5 +125,5 @@ def _measure(plain: TrainConfig, task: str) -> float:
     started = 0.0
     for _ in range(2):  # the first time warms up
         started = time.monotonic()
-        loss_sum(model.tasks[task], model(batch, task), batch.labels).backward()
+        row_losses(model.tasks[task], model(batch, task), batch.labels).sum().backward()
     return (time.monotonic() - started) / count

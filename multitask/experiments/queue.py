@@ -117,7 +117,7 @@ class Queue:
         elif process.exitcode != BUSY:
             if process.exitcode != FAILED:
                 end = f"its process ended with code {process.exitcode}"
-                if process.exitcode == -signal.SIGKILL:
+                if process.exitcode == -9:  # SIGKILL, which Windows has not
                     end += ": it was killed, perhaps for want of memory"
                 write_text(failure_of(job.run), end + "\n")
             print(f"failed: {job.name}: {_reason(job)}", file=sys.stderr, flush=True)

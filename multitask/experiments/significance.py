@@ -55,7 +55,11 @@ class Difference:
 
 
 def compare_answers(
-    metric: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray
+    metric: str,
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    sets: np.ndarray | None = None,
 ) -> Difference:
     """Compare the answers of two models, or of two groups of models; the same every time.
 
@@ -64,14 +68,16 @@ def compare_answers(
         labels: (rows,)
         first: (runs, rows) answers of the runs of a group, or of one.
         second: (runs, rows), of as many runs or of others.
+        sets: where several labels may hold at once, (n, classes) truth values: labels and answers
+            are then numbers of its rows.
     """
-    score = many_scores(metric)
+    score = many_scores(metric, sets)
     scores = score(labels, first), score(labels, second)  # (runs,) each
     means = float(scores[0].mean()), float(scores[1].mean())
     drawn = _drawn_anew(score, labels, first, second)
     if len(first) == len(second) == 1:
         low, high = (float(end) for end in drawn.confidence_interval)
-        p, test = _of_rows(metric, labels, first[0], second[0])
+        p, test = _of_rows(metric, score, labels, first[0], second[0])
     else:
         low, high, p = _over_seeds(*scores, float(drawn.standard_error), len(labels))
         test = "t over seeds and rows"
@@ -105,17 +111,16 @@ def _drawn_anew(
 
 
 def _of_rows(
-    metric: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray
+    metric: str, score: ManyScores, labels: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> tuple[float, str]:
     """p of two models, and the test's name."""
     from scipy.stats import binomtest, permutation_test
 
-    if metric == "accuracy":
+    if metric in ("accuracy", "subset_accuracy"):
         lost = int(np.sum((first == labels) & (second != labels)))
         gained = int(np.sum((first != labels) & (second == labels)))
         changed = lost + gained
         return float(binomtest(gained, changed).pvalue) if changed else 1.0, "McNemar, exact"
-    score = many_scores(metric)
     found = permutation_test(
         (first, second),
         lambda first, second, axis: score(labels, second) - score(labels, first),
@@ -154,8 +159,13 @@ def _over_seeds(
 # The metrics of many resamples at once; multitask/metrics.py has them of one, by scikit-learn
 
 
-def many_scores(metric: str) -> ManyScores:
-    """A metric of multitask.metrics for many sets of answers at once."""
+def many_scores(metric: str, sets: np.ndarray | None = None) -> ManyScores:
+    """A metric of multitask.metrics for many lists of answers at once.
+
+    With `sets`, (n, classes), labels and answers are numbers of its rows.
+    """
+    if sets is not None:
+        return _accuracy if metric == "subset_accuracy" else _f1_of_sets(metric, sets)
     if metric in _MANY:
         return _MANY[metric]
 
@@ -191,6 +201,20 @@ def _f1_parts(
     """2 TP, and 2 TP + FP + FN, of a class."""
     expected, actual = labels == label, answers == label
     return 2 * (expected & actual).sum(-1), expected.sum(-1) + actual.sum(-1)
+
+
+def _f1_of_sets(metric: str, sets: np.ndarray) -> ManyScores:
+    """micro_f1 or macro_f1 of several labels at once, one label after the other."""
+
+    def score(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        labels, answers = labels.astype(int), answers.astype(int)
+        parts = [_f1_parts(each[labels], each[answers], 1) for each in sets.T.astype(int)]
+        above, below = (np.stack(np.broadcast_arrays(*part)) for part in zip(*parts))
+        if metric == "micro_f1":
+            return _ratio(above.sum(0), below.sum(0))
+        return _ratio(above, below).mean(0)
+
+    return score
 
 
 def _matthews(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -12,10 +12,13 @@ from minbert.encoder import Encoder
 from minbert.files import write_json
 from minbert.loading import save_config, save_pretrained
 from minbert.tokenization import Tokenizer
-from multitask.export.model_card import write_card
+from multitask.config import ContrastConfig
+from multitask.export.model_card import write_card, write_stage_card
 from multitask.export.onnx_graph import write_graph
 from multitask.linear_head import LinearHeads, classifier_of
 from multitask.predictor import Predictor
+from multitask.runs.origin import trained_backbone
+from multitask.runs.run import Run
 
 Format = Literal["transformers", "sentence-transformers", "onnx"]
 
@@ -31,14 +34,17 @@ def export_run(
         task: whose head comes along; without one transformers' folder has the encoder alone, and
             the other formats take the run's only task.
         format: transformers' AutoModelForSequenceClassification (or AutoModel) and pipeline;
-            sentence-transformers' SentenceTransformer, for runs that compare embeddings; or a graph
-            for onnxruntime.
+            sentence-transformers' SentenceTransformer, for runs that compare embeddings and for
+            contrastive stages; or a graph for onnxruntime.
 
     Raises:
         ValueError: the library has no such model, or there is something in the folder.
     """
     folder = Path(folder).expanduser()
     check_empty(folder)
+    stage = Run.open(run)
+    if isinstance(stage.config(), ContrastConfig):
+        return _export_stage(stage, folder, task, format)
     predictor = Predictor(run, device="cpu")
     name = _task_of(predictor, task, format)
     check(predictor, name, format)
@@ -52,9 +58,33 @@ def export_run(
     elif format == "onnx":
         _write_onnx(folder, predictor, name)
     else:
-        _write_bi_encoder(folder, predictor)
+        tokenizer, config = _limited(predictor), predictor.config
+        normalised = config.pair == "cosine"
+        _write_bi_encoder(folder, predictor.model.encoder, tokenizer, config.pooling, normalised)
     if predictor.run.record_path.exists():  # of a run that is finished
         write_card(folder, predictor, name, format)
+    return folder
+
+
+def _export_stage(run: Run, folder: Path, task: str | None, format: Format) -> Path:
+    """Write the encoder of a contrastive stage, for sentence-transformers with its pooling."""
+    config = run.config()
+    assert isinstance(config, ContrastConfig)
+    if task is not None or format == "onnx":
+        raise ValueError(
+            f"{run.folder} is a contrastive run, which has embeddings and no head of a task; leave "
+            "out --task, and take --format sentence-transformers or transformers"
+        )
+    backbone = trained_backbone(run)
+    if format == "transformers":
+        save_pretrained(folder, backbone.encoder, backbone.tokenizer)
+    else:
+        check_pooling(config.pooling, backbone.encoder)
+        longest = config.max_length or backbone.encoder.config.max_positions
+        tokenizer = limited(backbone.tokenizer, longest)
+        _write_bi_encoder(folder, backbone.encoder, tokenizer, config.pooling, normalised=True)
+    if run.record_path.exists():  # of a run that is finished
+        write_stage_card(folder, run, format)
     return folder
 
 
@@ -90,10 +120,11 @@ def check(predictor: Predictor, task: str | None, format: Format) -> None:
                 f"{task} has no embeddings that are compared; train a task of pairs with --pair "
                 "cosine or concat, or leave out --format sentence-transformers"
             )
-        if config.pooling == "pooler" and encoder.name != "bert":
+        check_pooling(config.pooling, encoder)
+        if config.pooling == "attention" or config.layer_mix:
             raise ValueError(
-                f"sentence-transformers has no module for the pooler of {encoder.name}; train with "
-                "--pooling mean, cls or max"
+                "sentence-transformers has no module for a pooling that is learnt; train with "
+                "--pooling mean, cls or max and without --layer-mix"
             )
     elif compares:
         raise ValueError(
@@ -105,6 +136,15 @@ def check(predictor: Predictor, task: str | None, format: Format) -> None:
             f"the head of {task} has a layer that tasks share, and no class of transformers has; "
             "train with --head linear, export the graph with --format onnx, or leave out --task "
             "for the encoder alone"
+        )
+
+
+def check_pooling(pooling: str, encoder: Encoder) -> None:
+    """Raise ValueError where sentence-transformers has no such pooling."""
+    if pooling == "pooler" and encoder.name != "bert":
+        raise ValueError(
+            f"sentence-transformers has no module for the pooler of {encoder.name}; train with "
+            "--pooling mean, cls or max"
         )
 
 
@@ -124,15 +164,16 @@ def _write_onnx(folder: Path, predictor: Predictor, task: str) -> None:
     save_config(folder, type(encoder), encoder.config, _limited(predictor), classifier=labels)
 
 
-def _write_bi_encoder(folder: Path, predictor: Predictor) -> None:
+def _write_bi_encoder(
+    folder: Path, encoder: Encoder, tokenizer: Tokenizer, pooled: str, normalised: bool
+) -> None:
     """What SentenceTransformer loads, and gives the vectors that the run compares.
 
     Module types have the names that every version from 2 on reads.
     """
-    model, config = predictor.model, predictor.config
-    encoder, size = model.encoder, model.encoder.config.hidden_size
-    save_pretrained(folder, encoder, _limited(predictor))
-    mode = "cls" if config.pooling == "pooler" else config.pooling
+    size = encoder.config.hidden_size
+    save_pretrained(folder, encoder, tokenizer)
+    mode = "cls" if pooled == "pooler" else pooled
     modes = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
     pooling = {f"pooling_mode_{name}": key == mode for key, name in modes.items()}
     write_json(
@@ -140,10 +181,10 @@ def _write_bi_encoder(folder: Path, predictor: Predictor) -> None:
         {"word_embedding_dimension": size, **pooling, "pooling_mode_mean_sqrt_len_tokens": False},
     )
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    if config.pooling == "pooler":
+    if pooled == "pooler":
         _write_pooler(folder / "2_Dense", encoder)
         modules.append(("Dense", "2_Dense"))
-    if config.pair == "cosine":
+    if normalised:
         path = f"{len(modules)}_Normalize"
         write_json(folder / path / "config.json", {})
         modules.append(("Normalize", path))
@@ -151,7 +192,8 @@ def _write_bi_encoder(folder: Path, predictor: Predictor) -> None:
         {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for n, (kind, path) in enumerate(modules)
     ]
-    limit = {"max_seq_length": predictor.max_length, "do_lower_case": False}
+    longest = tokenizer.settings["model_max_length"]
+    limit = {"max_seq_length": longest, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", limit)
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
     write_json(folder / "modules.json", described)
@@ -169,6 +211,11 @@ def _write_pooler(folder: Path, encoder: Encoder) -> None:
 
 def _limited(predictor: Predictor) -> Tokenizer:
     """The run's tokenizer, which tells other libraries where rows are cut."""
-    tokenizer = copy.copy(predictor.tokenizer)
-    tokenizer.settings = {**tokenizer.settings, "model_max_length": predictor.max_length}
+    return limited(predictor.tokenizer, predictor.max_length)
+
+
+def limited(tokenizer: Tokenizer, longest: int) -> Tokenizer:
+    """A tokenizer that tells other libraries to cut rows to so many tokens."""
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.settings = {**tokenizer.settings, "model_max_length": longest}
     return tokenizer

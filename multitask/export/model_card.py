@@ -16,14 +16,15 @@ import numpy as np
 from data.glue import GLUE
 from data.readers import SAMPLES, read_split
 from data.sources import SOURCES
-from data.tasks import Task
+from data.tasks import Task, get_task
 from minbert.backbones import PACKAGES, portable_name
 from minbert.files import brief, write_text
-from multitask.config import PLACES, TrainConfig
+from multitask.config import PLACES, RunConfig, TrainConfig
 from multitask.evaluate import prediction_path, read_predictions
 from multitask.metrics import METRICS
 from multitask.predictor import Predictor
 from multitask.report.markdown import markdown
+from multitask.runs.run import Run
 
 HUB_METRICS = {
     "macro_f1": "f1",
@@ -107,6 +108,48 @@ def write_card(folder: Path, predictor: Predictor, task: str | None, format: str
     text = "\n\n".join(part.strip("\n") for part in parts)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n", ignore_metadata_errors=False)
     path = folder / "README.md"
+    write_text(path, str(card))
+    return path
+
+
+def write_stage_card(folder: Path, run: Run, format: str) -> Path:
+    """Write the card of a folder with the encoder of a contrastive stage."""
+    from huggingface_hub import ModelCard, ModelCardData  # which takes a while
+
+    record, config = run.record(), run.config()
+    loading = format if format == "sentence-transformers" else "encoder"
+    known = {name: SOURCES[name] for name in config.reads if name in SOURCES and config.data_dir}
+    (scored,) = record["dev"]
+    rows = [
+        [metric, *(f"{found[scored][metric]:.3f}" for found in (record["before"], record["dev"]))]
+        for metric in get_task(scored).metrics
+        if record["before"]
+    ]
+    data = ModelCardData(
+        library_name=format,
+        pipeline_tag="sentence-similarity" if loading == format else "feature-extraction",
+        base_model=_base(config.backbone),
+        tags=["minbert"],
+    )
+    terms = [f"{name}: {each.licence}, {each.homepage}." for name, each in known.items()]
+    parts = [
+        f"# {folder.name}",
+        "An encoder whose embeddings of texts that mean the same are near each other, trained from "
+        f"{_base(config.backbone) or 'another encoder'} by a contrastive stage on "
+        f"{record['rows'][scored]['train']:,} rows of {', '.join(config.tasks) or 'text'}.",
+        "## How to load it",
+        TEXT[loading].format(folder=folder.name),
+        "## Data",
+        "\n".join(terms) or "Made up by a program, or the user's own.",
+        "## Scores",
+        markdown([scored, "before", "after"], rows, left=1),
+        "On the development rows, which also chose the epoch.",
+        "## Settings",
+        _settings(config, record),
+    ]
+    text = "\n\n".join(part.strip("\n") for part in parts)
+    path = folder / "README.md"
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n", ignore_metadata_errors=False)
     write_text(path, str(card))
     return path
 
@@ -267,7 +310,7 @@ def _limits(predictor: Predictor, tasks: Sequence[Task], record: Mapping[str, An
     return "\n".join(lines)
 
 
-def _settings(config: TrainConfig, record: Mapping[str, Any]) -> str:
+def _settings(config: RunConfig, record: Mapping[str, Any]) -> str:
     """What is not at its default, and what was used; paths are left out."""
     hidden = PLACES | {"data_dir", "backbone", "adapter", "extensions", "tasks"}
     hidden |= {"batch_size", "lr", "seed"}  # shown in any case

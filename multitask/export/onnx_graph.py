@@ -39,8 +39,15 @@ class Graph(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         layout = Padded(attention_mask.bool())
-        output = self.model.encoder(input_ids, token_type_ids=token_type_ids, layout=layout)
-        pooled, heads = self.model.pooling(output), self.model.heads
+        model, heads = self.model, self.model.heads
+        with model.encoder.choice.of(self.task):
+            output = model.encoder(
+                input_ids,
+                token_type_ids=token_type_ids,
+                layout=layout,
+                output_hidden_states=model.mixes_layers,
+            )
+            pooled = model.pooling(model.mixed(output))
         if isinstance(heads, LinearHeads):
             return heads.logits(pooled, self.task)
         outputs = heads(pooled, self.task)  # (B, K)

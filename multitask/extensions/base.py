@@ -12,8 +12,9 @@ that is not overridden changes nothing.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -23,6 +24,8 @@ from minbert.files import brief, checked
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from data.tasks import Task
+    from multitask.forward_pass import ForwardPass
     from multitask.settings import Settings
     from multitask.trained_model import TrainedModel
 
@@ -43,9 +46,11 @@ class Step:
     """The run's seed: what is drawn must be a function of it and of `number`."""
     parameters: Mapping[str, nn.Parameter]
     """What the run trains, by name; gradients of tasks come in this order."""
+    groups: Sequence[Mapping[str, Any]]
+    """The optimizer's parameter groups: `names`, `params`, and the step's `lr`."""
     memory: dict[str, Any]
     """What extensions keep from step to step, JSON values under names of their own: it is saved
-    with the run, for an extension itself has no state."""
+    with the run, for an extension itself has no state. Tensors go to `TrainedModel.kept`."""
     log: Callable[[dict[str, Any]], None]
     """Adds a line to metrics.jsonl, {"kind": ..., "step": number, ...}; tensors become numbers."""
 
@@ -61,6 +66,8 @@ class Extension:
     name: ClassVar[str]
     freezes: ClassVar[bool] = False
     """Whether `prepare` freezes the encoder but for what it adds or chooses."""
+    exports: ClassVar[bool] = True
+    """Whether `export` leaves an ordinary backbone; else it says why not."""
     between_tasks: ClassVar[bool] = False
     """Whether it is about several tasks; pre-training has one."""
 
@@ -77,12 +84,37 @@ class Extension:
         """Parameter name -> factor of its learning rate; names left out keep theirs."""
         return {}
 
+    def start(self, model: TrainedModel, labels: Mapping[str, Tensor | None]) -> None:
+        """Look at the model before its first step, on its device, and at the labels of each task's
+        training rows, (rows,) or (rows, K).
+
+        Called when a run is resumed too, on the model that it began with: what is put in
+        `model.kept` here is then replaced by what was saved.
+        """
+
     def choose_tasks(self, step: Step) -> list[str] | None:
         """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
 
     def begin_step(self, model: TrainedModel, step: Step) -> None:
         """Change the model before a step: freeze parameters, or let them learn again."""
+
+    # The loss: see multitask/objective.py
+
+    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+        """The loss of each row (B,) in the place of the task's own, `losses`.
+
+        Outputs (B, K) and labels are as in `row_losses`; one extension of a config may do that.
+        """
+        return losses
+
+    def row_weights(self, labels: Tensor, task: Task, model: TrainedModel) -> Tensor | None:
+        """Factors of the rows' losses (B,), or None for 1; those of several extensions multiply."""
+        return None
+
+    def penalty(self, seen: ForwardPass) -> Tensor | None:
+        """What is added to the loss of each row (B,), or None; it may run the model again."""
+        return None
 
     def weigh(self, loss: Tensor, share: Tensor, task: str, model: TrainedModel) -> Tensor:
         """The loss to minimise, from a batch's part of the mean loss over the step's rows.
@@ -107,12 +139,26 @@ class Extension:
         return type(self).choose_tasks is not Extension.choose_tasks
 
     @property
+    def defines(self) -> bool:
+        """Whether `losses` is overridden: one extension of a config may do that."""
+        return type(self).losses is not Extension.losses
+
+    @property
     def combines(self) -> bool:
         """Whether `combine` is overridden: only then are gradients kept apart by task."""
         return type(self).combine is not Extension.combine
 
     def export(self, model: TrainedModel) -> None:
         """Undo what `prepare` changed, in a model that is to be saved as an ordinary backbone."""
+
+
+def check_classifies(config: Settings, name: str) -> None:
+    """Raise ValueError where no task of a config has classes, for an extension about them."""
+    if all(task.kind == "regression" for task in config.trained_tasks):
+        raise ValueError(
+            f"{name} is about classes, and {' and '.join(config.tasks)} have numbers for labels; "
+            "leave it out, or name a task with classes"
+        )
 
 
 class Together(tuple[Extension, ...]):
@@ -136,10 +182,33 @@ class Together(tuple[Extension, ...]):
         choices = (extension.choose_tasks(step) for extension in self)
         return next((chosen for chosen in choices if chosen is not None), None)
 
+    def start(self, model: TrainedModel, labels: Mapping[str, Tensor | None]) -> None:
+        """As of an extension."""
+        for extension in self:
+            extension.start(model, labels)
+
     def begin_step(self, model: TrainedModel, step: Step) -> None:
         """As of an extension."""
         for extension in self:
             extension.begin_step(model, step)
+
+    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+        """As of an extension."""
+        for extension in self:
+            losses = extension.losses(losses, outputs, labels, task)
+        return losses
+
+    def row_weights(self, labels: Tensor, task: Task, model: TrainedModel) -> Tensor | None:
+        """The product of theirs, or None."""
+        found = [extension.row_weights(labels, task, model) for extension in self]
+        factors = [weights for weights in found if weights is not None]
+        return math.prod(factors[1:], start=factors[0]) if factors else None
+
+    def penalty(self, seen: ForwardPass) -> Tensor | None:
+        """The sum of theirs, or None."""
+        found = [extension.penalty(seen) for extension in self]
+        parts = [penalty for penalty in found if penalty is not None]
+        return sum(parts[1:], start=parts[0]) if parts else None
 
     def weigh(self, loss: Tensor, share: Tensor, task: str, model: TrainedModel) -> Tensor:
         """As of an extension."""

@@ -100,11 +100,11 @@ def gram(columns: Sequence[Sequence[Tensor]]) -> np.ndarray:
     Args:
         columns: for each parameter, its n gradients.
     """
-    total = torch.zeros((), dtype=torch.float64)
+    products = []
     for parts in columns:
         rows = torch.stack([part.flatten() for part in parts])  # (n, size)
-        total = total + (rows @ rows.T).double()  # (n, n)
-    return total.cpu().numpy()
+        products.append(rows @ rows.T)  # (n, n)
+    return torch.stack(products).cpu().numpy().astype(np.float64).sum(axis=0)
 
 
 def pcgrad(products: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -155,20 +155,21 @@ PUBLISHED: dict[str, dict[Metric, float]] = {
 }
 """System -> its scores. LoRA's table has one figure for MNLI m and mm together."""
 
-PASS_MARKS: Mapping[Metric, float] = {
-    ("cola", "matthews"): 0.6,
-    ("sst2", "accuracy"): 0.88,
-    ("mrpc", "f1"): 0.8,
-    ("stsb", "pearson"): 0.8,
-    ("qqp", "f1"): 0.8,
-    ("qqp", "accuracy"): 0.8,
-    ("mnli", "accuracy"): 0.8,
-    (MISMATCHED, "accuracy"): 0.8,
-    ("qnli", "accuracy"): 0.85,
-    ("rte", "accuracy"): 0.7,
-    ("wnli", "accuracy"): 0.8,
+PASS_MARKS: Mapping[tuple[Metric, ...], float] = {
+    (("cola", "matthews"),): 0.6,
+    (("sst2", "accuracy"),): 0.88,
+    (("mrpc", "accuracy"),): 0.8,
+    (("stsb", "pearson"), ("stsb", "spearman")): 0.8,
+    (("qqp", "f1"),): 0.8,
+    (("qqp", "accuracy"),): 0.8,
+    (("mnli", "accuracy"),): 0.8,
+    ((MISMATCHED, "accuracy"),): 0.8,
+    (("qnli", "accuracy"),): 0.85,
+    (("rte", "accuracy"),): 0.7,
+    (("wnli", "accuracy"),): 0.8,
 }
-"""What a course asks of runs that train few parameters, on the development sets."""
+"""What a course asks of the mean of some metrics, of runs that train few parameters, on the
+development sets. MRPC's is accuracy: F1 of the answer "equivalent" to all its rows is .812."""
 
 
 TASKS_HEADER = ("set", "metric", "median", "range", "seeds", "pass mark")
@@ -182,6 +183,8 @@ class System:
     seeds: Mapping[Metric, list[float]]
     seconds: float
     """Of all runs."""
+    constant: Mapping[Metric, float] = field(default_factory=dict)
+    """What one answer to all rows scores, where a record says it."""
 
     @property
     def medians(self) -> dict[Metric, float]:
@@ -197,13 +200,37 @@ def read_system(folder: Path) -> System:
 def system_of(name: str, records: Iterable[Mapping[str, Any]]) -> System:
     """Development scores of runs' records."""
     seeds: dict[Metric, list[float]] = defaultdict(list)
+    constant: dict[Metric, float] = {}
     seconds = 0.0
     for record in records:
         seconds += record["seconds"]
         for task, metric in METRICS:
             if metric in record["dev"].get(task, {}):
                 seeds[task, metric].append(record["dev"][task][metric])
-    return System(name, dict(seeds), seconds)
+            if metric in record.get("constant", {}).get(task, {}):
+                constant[task, metric] = record["constant"][task][metric]
+    return System(name, dict(seeds), seconds, constant)
+
+
+def mark_of(metric: Metric) -> tuple[tuple[Metric, ...], float] | None:
+    """The metrics whose mean has a mark, this one the first of them, and the mark."""
+    found = ((metrics, mark) for metrics, mark in PASS_MARKS.items() if metrics[0] == metric)
+    return next(found, None)
+
+
+def verdict(system: System, metric: Metric) -> str:
+    """Whether a metric's mark is reached: "✓ 0.80"; of one that a constant answer reaches, that."""
+    metrics, mark = mark_of(metric) or ((), 0.0)
+    if not metrics or not set(metrics) <= system.seeds.keys():
+        return ""
+    reached = mean(median(system.seeds[m]) for m in metrics) >= mark
+    words = [f"{'✓' if reached else '✗'} {mark:.2f}"]
+    if len(metrics) > 1:
+        words.append(f"(mean with {', '.join(name for _, name in metrics[1:])})")
+    if set(metrics) <= system.constant.keys():
+        constant = mean(system.constant[m] for m in metrics)
+        words += [f"(a constant answer: {constant:.3f})"] if constant >= mark else []
+    return " ".join(words)
 
 
 def task_rows(system: System) -> dict[Metric, list[str]]:
@@ -212,10 +239,10 @@ def task_rows(system: System) -> dict[Metric, list[str]]:
     for metric in METRICS:
         if metric not in system.seeds:
             continue
-        values, mark = system.seeds[metric], PASS_MARKS.get(metric)
+        values = system.seeds[metric]
         middle = median(values)
         spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
-        tick = "" if mark is None else f"{'✓' if middle >= mark else '✗'} {mark:.2f}"
+        tick = verdict(system, metric)
         rows[metric] = [*metric, f"{middle:.3f}", spread, f"{len(values)}", tick]
     return rows
 
@@ -270,7 +297,7 @@ def as_json(system: System) -> dict[str, Any]:
                 "metric": metric,
                 "median": median(values),
                 "seeds": values,
-                "pass_mark": PASS_MARKS.get((name, metric)),
+                "pass_mark": (mark_of((name, metric)) or (None, None))[1],
             }
             for (name, metric), values in system.seeds.items()
         ],

@@ -7,8 +7,8 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,14 +19,24 @@ from torch.optim import Optimizer
 
 from data.batching import Batch
 from data.draws import BatchStream
+from minbert.checks import warn
+from minbert.graphs import Recorded
+from minbert.inference import autocast
+from minbert.low_precision import LOW, LowPrecision, suits
+from minbert.transfer import on_gpu
 from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
-from multitask.environment import LOW, autocast
 from multitask.extensions.base import TaskGradients
-from multitask.loop.low_precision import LowPrecision, suits
+from multitask.loop.gradient_cache import (
+    Embeddings,
+    loss_and_gradients,
+    random_states,
+    replayed,
+)
 from multitask.loop.parallel import Single, spread
 from multitask.loop.scaling import Scaler
+from multitask.model import EmbeddingModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.trained_model import TrainedModel
@@ -136,27 +146,80 @@ class Engine:
             parameter.grad = None
 
     def _backward(self, task: str, number: int, *, reduce: bool = True) -> TaskLoss:
-        """Add the gradient of the mean loss over the rows of a draw to each parameter's .grad.
+        """Add the gradient of the loss over the rows of a draw to each parameter's .grad.
 
-        The rows go through in batches of batch_size. Each batch's summed loss is divided by the
-        weight of all of them, so that their gradients add up to that of one large batch. With
-        several processes, the last batch brings the gradients of all together, if `reduce`.
+        The rows go through in batches of batch_size. With several processes, the last batch brings
+        the gradients of all together, if `reduce`.
         """
-        shares = self._take(task, number)
+        shares, rows = self._take(task, number), self.streams[task][number]
+        if isinstance(self.objective, Embeddings):
+            total = self._backward_together(task, shares, len(rows))
+        else:
+            total = self._backward_each(task, shares, reduce=reduce)
+        if self.runs_ahead:
+            self._next[task] = number + 1, self._shares(task, number + 1)
+        ids = self.data[task].train.ids
+        return TaskLoss(task, total, tuple(ids[row] for row in rows))
+
+    def _backward_each(self, task: str, shares: Sequence[Share], *, reduce: bool) -> Tensor:
+        """The mean of losses that rows have of their own, ().
+
+        Each batch's summed loss is divided by the weight of all of them, so that their gradients
+        add up to that of one large batch.
+        """
         weight = self._weight(shares)
         total = torch.zeros((), device=self.device)
         for share in shares:
-            copies = nullcontext() if self.low is None else self.low.in_use()
-            with copies, self.parallel.reducing(reduce and share is shares[-1]):
+            with self._pass(reduce and share is shares[-1]):
                 with autocast(self.device, self._precision):
                     loss, mean = self.parallel(share.batch, task, weight, share.factor)
                 # Over processes, gradients are averaged, and what is wanted is their sum.
                 self.scaler.scale(loss * distributed.count()).backward()
             total += mean
-        if self.runs_ahead:
-            self._next[task] = number + 1, self._shares(task, number + 1)
-        ids = self.data[task].train.ids
-        return TaskLoss(task, total, tuple(ids[row] for row in self.streams[task][number]))
+        return total
+
+    def _backward_together(self, task: str, shares: Sequence[Share], rows: int) -> Tensor:
+        """The loss of rows that are compared with one another, (): see gradient_cache.py."""
+        assert isinstance(self.objective.model, EmbeddingModel)
+        loss, batches = self.objective.model.loss, [share.batch for share in shares]
+        sizes = [min(self._batch_size, rows - n) for n in range(0, rows, self._batch_size)]
+
+        def embed(batch: Batch) -> Tensor:
+            with autocast(self.device, self._precision):
+                vectors = self.parallel(batch, task)
+            low = vectors.dtype in LOW.values()
+            return vectors.float() if low else vectors
+
+        def back(vectors: Tensor, gradient: Tensor) -> None:
+            surrogate = (vectors * gradient).sum() * distributed.count()
+            self.scaler.scale(surrogate).backward()
+
+        if len(batches) == 1:
+            with self._pass(last=True):
+                vectors = embed(batches[0])
+                value, (gradient,) = loss_and_gradients(loss, [vectors], batches, sizes)
+                back(vectors, gradient)
+            return value
+        states, cached = [], []
+        for batch in batches:
+            states.append(random_states(self.device))
+            with torch.no_grad(), self._copies():
+                cached.append(embed(batch))
+        value, gradients = loss_and_gradients(loss, cached, batches, sizes)
+        for batch, state, gradient in zip(batches, states, gradients, strict=True):
+            with replayed(*state), self._pass(last=batch is batches[-1]):
+                back(embed(batch), gradient)
+        return value
+
+    def _copies(self) -> AbstractContextManager[None]:
+        """A block that computes with copies in 16 bits, where there are any."""
+        return nullcontext() if self.low is None else self.low.in_use()
+
+    @contextmanager
+    def _pass(self, last: bool) -> Generator[None]:
+        """A forward and backward pass; the last one of a step brings gradients together."""
+        with self._copies(), self.parallel.reducing(last):
+            yield
 
     def _take(self, task: str, number: int) -> list[Share]:
         """The batches of a draw, made ahead or made now."""
@@ -196,14 +259,16 @@ def stream_of(config: RunConfig, task_data: TaskData) -> BatchStream:
 def low_precision(config: RunConfig, model: TrainedModel) -> LowPrecision | None:
     """The encoder's copies in 16 bits, on one GPU; elsewhere 16 bits are autocast's."""
     alone = distributed.count() == 1 and not config.caches_features
-    if not on_gpu(model.device) or config.precision not in LOW or not alone:
+    ours = on_gpu(model.device) and config.precision in LOW and alone and suits(model.encoder)
+    if not ours:
+        if config.cuda_graphs:
+            warn(
+                "cuda_graphs: steps go on without, for they are for one GPU, an encoder that "
+                "trains, and adapters other than IA3 and DoRA"
+            )
         return None
-    return LowPrecision(model.encoder, LOW[config.precision]) if suits(model.encoder) else None
-
-
-def on_gpu(device: torch.device) -> bool:
-    """Whether a device computes on its own while the host goes on."""
-    return device.type == "cuda"
+    kind = Recorded if config.cuda_graphs else LowPrecision
+    return kind(model.encoder, LOW[config.precision])
 
 
 def uses_all_parameters(config: RunConfig, model: TrainedModel) -> bool:

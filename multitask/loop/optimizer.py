@@ -11,6 +11,7 @@ from multitask.settings import OptimizerSettings
 from multitask.text_table import table
 from multitask.trained_model import TrainedModel
 from optim import AdamW, is_bias_or_norm, parameter_groups
+from optim.adamw import FUSED_DEVICES
 
 
 def make_optimizer(settings: OptimizerSettings, model: TrainedModel, extensions: Together) -> AdamW:
@@ -21,7 +22,7 @@ def make_optimizer(settings: OptimizerSettings, model: TrainedModel, extensions:
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
         correct_bias=settings.correct_bias,
-        fused=settings.optimizer == "fused",
+        fused=settings.optimizer == "fused" and model.device.type in FUSED_DEVICES,
     )
 
 

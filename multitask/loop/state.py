@@ -121,15 +121,17 @@ def save_state(
     path: Path,
     progress: Progress,
     parameters: Mapping[str, nn.Parameter],
+    kept: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     data: Mapping[str, TaskData],
 ) -> None:
-    """Write all that a run needs to go on."""
+    """Write all that a run needs to go on; `kept` is what extensions keep."""
     scaling = scaler.state_dict()  # first, for it has the optimizer's steps put right
     names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
     moments, steps = optimizer_state(optimizer, names)
     tensors = {f"model/{name}": parameter for name, parameter in parameters.items()}
+    tensors |= {f"kept/{name}": tensor for name, tensor in kept.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
     state = {
         "progress": asdict(progress),
@@ -143,6 +145,7 @@ def save_state(
 def load_state(
     path: Path,
     parameters: Mapping[str, nn.Parameter],
+    kept: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     data: Mapping[str, TaskData],
@@ -167,11 +170,12 @@ def load_state(
         )
     if saved.progress.draws.keys() != data.keys():
         raise ValueError(f"{path} is of other tasks: {brief(list(saved.progress.draws))}")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "kept": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         parts.setdefault(part, {})[name] = tensor
     load_tensors(parameters, parts["model"], path)
+    load_tensors(kept, parts["kept"], path)
     load_optimizer(optimizer, parts["optimizer"], saved.steps, parameters)
     scaler.load_state_dict(saved.scaler)
     return saved.progress

@@ -101,8 +101,9 @@ class StepLog:
         """
         lines, self.pending = self.pending, []
         numbers = [part.loss for line in lines for part in line.losses]
-        losses = torch.stack(numbers).double() if numbers else None
+        losses = torch.stack(numbers) if numbers else None
         if losses is not None and distributed.count() > 1:
+            losses = losses.double()
             asked = losses.new_full((1,), float(self._interrupts.asked))
             losses = distributed.sum_over_processes(torch.cat([losses, asked]))
         self._arriving = Arriving(

@@ -18,17 +18,20 @@ from data.draws import uniform_task
 from multitask import distributed
 from multitask.config import RunConfig
 from multitask.dataset import TaskData
+from multitask.embedding_scores import evaluate_pairs
 from multitask.environment import random_numbers_of
 from multitask.evaluate import Evaluation, evaluate
 from multitask.extensions.base import Step, Together
 from multitask.loop.engine import Draw, Engine
 from multitask.loop.epoch_lines import epoch_bar
+from multitask.loop.gradient_cache import Embeddings
 from multitask.loop.interrupts import Interrupts
 from multitask.loop.metrics_log import MetricsLog
 from multitask.loop.optimizer import make_optimizer
 from multitask.loop.state import Progress, load_state, save_state, save_weights
 from multitask.loop.steps import StepLine, StepLog
 from multitask.metrics import summary
+from multitask.model import EmbeddingModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.runs.loggers import Logger
@@ -54,7 +57,9 @@ class Trainer:
         if config.compile:
             model.encoder.compile_layers()
         self.extensions = Together(config.extensions)
-        self.engine = Engine(config, Objective(model, config.extensions), data)
+        objective = Embeddings if isinstance(model, EmbeddingModel) else Objective
+        self.engine = Engine(config, objective(model, config.extensions), data)
+        self.extensions.start(model, {name: d.train.labels for name, d in data.items()})
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(config, model, self.extensions)
         one_pass = sum(stream.batches_per_pass for stream in self.engine.streams.values())
@@ -103,6 +108,7 @@ class Trainer:
             rows={name: len(task_data.train.ids) for name, task_data in self.data.items()},
             seed=self.config.seed,
             parameters=self.parameters,
+            groups=self.optimizer.param_groups,
             memory=self.progress.memory,
             log=notes.append,
         )
@@ -200,7 +206,7 @@ class Trainer:
     def evaluate(self, split: str) -> dict[str, Evaluation]:
         """Evaluations of every task that has this split."""
         return {
-            name: evaluate(
+            name: (evaluate_pairs if task_data.task.kind == "pairs" else evaluate)(
                 self.model,
                 task_data.task,
                 task_data.sources[split],
@@ -221,6 +227,7 @@ class Trainer:
             self.run.last,
             self.progress,
             self.parameters,
+            self.model.kept,
             self.optimizer,
             self.engine.scaler,
             self.data,
@@ -230,7 +237,12 @@ class Trainer:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
             self.progress = load_state(
-                self.run.last, self.parameters, self.optimizer, self.engine.scaler, self.data
+                self.run.last,
+                self.parameters,
+                self.model.kept,
+                self.optimizer,
+                self.engine.scaler,
+                self.data,
             )
         progress = self.progress
         distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))

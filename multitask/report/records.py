@@ -14,16 +14,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from data.tasks import get_task
+from data.task_files import task_from_dict, task_to_dict
+from data.tasks import (
+    TASKS,
+    Table,
+    Task,
+    check_same_answers,
+    get_task,
+    is_built_in,
+    register_task_of_run,
+)
+from minbert.files import read_json
 from multitask.extensions.base import extension_from_dict
-from multitask.runs.file_types import Kept, PlanFile, StudySettings, read_checked
+from multitask.runs.file_types import Kept, KeptTasks, PlanFile, StudySettings, read_checked
 from multitask.runs.run import Run
 from multitask.study.folder import StudyFolder, merged
 
@@ -46,11 +56,51 @@ def record_of(run: Run) -> Record:
             config[name] = [_without_folders(path) for path in config[name]]
     record["backbone"]["source"] = _without_folders(record["backbone"]["source"])
     lines = run.metrics()
+    own = {name: _without_places(get_task(name)) for name in run_tasks(config)}
+    if own:
+        record["tasks"] = own
     record["curves"] = {"loss": _losses(lines), "dev": _scores(lines)}
     cosines = _cosines(lines)
     if cosines:
         record["cosines"] = cosines
     return record
+
+
+def run_tasks(config: Record) -> list[str]:
+    """The tasks of a run that are the user's own."""
+    return [name for name in config["tasks"] if not is_built_in(name)]
+
+
+def _without_places(task: Task) -> Record:
+    """A task of the user's own, as what its answers mean: nothing of its files but the columns."""
+    table = Table(path="kept.csv", texts=next(iter(task.tables.values())).texts)
+    bare = replace(
+        task,
+        tables={"train": table, "dev": table},
+        more={},
+        hold_out=None,
+        folder=None,
+        source=None,
+    )
+    return task_to_dict(bare)
+
+
+def read_kept(path: Path) -> Record:
+    """A file of records/, whose own tasks become known.
+
+    Raises:
+        ValueError: it is no such file, or another task of the name is known.
+    """
+    for values in read_json(path, KeptTasks).tasks.values():
+        task = task_from_dict(values, path)
+        try:
+            if task.name in TASKS:
+                check_same_answers(task, TASKS[task.name])
+            else:
+                register_task_of_run(task)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return read_checked(path, Kept)
 
 
 def _without_folders(path: str) -> str:
@@ -106,7 +156,12 @@ def passes(record: Record) -> float:
 
 def read_records(records: Path = RECORDS) -> dict[str, Record]:
     """The records of single runs that are kept, by name."""
-    return {path.stem: read_checked(path, Kept) for path in sorted(records.glob("*.json"))}
+    return {path.stem: read_kept(path) for path in sorted(records.glob("*.json"))}
+
+
+def published_metric(task: str) -> str:
+    """The metric of the published tables."""
+    return "pearson" if task == "sts" else "accuracy"
 
 
 @dataclass(frozen=True)
@@ -147,7 +202,7 @@ class Study:
             raise ValueError(f"{folder} holds the records of single runs, not of a study")
         settings = read_checked(path, StudySettings) if path.exists() else {}
         plans = [read_checked(p, PlanFile) for p in sorted((folder / "plans").glob("*.json"))]
-        stages = {p.stem: read_checked(p, Kept) for p in sorted((folder / "stages").glob("*.json"))}
+        stages = {p.stem: read_kept(p) for p in sorted((folder / "stages").glob("*.json"))}
         where = f"records/{folder.name}/stages/{{}}.json"
         return cls(folder.name, settings, merged(plans), stages, where)
 
@@ -172,7 +227,7 @@ class Study:
 
     def scores(self, variant: str, row: str, task: str) -> list[float]:
         """A row's scores on a task, one a seed, in the published metric."""
-        metric = "pearson" if task == "sts" else "accuracy"
+        metric = published_metric(task)
         return [stages[-1]["dev"][task][metric] for stages in self.results(variant, row, task)]
 
     def names(self, variant: str, rows: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from multitask.report.markdown import markdown
 from multitask.report.records import RECORDS, Record, passes
 from multitask.report.run_set import RunSet
 from multitask.report.study_figures import save
-from multitask.report.study_tables import commits, machines
+from multitask.report.study_tables import commits, constant_cells, machines
 from multitask.runs.run_figure import COLOURS
 
 if TYPE_CHECKING:
@@ -74,12 +74,18 @@ def tasks_table(found: RunSet, path: Path) -> str:
     for record in found.runs.values():
         records[_only_task(record)].append(record)
     rows = []
-    for (name, _), cells in task_rows(_system(found)).items():
+    for (name, metric), cells in task_rows(_system(found)).items():
         runs = records["mnli" if name == MISMATCHED else name]
         seconds = f"{median(run['seconds'] for run in runs):.0f}"
         seen = f"{median(passes(run) for run in runs):g}"
-        rows.append([*cells, seen, *(_setting(runs, s) for s in ("lr", "batch_size")), seconds])
-    header = [*TASKS_HEADER, "passes", "rate", "batch", "seconds"]
+        settings = (_setting(runs, s) for s in ("lr", "batch_size"))
+        constant = constant_cells(runs, [name], [metric])
+        rows.append([*cells, *(constant or [""]), seen, *settings, seconds])
+    header = [*TASKS_HEADER, "one answer", "passes", "rate", "batch", "seconds"]
+    if not any(row[len(TASKS_HEADER)] for row in rows):  # of runs before it was recorded
+        header, *rows = (
+            r[: len(TASKS_HEADER)] + r[len(TASKS_HEADER) + 1 :] for r in (header, *rows)
+        )
     note = (
         "Development sets; a run keeps its best epoch. The pass mark is a course's, for runs that "
         f"train few parameters; seconds are the median over seeds. {_was_run(found)}\n"

@@ -16,8 +16,8 @@ from minbert.claim import claimed
 from minbert.files import checked, read_json, write_json
 from multitask.glue.glue_run import scores_of
 from multitask.glue.peft import Point
-from multitask.report.records import Record, record_of
-from multitask.runs.file_types import EncoderPoint, Kept, read_checked
+from multitask.report.records import Record, read_kept, record_of
+from multitask.runs.file_types import EncoderPoint
 from multitask.runs.run import Run
 
 POINTS = {"peft.json": list[Point], "encoders.json": list[EncoderPoint]}
@@ -64,7 +64,7 @@ class RunSet:
         _refuse_study(folder)
         paths = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*.json"))}
         points = {name: _read_points(paths.pop(name)) for name in POINTS if name in paths}
-        runs = {name.removesuffix(".json"): read_checked(p, Kept) for name, p in paths.items()}
+        runs = {name.removesuffix(".json"): read_kept(p) for name, p in paths.items()}
         return cls(folder.name, runs, points)
 
     def write(self, folder: Path) -> None:

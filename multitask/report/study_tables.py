@@ -10,7 +10,7 @@ from data.readers import has_split, texts_by_id
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.report.markdown import markdown
-from multitask.report.records import Record, Study, passes
+from multitask.report.records import Record, Study, passes, published_metric
 from multitask.study.deviations import DEVIATIONS
 from multitask.study.table_rows import MAIN, METHODS, SCALES, Row
 from multitask.study.table_rows import TASKS as STUDIED
@@ -52,6 +52,10 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
         rows.append(
             [f"`{row_id}`", row.title, *published, *(spread(s) or "-" for s in scores), seeds]
         )
+    lasts = [s[-1] for i in ids for task in STUDIED for s in study.results(variant, i, task)]
+    constant = constant_cells(lasts, STUDIED, [published_metric(task) for task in STUDIED])
+    if constant:
+        rows.append(["", CONSTANT, *[""] * len(STUDIED), *constant, ""])
     note = (
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
         f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
@@ -268,7 +272,32 @@ def results_table(records: Mapping[str, Record]) -> str:
         cells.append(f"{mean(run['seconds'] for run in runs):.0f}")
         cells.append(", ".join(f"[{seeds[n]}](records/{n}.json)" for n in names))
         rows.append(cells)
+    constant = constant_cells(records.values(), tasks, [TASKS[name].metrics[0] for name in tasks])
+    if constant:
+        rows.append([CONSTANT, *constant, "", "", ""])
     return markdown(header, rows)
+
+
+CONSTANT = "one answer to all rows"
+
+
+def constant_cells(
+    records: Iterable[Record], tasks: Sequence[str], metrics: Sequence[str]
+) -> list[str]:
+    """The constant answer's score on each task, where records have it; nothing if none has.
+
+    It follows from the development rows; of other rows, as with a limit, there are several.
+    """
+    records = list(records)
+    cells = []
+    for task, metric in zip(tasks, metrics):
+        found = {
+            f"{record['constant'][task][metric]:.3f}"
+            for record in records
+            if metric in record.get("constant", {}).get(task, {})
+        }
+        cells.append(", ".join(sorted(found)))
+    return cells if any(cells) else []
 
 
 def _number(value: float | None) -> str:

@@ -79,9 +79,9 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
 
 
 def check_tensors(
-    expected: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
-    """Raise ValueError unless tensors have the names and shapes of these parameters."""
+    """Raise ValueError unless tensors have the names and shapes of these."""
     problems = [f"lacks {name}" for name in expected.keys() - tensors.keys()]
     problems += [
         f"has {name}, which the model does not" for name in tensors.keys() - expected.keys()
@@ -96,9 +96,9 @@ def check_tensors(
 
 
 def load_tensors(
-    expected: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: Path
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
-    """Copy tensors into parameters of the same names; both must agree."""
+    """Copy tensors into those of the same names, such as parameters; both must agree."""
     check_tensors(expected, tensors, source)
     with torch.no_grad():
         for name, parameter in expected.items():

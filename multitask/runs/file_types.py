@@ -254,6 +254,12 @@ class Kept(Record, kw_only=True):
     cosines: Cosines | None = None
 
 
+class KeptTasks(Struct):
+    """Of a file of records/, the tasks of the user's own: name -> Task, without its files."""
+
+    tasks: dict[str, dict[str, Any]] = {}
+
+
 class EncoderPoint(Struct):
     """What scripts/encoders.py writes of an encoder."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,6 +13,7 @@ from data.tasks import Task
 from minbert.adapters import merge_and_remove
 from minbert.checks import check_unused
 from minbert.classifier import PREFIX, Classifier
+from minbert.encoder import Encoder
 from minbert.loading import (
     Backbone,
     blank_backbone,
@@ -21,9 +23,9 @@ from minbert.loading import (
     read_config,
 )
 from minbert.tokenization import Tokenizer
-from multitask.config import PretrainConfig, RunConfig, TrainConfig
+from multitask.config import AnyConfig, ContrastConfig, PretrainConfig, RunConfig, TrainConfig
 from multitask.linear_head import LAST, LinearHeads, num_labels, scale_of
-from multitask.model import MultitaskModel
+from multitask.model import EmbeddingModel, MultitaskModel
 from multitask.runs.checkpoint import (
     check_tensors,
     load_checkpoint,
@@ -32,6 +34,9 @@ from multitask.runs.checkpoint import (
     trainable,
 )
 from multitask.runs.run import Run, weights_sha256
+from multitask.trained_model import TrainedModel
+
+M_ = TypeVar("M_", bound=TrainedModel)
 
 
 def backbone_of(config: RunConfig) -> Backbone:
@@ -57,7 +62,7 @@ def backbone_of(config: RunConfig) -> Backbone:
                 backbone = trained_backbone(run)
                 head = backbone.encoder.make_mlm_head() if pretrains else None
                 return replace(backbone, mlm_head=head)
-            source = str(run.backbone)  # pre-training has written an ordinary one
+            source = str(run.backbone)  # the run has written an ordinary one
         backbone = load_backbone(
             source,
             revision=config.revision,
@@ -99,23 +104,36 @@ def trained_model(run: Run) -> tuple[MultitaskModel, dict[str, Any]]:
     """A run's best model on the CPU, in eval mode, with the epoch and the scores that it had."""
     config = run.at_home(run.config())
     assert isinstance(config, TrainConfig)
+    return _best(run, config, lambda encoder: MultitaskModel.from_config(config, encoder))
+
+
+def embedding_model(run: Run) -> EmbeddingModel:
+    """The best model of a contrastive stage, as above."""
+    config = run.config()
+    assert isinstance(config, ContrastConfig)
+    return _best(run, config, lambda encoder: EmbeddingModel.from_config(config, encoder))[0]
+
+
+def _best(run: Run, config: AnyConfig, make: Callable[[Encoder], M_]) -> tuple[M_, dict[str, Any]]:
+    """A run's best model, which `make` makes of an encoder."""
     tensors, state = load_checkpoint(run.best)
     with outlines():
         outline = empty_encoder(run.backbone)
         kept = {name for name, _ in outline.named_parameters(prefix="encoder")}
-        check_tensors(trainable(MultitaskModel.from_config(config, outline)), tensors, run.best)
+        check_tensors(trainable(make(outline)), tensors, run.best)
     if kept <= tensors.keys():
         encoder = empty_encoder(run.backbone)
     else:  # the run left some of the encoder as it was
         encoder = former_backbone(run, config).encoder
-    model = MultitaskModel.from_config(config, encoder)
+    model = make(encoder)
     load_trained(model, tensors, run.best)
     return model.eval(), state
 
 
 def trained_backbone(run: Run) -> Backbone:
     """A run's best encoder as a backbone to start from, with extensions merged into it."""
-    model, _ = trained_model(run)
+    trains = isinstance(run.config(), TrainConfig)
+    model = trained_model(run)[0] if trains else embedding_model(run)
     for extension in run.config().extensions:
         extension.export(model)
     merge_and_remove(model.encoder)

@@ -2,7 +2,8 @@
 
 config.json           every setting, as resolved
 tasks/                the records of tasks of the user's own
-backbone/             config.json and tokenizer of the encoder; after pre-training, weights too
+backbone/             config.json and tokenizer of the encoder; after pre-training and after a
+                      contrastive stage, weights too
 adapter/              the adapter that it started from, if one was named
 text/                 the token ids that pre-training reads
 metrics.jsonl         a line for every step and every epoch
@@ -114,7 +115,7 @@ class Run:
         if isinstance(config, TrainConfig) and config.adapter is not None:
             for name in ADAPTER_FILES:
                 copy_file(absolute(config.adapter) / name, self.adapter / name)
-        for name in config.tasks:
+        for name in config.reads:
             if not is_built_in(name):
                 write_json(self.tasks / f"{name}.json", task_to_dict(get_task(name)))
         encoder = backbone.encoder
@@ -205,7 +206,7 @@ class Run:
 
     def at_home(self, config: AnyConfig) -> AnyConfig:
         """The run's config with its own copy of the adapter that it started from."""
-        if isinstance(config, PretrainConfig) or config.adapter is None:
+        if not isinstance(config, TrainConfig) or config.adapter is None:
             return config
         return replace(config, adapter=self.adapter)
 
@@ -293,7 +294,7 @@ def located(config: AnyConfig) -> AnyConfig:
     for name in ("data_dir", "adapter"):
         if getattr(config, name, None) is not None:
             changes[name] = absolute(getattr(config, name))
-    if isinstance(config, PretrainConfig):
+    if not isinstance(config, TrainConfig):
         for name in ("text", "dev_text"):
             changes[name] = tuple(absolute(path) for path in getattr(config, name))
     folder = Path(config.backbone).expanduser()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multitask import heads
 from solutions import solution
 
 
@@ -205,3 +206,90 @@ def convolution_by_unfold(value, kernel):
     padded = F.pad(value, (0, 0, width // 2, width // 2))
     windows = padded.unfold(1, width, 1).unflatten(2, (kernel.size(2), -1))  # (B, S, N, D, K)
     return torch.einsum("bsndk,bsnk->bsnd", windows, kernel).flatten(2)
+
+
+@solution("smart", of="divergences")
+def divergences_by_pytorch(task, a, b):
+    if task.kind == "regression":
+        return F.mse_loss(a, b, reduction="none").mean(dim=1)
+    if task.kind == "classes":
+        p, q = F.log_softmax(a, dim=1), F.log_softmax(b, dim=1)
+    else:  # yes and no of each output, (B, K, 2)
+        p, q = (torch.stack([F.logsigmoid(x), F.logsigmoid(-x)], dim=2) for x in (a, b))
+    both = F.kl_div(p, q, log_target=True, reduction="none") + F.kl_div(
+        q, p, log_target=True, reduction="none"
+    )
+    return both.sum(-1) if task.kind == "classes" else both.sum(-1).mean(1)
+
+
+@solution("smart", of="Smart.worst_noise")
+def noise_by_adding_up(self, seen):
+    noise = torch.nn.Parameter(seen.embedding_noise().mul_(self.noise))
+    before = seen.outputs.clone().detach()
+    for _ in range(self.ascent_steps):
+        after = seen.same(noise=noise)
+        uphill = torch.autograd.grad([*heads.divergences(seen.task, before, after)], [noise])[0]
+        with torch.no_grad():
+            for token, slope in zip(noise, uphill, strict=True):
+                token += self.step_size * slope / slope.abs().max()
+                token.clamp_(min=-self.radius, max=self.radius)
+    return noise.data
+
+
+@solution("smart", of="Smart.penalty")
+def penalty_by_parts(self, seen):
+    outputs = seen.outputs
+    total = torch.zeros(len(outputs))
+    if self.weight != 0:
+        noise = self.worst_noise(seen)
+        total = total + heads.divergences(seen.task, outputs, seen.same(noise=noise)) * self.weight
+    if self.proximal != 0:
+        with torch.no_grad():
+            mean = {}
+            for name, tensor in seen.model.kept.items():
+                mean[name.split("/")[1]] = tensor
+            former = seen.same(weights=mean)
+        total = total + heads.divergences(seen.task, outputs, former) * self.proximal
+    return total
+
+
+@solution("contrastive")
+def ranked_one_by_one(anchors, candidates, of_anchors, of_candidates, temperature=0.05):
+    losses = []
+    for i, anchor in enumerate(anchors):
+        kept = [j for j in range(len(candidates)) if j != i and of_candidates[j] != of_anchors[i]]
+        scores = F.cosine_similarity(anchor.unsqueeze(0), candidates[[i, *kept]]) / temperature
+        losses.append(-scores.log_softmax(dim=0)[0])
+    return torch.stack(losses).mean()
+
+
+@solution("bottleneck", of="Bottleneck.initialise")
+def started_as_a_state(self, generator=None):
+    state = {name: torch.zeros_like(values) for name, values in self.state_dict().items()}
+    state["down.weight"].normal_(0, 0.02, generator=generator)
+    self.load_state_dict(state)
+
+
+@solution("bottleneck", of="Bottleneck.forward")
+def bottleneck_by_einsum(self, z):
+    narrow = torch.einsum("bsh,mh->bsm", z, self.down.weight) + self.down.bias
+    return torch.einsum("bsm,hm->bsh", self.activation(narrow), self.up.weight) + self.up.bias
+
+
+@solution("bottleneck", of="HoulsbySum.forward")
+def houlsby_with_a_residual_of_its_own(self, residual, output):
+    dropped = self.dropout(output)
+    adapter_output = dropped + self.adapters(dropped)
+    return F.layer_norm(adapter_output + residual, *layer_norm_of(self.norm))
+
+
+@solution("bottleneck", of="PfeifferSum.forward")
+def pfeiffer_from_the_layers_answer(self, residual, output):
+    dropped = self.dropout(output)
+    without = F.layer_norm(residual + dropped, *layer_norm_of(self.norm))
+    found = self.adapters(without) + dropped + residual
+    return F.layer_norm(found, *layer_norm_of(self.norm))
+
+
+def layer_norm_of(norm):
+    return norm.normalized_shape, norm.weight, norm.bias, norm.eps

@@ -65,13 +65,13 @@ def product_of_normalised(u, v):
 @solution("losses")
 def losses_by_hand(task, outputs, labels):
     if task.kind == "classes":
-        return F.nll_loss(outputs.log_softmax(-1), labels.long(), reduction="sum")
+        return F.nll_loss(outputs.log_softmax(-1), labels.long(), reduction="none")
     if task.kind == "regression":
-        return (outputs[:, 0] - labels).pow(2).sum()
+        return (outputs[:, 0] - labels).pow(2)
     if task.kind == "labels":
-        return (F.softplus(outputs) - labels * outputs).sum() / outputs.size(1)
+        return (F.softplus(outputs) - labels * outputs).sum(1) / outputs.size(1)
     signed = (2 * labels - 1) * outputs.view(-1)
-    return -F.logsigmoid(signed).sum()
+    return -F.logsigmoid(signed)
 
 
 @solution("answers")
