@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import FILLERS, config, write_backbone, write_data
+from torch import nn
 from transformers import AutoModel
 
 from data.batching import EncodedRows
@@ -162,12 +163,17 @@ def test_the_last_answer_is_the_models_own(backbone, kind):
         assert found.answer == (expected.sigmoid() > 0.5).nonzero().flatten().tolist()
 
 
-def test_an_answer_after_a_layer_is_that_of_a_shorter_encoder(folder, backbone):
+class Through(nn.Module):
+    def forward(self, x, *rest):
+        return x
+
+
+def test_an_answer_after_a_layer_is_that_of_a_shorter_encoder(backbone):
     task = KINDS["classes"]
     model = model_of(backbone, task)
     found = explained(backbone, model, task, WORDS, steps=0)
     shorter = copy.deepcopy(model)
-    del shorter.encoder.layers[-1]
+    shorter.encoder.layers[-1] = Through()
     with torch.no_grad():
         expected = shorter(row_of(backbone, WORDS), task.name)[0]
     np.testing.assert_allclose(found.layer_outputs[-2], expected, **CLOSE)
@@ -255,7 +261,7 @@ def test_a_run_is_explained(tmp_path, no_figure):
     write_backbone(tmp_path / "backbone")
     write_data(tmp_path / "data")
     settings = {"pair": "cosine", "pooling": "mean", "epochs": 1, "layout": "padded"}
-    run = train(config(tmp_path, **settings), progress_bar=False)
+    run = train(config(tmp_path, **settings))
     predictor = Predictor(run.folder)
     pairs = [("bon superb", "dot"), ("awful bon", "superb")]
     found = explain(predictor, pairs, task="sts", steps=4)
