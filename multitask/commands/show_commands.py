@@ -22,8 +22,8 @@ class Show:
     run_folders: Annotated[Positional[tuple[Path, ...]], arg(name="run")] = ()
     """Run folder, or several; by default the newest under runs/."""
     live: bool = False
-    """Serve the page on this machine alone (127.0.0.1) until Ctrl-C: type a text or a pair, mask and
-    swap tokens, blot out heads and layers."""
+    """Serve the page on this machine alone (127.0.0.1) until Ctrl-C: type a text or a pair, mask
+    and swap tokens, blot out heads and layers."""
     port: int = 0
     """Port of --live; by default one that is free."""
     out: Path | None = None
@@ -33,8 +33,8 @@ class Show:
     rows: int = 10_000
     """Development rows of each task, at equal distances where there are more; 0 shows no rows."""
     explain: int = 40
-    """Rows of each task that the page can look into, as far as 2.9 MB have room: the worst mistakes,
-    the least sure answers, and others."""
+    """Rows of each task that the page can look into, as far as 2.9 MB have room: the worst
+    mistakes, the least sure answers, and others."""
     steps: int = 24
     """Steps of integrated gradients: the more, the smaller is the error that the page shows."""
     open: bool = True

@@ -88,9 +88,7 @@ def compare_answers(
     )
 
 
-def score_interval(
-    metric: str, labels: np.ndarray, answers: np.ndarray
-) -> tuple[float, float]:
+def score_interval(metric: str, labels: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
     """The interval in which a score is with a confidence of `LEVEL`, of the rows as a sample: the
     percentiles of its scores on rows drawn anew, the same every time.
 

@@ -109,11 +109,14 @@ def worth_explaining(found: Answered, count: int) -> list[int]:
     if found.evaluation.labels is not None:
         numbers = {row_id: n for n, row_id in enumerate(found.evaluation.ids)}
         wrong = [numbers[row["id"]] for row in worst(found.evaluation, count)]
+    most_wrong = iter(wrong)
+    in_turn = (most_wrong, most_wrong, iter(unsure), iter(spread_out))
     chosen: dict[int, None] = {}
-    for turn in range(count):
-        for some in (wrong, wrong, unsure, spread_out):
-            if some := [row for row in some if row not in chosen][:1]:
-                chosen[some[0]] = None
+    for _ in range(count):
+        for some in in_turn:
+            row = next((row for row in some if row not in chosen), None)
+            if row is not None:
+                chosen[row] = None
     return list(chosen)[:count]
 
 

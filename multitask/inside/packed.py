@@ -2,7 +2,7 @@
 
     4 bytes      length of the JSON, little-endian
     JSON         UTF-8, padded with spaces to a multiple of 4
-    bytes        attention probabilities in 1/255, (L, N, S, S) of each sequence, one after the other
+    bytes        attention probabilities in 1/255, (L, N, S, S) of each sequence, one after another
 
 A page holds such a block, deflated, as base64, and the live server answers with one.
 """
@@ -127,7 +127,7 @@ def nearest(
         (name, sequence, place)
         for name, sequence in bank
         if name != own
-        for place in np.flatnonzero(~sequence.special)
+        for place in np.flatnonzero(~sequence.special).tolist()
     ]
     if not names:
         return [[[] for _ in sequence.tokens] for sequence in asked]
@@ -141,7 +141,7 @@ def nearest(
             [
                 []
                 if sequence.special[place]
-                else [_neighbour(*names[n], float(cosines[place, n])) for n in best[place]]
+                else [_neighbour(names[n], float(cosines[place, n])) for n in best[place]]
                 for place in range(len(sequence.tokens))
             ]
         )
@@ -156,7 +156,8 @@ AROUND = 2
 """Tokens on either side that a neighbour is shown with."""
 
 
-def _neighbour(name: Any, sequence: TokenSequence, place: int, cosine: float) -> list[Any]:
+def _neighbour(found: tuple[Any, TokenSequence, int], cosine: float) -> list[Any]:
+    name, sequence, place = found
     tokens = sequence.tokens
     before, after = tokens[max(0, place - AROUND) : place], tokens[place + 1 : place + 1 + AROUND]
     return [tokens[place], name, " ".join(before), " ".join(after), round(cosine, 3)]

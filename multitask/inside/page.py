@@ -1,8 +1,8 @@
 """The page of one run or several: one HTML file that asks nothing of anybody.
 
-    data block    what told.py and answered.py say, and explanations of some rows
-    script        assets/page.js, which web/ builds
-    policy        nothing may be loaded, and no script may run but this one
+data block    what told.py and answered.py say, and explanations of some rows
+script        assets/page.js, which web/ builds
+policy        nothing may be loaded, and no script may run but this one
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.tasks import Task, get_task
-from minbert.checks import check_counts
 from minbert.files import read_text
 from minbert.version import describe_version
 from multitask.config import PretrainConfig
@@ -64,12 +62,12 @@ def make_page(folders: Sequence[str | Path], settings: PageSettings | None = Non
     settings = settings or PageSettings()
     looked = [look(Path(folder), settings) for folder in folders]
     bare = [each.told for each in looked]
-    empty = len(html_page(_data(bare, Blob())))
+    empty = len(html_page(page_data(bare, Blob())))
     room = max(0, LARGEST - empty) // max(1, sum(len(each.found) for each in looked))
     blob = Blob()
     for each in looked:
         each.explain_rows(settings, blob, room)
-    return html_page(_data(bare, blob), [each["name"] for each in bare])
+    return html_page(page_data(bare, blob), [each["name"] for each in bare])
 
 
 @dataclass
@@ -171,7 +169,8 @@ def _cost(found: Explanation) -> int:
     return (len(zlib.compress(attention, 9)) + 150 * tokens) * 4 // 3
 
 
-def _data(runs: Sequence[dict[str, Any]], blob: Blob, live: Any = None) -> bytes:
+def page_data(runs: Sequence[dict[str, Any]], blob: Blob, live: Any = None) -> bytes:
+    """What the page is drawn from: see packed.py."""
     return blob.block({"version": describe_version(), "runs": list(runs), "live": live})
 
 

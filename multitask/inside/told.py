@@ -50,7 +50,9 @@ def settings(config: AnyConfig) -> list[list[Any]]:
         if name in PLACES or name in ("command", "task_files"):
             continue
         own = getattr(config, name)
-        if isinstance(own, Path) or (isinstance(value, str) and "/" in value and name != "revision"):
+        if isinstance(own, Path) or (
+            isinstance(value, str) and "/" in value and name != "revision"
+        ):
             value = Path(str(value)).name
         elif name == "extensions":
             value = [_extension(each) for each in value]

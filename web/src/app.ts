@@ -1,6 +1,5 @@
 // What is shown and chosen, and the regions of the page that are drawn anew when it changes.
 import type { Explanation, Page, Rows, Run, Task } from "./data.ts";
-import { Attention, type TokenSequence } from "./data.ts";
 
 export interface Filter {
   /** Of one kind only one filter holds. */
@@ -49,10 +48,6 @@ export class App {
 
   explained(row: number): Explanation | undefined {
     return this.view?.explained[row];
-  }
-
-  attention(sequence: TokenSequence, bytes = this.bytes): Attention {
-    return new Attention(sequence, bytes);
   }
 
   /** A part of the page; `draw` makes it from what is chosen now. */

@@ -78,8 +78,9 @@ function paint(canvas: HTMLCanvasElement, weights: Uint8Array, size: number, spe
   if (!pen) return;
   const image = pen.createImageData(size, size), special = new Set(specials);
   for (let cell = 0; cell < size * size; cell++) {
-    const alpha = weights[cell] * faded(special, Math.floor(cell / size), cell % size);
-    image.data.set([0, 114, 178, Math.min(255, 20 + 1.4 * alpha)], 4 * cell);
+    // The square root tells small weights apart, as in both themes one can see them.
+    const share = (weights[cell] / 255) * faded(special, Math.floor(cell / size), cell % size);
+    image.data.set([30, 136, 210, 255 * Math.sqrt(share)], 4 * cell);
   }
   pen.putImageData(image, 0, 0);
 }
@@ -95,7 +96,7 @@ function lines(sequence: TokenSequence, weights: Uint8Array, token: number | nul
     for (let key = 0; key < size; key++) {
       const weight = (weights[query * size + key] / 255) * faded(special, query, key);
       if (weight < 0.03) continue;
-      drawn.push(svg("line", { x1: left, x2: width - left, y1: y(query), y2: y(key), "stroke-opacity": weight.toFixed(3), "stroke-width": (0.5 + 2.5 * weight).toFixed(2) },
+      drawn.push(svg("line", { x1: left, x2: width - left, y1: y(query), y2: y(key), "stroke-opacity": Math.sqrt(weight).toFixed(3), "stroke-width": (0.5 + 2.5 * weight).toFixed(2) },
         svg("title", {}, `${tokens[query]} → ${tokens[key]}: ${(weights[query * size + key] / 255).toFixed(2)}`)));
     }
   }
@@ -121,6 +122,6 @@ function matrix(sequence: TokenSequence, weights: Uint8Array): HTMLElement {
     const order = row.map((_, key) => key).sort((a, b) => row[b] - row[a]).slice(0, 3);
     return h("tr", {}, h("th", { scope: "row" }, name), order.map((key) => h("td", {}, `${tokens[key]} ${(row[key] / 255).toFixed(2)}`)));
   });
-  return h("figure", {}, h("figcaption", {}, "All weights: a line for each token, a column for what it looks at"), canvas, note,
+  return h("figure", {}, h("figcaption", {}, "All weights: a line for each token, a column for what it looks at (shade: square root)"), canvas, note,
     h("details", {}, h("summary", {}, "As a table: what each token looks at most"), h("div", { class: "scroll" }, h("table", { class: "strongest" }, h("tbody", {}, strongest)))));
 }

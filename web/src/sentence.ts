@@ -25,7 +25,13 @@ export interface Inside {
   /** Texts of rows that neighbours are from. */
   open?: (row: number) => void;
   controls?: Controls;
+  /** Sequence -> the token that is chosen, where the view is drawn again and again. */
+  memory?: Memory;
+  /** Attributions are still to come. */
+  pending?: boolean;
 }
+
+export type Memory = Map<number, number | null>;
 
 export function inside(view: Inside): HTMLElement {
   const { found } = view;
@@ -66,6 +72,10 @@ function attributions(view: Inside): HTMLElement {
   const part = h("section", { class: "part", "aria-label": "attributions" });
   const draw = () => {
     const { task, found } = view;
+    if (view.pending) {
+      part.replaceChildren(h("h3", {}, `What speaks for “${outputName(task, found.target)}”`), h("p", { class: "note" }, "comes when you pause"));
+      return;
+    }
     const key = (document.activeElement as HTMLElement | null)?.dataset.key;
     const of = (sequence: TokenSequence) => (method === "integrated" ? sequence.integrated : sequence.gradient);
     const most = Math.max(1e-9, ...found.sequences.flatMap((each) => of(each).map(Math.abs)));
@@ -91,7 +101,8 @@ function attributions(view: Inside): HTMLElement {
 function sequenceView(view: Inside, sequence: TokenSequence, number: number): HTMLElement {
   const { found, task, controls } = view;
   const offset = found.sequences.slice(0, number).reduce((sum, each) => sum + each.tokens.length, 0);
-  let token: number | null = null, swapping: number | null = null;
+  let token = view.memory?.get(number) ?? null, swapping: number | null = null;
+  if (token !== null && token >= sequence.tokens.length) token = null;
   const line = h("p", { class: "tokens", role: "group", "aria-label": "tokens" });
   const beside = h("div", {});
   const heads = attentionView(sequence, new Attention(sequence, view.bytes), () => token, controls);
@@ -102,6 +113,7 @@ function sequenceView(view: Inside, sequence: TokenSequence, number: number): HT
       click: () => {
         if (swapping !== null && controls) controls.swap(offset + swapping, offset + place);
         [token, swapping] = [token === place ? null : place, null];
+        view.memory?.set(number, token);
         draw();
         heads.dispatchEvent(new Event("token"));
       } }, name)));
@@ -129,8 +141,8 @@ function path(sequence: TokenSequence, task: Task): HTMLElement {
   const most = Math.max(...sequence.path.flat());
   const to = task.pooled === "all" ? "the mean of all tokens" : "[CLS]";
   const lines = sequence.path.map((line, layer) => h("tr", {}, h("th", { scope: "row" }, `${layer + 1}`),
-    line.map((share, place) => styled(h("td", { title: `${sequence.tokens[place]}: ${percent(share)}`, "aria-label": percent(share) }), { "--share": percent(share / most) }))));
-  return h("div", {}, h("h4", {}, `The path to ${to}, layer by layer (attention rollout)`), h("div", { class: "scroll" },
+    line.map((share, place) => styled(h("td", { title: `${sequence.tokens[place]}: ${percent(share)}`, "aria-label": percent(share) }), { "--share": percent(Math.sqrt(share / most)) }))));
+  return h("div", {}, h("h4", {}, `The path to ${to}, layer by layer (attention rollout; shade: square root)`), h("div", { class: "scroll" },
     h("table", { class: "path" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "layer"), sequence.tokens.map((name) => h("th", { scope: "col" }, h("span", {}, name))))), h("tbody", {}, lines))),
     h("p", { class: "note" }, "Attention says where a token looks. What an answer rests on, attributions say better."));
 }
