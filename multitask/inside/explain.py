@@ -150,7 +150,8 @@ def explain_row(
     edit: Edit = UNCHANGED,
 ) -> Explanation:
     """`explain` for one row, a packed batch."""
-    model.eval()
+    if model.training:
+        model.eval()
     batch = edited(batch, edit, tokenizer).to(model.device)
     assert batch.input_ids is not None and batch.token_type_ids is not None
     assert isinstance(batch.layout, Packed)

@@ -99,7 +99,7 @@ def scores(
             constant = constant_scores(task, labels)
         before = (record.get("before") or {}).get(name, {})
         found[name] = []
-        for metric in (*task.metrics, "loss"):
+        for metric in dict.fromkeys((*task.metrics, "loss")):
             own = None if evaluation is None else evaluation.metrics.get(metric)
             score = known.get(name, {}).get(metric, own)
             if score is None:
