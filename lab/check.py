@@ -48,6 +48,8 @@ class Launch:
     seconds: float = SECONDS
     command: Sequence[str] = (sys.executable, "-B", "-m", "lab.runner")
     """The runner's options follow it."""
+    options: Sequence[str] = ()
+    """More options of the runner."""
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ})
 
 
@@ -84,7 +86,12 @@ def _one_process(
     """Outcomes from one process, until it ends or has to be ended."""
     results, theirs = os.pipe()
     options = ["--results", str(theirs), "--supplied", str(launch.supplied)]
-    options += ["--seed", str(launch.seed), *(exercise.name for exercise in exercises)]
+    options += [
+        "--seed",
+        str(launch.seed),
+        *launch.options,
+        *(exercise.name for exercise in exercises),
+    ]
     with open(results, "rb", buffering=0) as pipe, open(theirs, "wb") as other_end:
         process = subprocess.Popen(
             [*launch.command, *options],

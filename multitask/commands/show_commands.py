@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -66,10 +63,7 @@ class Show:
         self._open(path.resolve().as_uri())
 
     def _open(self, address: str) -> None:
-        """Open a page where that can be seen."""
-        screen = sys.platform in ("darwin", "win32") or os.environ.keys() & {
-            "DISPLAY",
-            "WAYLAND_DISPLAY",
-        }
-        if self.open and screen:
-            webbrowser.open(address)
+        from multitask.commands.messages import open_page
+
+        if self.open:
+            open_page(address)

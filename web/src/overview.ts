@@ -115,8 +115,8 @@ function chart(title: string, lines: Spot[], dots: Spot[], range: { from?: numbe
   const all = [...line, ...spots];
   if (!all.length) return h("figure", {}, h("figcaption", {}, title), h("p", { class: "note" }, "No step in this range is noted."));
   const marks: Markish[] = [axisX({ label: "step", ticks: 5 }), axisY({ label: null, ticks: 5 }),
-    lineY(line, { x: "x", y: "y", stroke: "series", strokeWidth: 1.2 }),
-    lineY(spots, { x: "x", y: "y", stroke: "series", strokeWidth: 2 }),
+    lineY(line, { x: "x", y: "y", stroke: "series", z: "series", strokeWidth: 1.2 }),
+    lineY(spots, { x: "x", y: "y", stroke: "series", z: "series", strokeWidth: 2 }),
     dot(spots, { x: "x", y: "y", fill: "series", r: 3.5 }),
     ruleX(all, pointer({ x: "x", py: "y", stroke: "currentColor", strokeOpacity: 0.4 })),
     tip(all, pointer({ x: "x", y: "y", title: ({ x, y, series }: Spot) => `${series}\nstep ${plain(Math.round(x))}: ${y.toPrecision(4)}`, className: "tip", fill: "var(--raised)", stroke: "var(--line)" }))];

@@ -154,7 +154,7 @@ function layers({ task, found }: Inside): HTMLElement {
   const drawn = plot({ width: Math.min(560, Math.max(280, document.body.clientWidth - 70)), height: 200, marginLeft: 40, style: { background: "transparent", fontSize: "12px" }, ariaLabel: "answer after each layer",
     color: { domain: names, range: names.map((_, n) => COLOURS[n % COLOURS.length]) },
     marks: [ruleY([0]), axisX({ label: "layers", ticks: found.layers.length, tickFormat: "d" }), axisY({ label: null, ticks: 4 }),
-      lineY(spots, { x: "layer", y: "y", stroke: "series", strokeWidth: 2 }), dot(spots, { x: "layer", y: "y", fill: "series", r: 3 })] });
+      lineY(spots, { x: "layer", y: "y", stroke: "series", z: "series", strokeWidth: 2 }), dot(spots, { x: "layer", y: "y", fill: "series", r: 3 })] });
   const head = h("tr", {}, h("th", { scope: "col" }, "layers"), names.map((name) => h("th", { scope: "col" }, name)));
   const body = found.layers.map((line, layer) => h("tr", { "data-layer": layer }, h("th", { scope: "row" }, `${layer}`), line.map((value) => h("td", { class: "number" }, three(value)))));
   return h("section", { class: "part", "aria-label": "answer after each layer" }, h("h3", {}, "The answer after each layer"),
