@@ -117,7 +117,8 @@ export function unpack<T>(data: Uint8Array): Block<T> {
 /** The block of a page, which is deflated and written as base64. */
 export async function inflate(base64: string): Promise<Uint8Array> {
   const binary = atob(base64);
-  const packed = Uint8Array.from(binary, (sign) => sign.charCodeAt(0));
+  const packed = new Uint8Array(binary.length);
+  for (let n = 0; n < binary.length; n++) packed[n] = binary.charCodeAt(n);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -115,8 +115,9 @@ function chart(title: string, lines: Spot[], dots: Spot[], range: { from?: numbe
   const all = [...line, ...spots];
   if (!all.length) return h("figure", {}, h("figcaption", {}, title), h("p", { class: "note" }, "No step in this range is noted."));
   const marks: Markish[] = [axisX({ label: "step", ticks: 5 }), axisY({ label: null, ticks: 5 }),
-    lineY(line, { x: "x", y: "y", stroke: "series", z: "series", strokeWidth: 1.2 }),
-    lineY(spots, { x: "x", y: "y", stroke: "series", z: "series", strokeWidth: 2 }),
+    ...[false, true].flatMap((again) => [[line, 1.2], [spots, 2]].map(([points, strokeWidth]) =>
+      lineY((points as Spot[]).filter((spot) => series.indexOf(spot.series) >= COLOURS.length === again),
+        { x: "x", y: "y", stroke: "series", z: "series", strokeWidth: strokeWidth as number, strokeDasharray: again ? "5 3" : undefined }))),
     dot(spots, { x: "x", y: "y", fill: "series", r: 3.5 }),
     ruleX(all, pointer({ x: "x", py: "y", stroke: "currentColor", strokeOpacity: 0.4 })),
     tip(all, pointer({ x: "x", y: "y", title: ({ x, y, series }: Spot) => `${series}\nstep ${plain(Math.round(x))}: ${y.toPrecision(4)}`, className: "tip", fill: "var(--raised)", stroke: "var(--line)" }))];
@@ -134,7 +135,7 @@ function chart(title: string, lines: Spot[], dots: Spot[], range: { from?: numbe
     start = null;
   });
   const legend = h("ul", { class: "legend" }, series.map((each, n) =>
-    h("li", {}, styled(h("span", { class: "swatch" }), { "--ink": COLOURS[n % COLOURS.length] }), each)));
+    h("li", {}, styled(h("span", { class: n < COLOURS.length ? "swatch" : "swatch again" }), { "--ink": COLOURS[n % COLOURS.length] }), each)));
   return h("figure", { role: "group", "aria-label": title }, h("figcaption", {}, title), drawn as unknown as HTMLElement, legend);
 }
 
