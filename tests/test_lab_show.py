@@ -1,9 +1,15 @@
 """Pictures of an exercise: a student's numbers beside those that are right."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from shown import block_of, several_tasks
 from test_lab_handout import edit, in_copy
 
 from lab import handout
@@ -87,3 +93,39 @@ def test_tensors_are_drawn_as_tables():
     assert "[1, 0, 2]: 3.0" in text and "rgba(0,114,178,0.35)" in text
     assert picture(encode(torch.tensor(float("nan")))).count("<td") == 1
     assert picture(encode(torch.zeros(60, 60))).count("<td") == 48 * 48
+
+
+FIRST_LAYER = """
+import sys, numpy as np
+from multitask.inside.explain import explain
+(found,) = explain(sys.argv[1], ["bon superb dot"], task="sst", steps=0)
+print(found.sequences[0].attentions[0].ravel().tolist())
+"""
+
+
+def test_a_page_in_a_copy_is_of_the_students_functions(copy, tmp_path, no_figure):
+    run = several_tasks(tmp_path, tasks=("sst",), epochs=1)
+    found = []
+    handout.solve(copy, numbered(4))
+    for body in (None, UNSCALED):
+        if body is None:
+            handout.solve(copy, numbered(3))
+        else:
+            edit(copy, "minbert/attention.py", ATTENTION, body)
+        command = [sys.executable, "-B", "-c", FIRST_LAYER, str(run)]
+        env = {**os.environ, "PYTHONPATH": ""}
+        done = subprocess.run(
+            command, cwd=copy, env=env, capture_output=True, encoding="utf-8", check=True
+        )
+        found.append(np.array(json.loads(done.stdout)).reshape(-1, 5))  # a query's weights a line
+    scaled, unscaled = found
+    power = scaled ** np.sqrt(8)  # heads of 8 features: softmax(√D s) of what softmax(s) was
+    np.testing.assert_allclose(unscaled, power / power.sum(axis=1, keepdims=True), atol=1e-4)
+    assert np.abs(scaled - unscaled).max() > 0.05
+    page = tmp_path / "page.html"
+    words = ("show", str(run), "--out", str(page), "--explain", "1", "--rows", "9", "--no-open")
+    done = in_copy(copy, *words)
+    assert done.returncode == 0, done.stderr
+    told = block_of(page.read_text(encoding="utf-8"))[0]
+    assert "a student's copy" in told["version"]
+    assert len(told["runs"][0]["tasks"]["sst"]["explained"]) == 1
