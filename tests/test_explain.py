@@ -256,6 +256,17 @@ def test_a_layer_that_is_off_is_one_less(backbone):
         explained(backbone, model, task, WORDS, edit=Edit(layers_off=(2,)))
 
 
+@pytest.mark.parametrize("settings", [{"layer_mix": True}, {"pooling": "attention"}])
+def test_heads_that_read_layers_and_tokens_in_their_own_way(backbone, settings):
+    task = KINDS["classes"]
+    model = model_of(backbone, task, **settings)
+    found = explained(backbone, model, task, WORDS, steps=150)
+    with torch.no_grad():
+        expected = model(row_of(backbone, WORDS), task.name)[0]
+    np.testing.assert_allclose(found.outputs, expected, **CLOSE)
+    assert found.completeness_error < 0.05 * abs(found.output - found.baseline)
+
+
 @pytest.mark.slow
 def test_a_run_is_explained(tmp_path, no_figure):
     write_backbone(tmp_path / "backbone")

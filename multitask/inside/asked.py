@@ -14,7 +14,6 @@ from msgspec import Meta, Struct, field
 from data.schema import Example
 from data.tasks import Task
 from minbert.checks import InputWarning
-from minbert.encoder import EncoderOutput
 from minbert.layouts import Packed
 from minbert.loading import Backbone, load_backbone
 from multitask.config import PretrainConfig
@@ -166,8 +165,7 @@ def _answers(
     edit: Edit,
     chosen: Task | None,
 ) -> dict[str, Any]:
-    """The answers of tasks, by one pass through the encoder for texts, and one for pairs; tokens
-    are changed where the row has the form of the chosen task's."""
+    """The answers of tasks; tokens are changed where the row has the form of the chosen task's."""
     found: dict[str, Any] = {}
     for pair in (False, True):
         alike = [task for task in tasks if task.is_pair == pair]
@@ -177,13 +175,10 @@ def _answers(
         own = edit if same else replace(edit, masked=(), swapped=())
         batch = edited(_batch(predictor, alike[0], texts)[0], own, predictor.tokenizer)
         batch = batch.to(predictor.model.device)
-        with without_parts(predictor.model.encoder, own):
-            output: EncoderOutput = predictor.model.encoder(
-                batch.input_ids, token_type_ids=batch.token_type_ids, layout=batch.layout
-            )
         for task in alike:
-            features = predictor.model.pooled(output, task.name)
-            outputs = predictor.model.heads(features, task.name)
+            model = predictor.model
+            with without_parts(model.encoder, own), model.encoder.choice.of(task.name):
+                outputs = model(batch, task.name)
             value, chances = answers(task, outputs)
             found[task.name] = {
                 "answer": value[0].nonzero().flatten().tolist()

@@ -155,7 +155,7 @@ def explain_row(
     batch = edited(batch, edit, tokenizer).to(model.device)
     assert batch.input_ids is not None and batch.token_type_ids is not None
     assert isinstance(batch.layout, Packed)
-    with without_parts(model.encoder, edit):
+    with without_parts(model.encoder, edit), model.encoder.choice.of(task.name):
         with torch.inference_mode():
             output = model.encoder(
                 batch.input_ids,
@@ -239,7 +239,7 @@ def by_layer(model: MultitaskModel, output: EncoderOutput, task: Task) -> list[T
     """The features (1, F) that a task's head would get after 0, 1, ... layers.
 
     What the encoder has behind its last layer (ModernBERT's final norm, the pooler) stands behind
-    each of them.
+    each of them. Where a task's head reads a mix of layers, that is in the last one's place.
     """
     assert output.hidden_states is not None
     final = dict(model.encoder.depths()).get("final norm")
@@ -247,9 +247,8 @@ def by_layer(model: MultitaskModel, output: EncoderOutput, task: Task) -> list[T
     found = []
     for state in [*(final(x) if final else x for x in earlier), last]:
         pooler = model.encoder.pool(state, output.layout)
-        found.append(
-            model.pooled(replace(output, last_hidden_state=state, pooler_output=pooler), task.name)
-        )
+        after = replace(output, last_hidden_state=state, pooler_output=pooler)
+        found.append(model.pooled(model.mixed(output) if state is last else after, task.name))
     return found
 
 
