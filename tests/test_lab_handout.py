@@ -218,7 +218,7 @@ def test_a_copys_requirements_are_the_librarys_and_pytest():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     ours, theirs = tomllib.loads(text), tomllib.loads(handout.students_project(text))
     tests = ours["project"]["optional-dependencies"].pop("test")
-    large = "transformers|sentence-transformers|peft|captum|playwright"
+    large = "transformers|sentence-transformers|peft|nb|ipykernel|captum|playwright"
     left = [want for want in tests if not re.match(large, want)]
     assert theirs["project"]["optional-dependencies"].pop("test") == left != tests
     more = [want for want in tests if re.match(r"pytest(-timeout)?[^-\w]", want)]

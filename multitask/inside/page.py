@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from minbert.files import read_text
 from minbert.version import describe_version
-from multitask.config import PretrainConfig
+from multitask.config import TrainConfig
 from multitask.inside.answered import Answered, answer_rows, columns, worth_explaining
 from multitask.inside.attribution import STEPS
 from multitask.inside.explain import Explanation, explain_row, in_packed
@@ -76,7 +76,7 @@ class Looked:
 
     run: Run
     predictor: Predictor | None
-    """None of a pre-training run."""
+    """None of a run without tasks, as of pre-training."""
     found: dict[str, Answered]
     told: dict[str, Any]
 
@@ -89,7 +89,7 @@ class Looked:
             rows = worth_explaining(found, settings.explain)
             for row in tqdm(rows, desc=f"explain {name}", unit="row", leave=False, disable=None):
                 explanation = explain_found(predictor, found, row, steps=settings.steps)
-                used += sum(_cost(each) for each in (explanation,))
+                used += _cost(explanation)
                 if used > room:
                     break
                 chosen[row] = explanation
@@ -110,14 +110,14 @@ def look(folder: Path, settings: PageSettings) -> Looked:
     """Answer the development rows of a run."""
     run = Run.open(folder)
     config = run.config()
-    if isinstance(config, PretrainConfig):
+    if not isinstance(config, TrainConfig):
         return Looked(run, None, {}, {**told(run, {}), "tasks": {}})
     if not run.best.is_file():
         raise ValueError(
             f"{folder} has no best weights yet; wait until its first epoch is scored, or see its "
             f"curves with minbert info {folder}"
         )
-    predictor = Predictor(folder)
+    predictor = Predictor(folder, precision="fp32")
     predictor.model.requires_grad_(False)
     found = {}
     if settings.rows:
