@@ -19,6 +19,7 @@ SLOW = """
     pretraining resume setup show site trainer training_scripts two_stage
     windows
 """
+"""Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""
 SLOW_FILES = {f"test_{name}.py" for name in SLOW.split()}
 
 
