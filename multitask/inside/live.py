@@ -235,7 +235,10 @@ def serve(
     when_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve the page of runs until Ctrl-C."""
+    import torch
+
     with live_server(folders, settings, port=port) as server:
+        torch.set_num_threads(1)  # a sentence is quicker so than where threads wait for each other
         print(f"{server.address}\nCtrl-C ends it.", flush=True)
         when_ready(server.address)
         server.serve_forever()
