@@ -140,4 +140,11 @@ EDITS = (
     ),
     Edit("smart", "downhill", "+ self.step_size", "- self.step_size", of="Smart.worst_noise"),
     Edit("contrastive", "temperature_multiplied", "scores / temperature", "scores * temperature"),
+    Edit(
+        "bottleneck",
+        "pfeiffer_reads_the_sum",
+        "self.adapters(self.norm(total))",
+        "self.adapters(total)",
+        of="PfeifferSum.forward",
+    ),
 )
