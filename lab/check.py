@@ -50,6 +50,8 @@ class Launch:
     seconds: float = SECONDS
     command: Sequence[str] = (sys.executable, "-B", "-m", "lab.runner")
     """The runner's options follow it."""
+    options: Sequence[str] = ()
+    """More options of the runner."""
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ})
     terminal: bool = False
     """Whether it talks to the terminal, without a limit of time: breakpoint() opens a debugger,
@@ -90,7 +92,7 @@ def _one_process(
     results, theirs = os.pipe()
     options = ["--results", str(theirs), "--supplied", str(launch.supplied)]
     options += ["--pdb"] if launch.terminal else []
-    options += ["--seed", str(launch.seed), *(exercise.name for exercise in exercises)]
+    options += ["--seed", str(launch.seed), *launch.options, *(e.name for e in exercises)]
     with open(results, "rb", buffering=0) as pipe, open(theirs, "wb") as other_end:
         process = subprocess.Popen(
             [*launch.command, *options],

@@ -1,4 +1,5 @@
-"""The commands of the lab: start, check, next, hint, diff, replay, grade, bundle, and others."""
+"""The commands of the lab: start, check, next, show, hint, replay, diff, predictions, hand-in, grade
+and bundle."""
 
 from __future__ import annotations
 
@@ -45,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
 
     following = commands.add_parser("next", help="what to do now: where, how hard, how long")
     following.set_defaults(run=run_next)
+
+    show = commands.add_parser("show", help="an exercise's inputs and results as pictures")
+    show.add_argument("number", type=int)
+    show.add_argument("--out", type=Path, help="file to write; by default in pictures/")
+    show.add_argument("--no-open", action="store_true", help="do not open it in the browser")
+    show.set_defaults(run=run_show)
 
     hint = commands.add_parser("hint", help="three hints on an exercise, each stronger")
     hint.add_argument("number", type=int)
@@ -166,6 +173,21 @@ def run_hand_in(given: argparse.Namespace) -> int:
 
     root = find_copy(Path.cwd())
     return hand_in(root, given.path or root / NAME)
+
+
+def run_show(given: argparse.Namespace) -> int:
+    from lab.check import assigned, find_copy
+    from lab.show import show
+    from lab.terminal import open_page
+
+    root, exercise = find_copy(Path.cwd()), numbered(given.number)
+    if exercise not in assigned(root):
+        raise ValueError(f"exercise {given.number} is not set in this copy")
+    path = given.out or root / "pictures" / f"{exercise.number}-{exercise.name}.html"
+    print(show(root, exercise, path))
+    if not given.no_open:
+        open_page(path.resolve().as_uri())
+    return 0
 
 
 def run_hint(given: argparse.Namespace) -> int:

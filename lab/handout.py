@@ -28,8 +28,8 @@ REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
        "values.py", "harness.py", "runner.py", "diagnose.py", "check.py", "checks",
-       "stamp.py", "suspects.py", "replay.py", "whose.py", "progress.py", "watch.py", "warm.py",
-       "handin.py", "helpers.py", "submission.py", "predictions.py")  # fmt: skip
+       "show.py", "stamp.py", "suspects.py", "replay.py", "whose.py", "progress.py", "watch.py",
+       "warm.py", "handin.py", "helpers.py", "submission.py", "predictions.py")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
@@ -39,7 +39,8 @@ LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",
 
 NEEDS = ("pytest", "pytest-timeout")
 """What `pytest tests/exercises` needs, of the extra "test": in a copy it is always there."""
-REFERENCES = ("transformers", "sentence-transformers", "peft", "nbclient", "nbformat", "ipykernel")
+REFERENCES = ("transformers", "sentence-transformers", "peft", "nbclient", "nbformat", "ipykernel",
+              "captum", "playwright")  # fmt: skip
 """Libraries that the extra "test" has for the library's own tests, which a copy has not."""
 
 EDITION = '''"""What this copy has otherwise than the library."""

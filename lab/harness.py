@@ -357,3 +357,27 @@ def in_few_words(value: Any) -> str:
     return (
         f"{value.name} of kind {kind}" if isinstance(kind, str) and kind else type(value).__name__
     )
+
+
+def cases_with_calls(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:
+    """The same, each value as {"result": value, "calls": what went into the exercise's functions
+    meanwhile}."""
+    calls: list[dict[str, Any]] = []
+
+    def wrap(target: Target, function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            calls.append({"target": target.name, "given": encode(dict(given))})
+            return function(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for target in exercise.places:
+            stack.enter_context(planted(target, wrap(target, resolve(target)[2])))
+        for case, value in cases(exercise, seed):
+            yield case, {"result": value, "calls": calls.copy()}
+            calls.clear()

@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("--supplied", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pdb", action="store_true", help="open a debugger where it ends")
+    parser.add_argument("--calls", action="store_true", help="note what goes into the functions")
     given = parser.parse_args()
 
     from lab.exercises import BY_NAME
-    from lab.harness import cases, load_checks, supplied
+    from lab.harness import cases, cases_with_calls, load_checks, supplied
 
     load_checks()  # imports torch, so that this is not counted as the first exercise's time
     os.set_inheritable(given.results, False)
@@ -65,7 +66,8 @@ def main() -> None:
             error = None
             try:
                 with supplied(exercise, calls):
-                    for case, value in cases(exercise, given.seed):
+                    found = (cases_with_calls if given.calls else cases)(exercise, given.seed)
+                    for case, value in found:
                         write("case", case, value)
             except KeyboardInterrupt:
                 raise

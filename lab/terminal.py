@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import warnings
+import webbrowser
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
@@ -106,3 +107,10 @@ def _wants_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
     )
+
+
+def open_page(address: str) -> None:
+    """Open a page in the browser, where there is a screen."""
+    screens = os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}
+    if sys.platform in ("darwin", "win32") or screens:
+        webbrowser.open(address)

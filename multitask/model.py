@@ -125,7 +125,11 @@ class MultitaskModel(TrainedModel):
             layout=batch.layout,
             output_hidden_states=self.mixes_layers,
         )
-        pooled = self.pooling(self.mixed(output))
+        return self.pooled(self.mixed(output), task)
+
+    def pooled(self, output: EncoderOutput, task: str) -> Tensor:
+        """The same of an encoder's output whose layers have been mixed."""
+        pooled = self.pooling(output)
         if self.compare is not None and self.tasks[task].is_pair:
             first, second = pooled.chunk(2)  # a batch holds all first texts, then all second
             return self.compare(first, second)

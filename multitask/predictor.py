@@ -87,24 +87,10 @@ class Predictor:
         Raises:
             ValueError: the run does not know the task, or a row is not what the task takes.
         """
-        if isinstance(rows, NO_SEQUENCE) or not isinstance(rows, Iterable):
-            raise ValueError(f"predict takes a list of rows, and not {brief(rows)}; put it in []")
-        record = self._task(task)
-        examples = []
-        for number, row in enumerate(rows):
-            # A dictionary's or a set's texts have no order.
-            ordered = isinstance(row, Iterable) and not isinstance(row, NO_SEQUENCE)
-            texts = (row,) if isinstance(row, str) else tuple(row) if ordered else ()
-            count, noun = (2, "texts") if record.is_pair else (1, "text")
-            if len(texts) != count or not all(isinstance(t, str) and t.strip() for t in texts):
-                raise ValueError(
-                    f"task {task!r} takes {count} {noun} a row, none of "
-                    f"them empty; row {number + 1} is {brief(row)}"
-                )
-            examples.append(Example(str(number), texts, None))
+        examples, record = self.examples(task, rows), self.task(task)
         if not examples:
             return []
-        source = self._encode(examples)
+        source = self.encoded(examples)
         evaluation = evaluate(
             self.model,
             record,
@@ -127,6 +113,29 @@ class Predictor:
                 found = Prediction(example.texts, float(value), record.named(value), chance)
             predictions.append(replace(found, cut=number in cut))
         return predictions
+
+    def examples(self, task: str, rows: Sequence[str | tuple[str, ...]]) -> list[Example]:
+        """Texts, or pairs of texts, as rows of a task, with their numbers as ids.
+
+        Raises:
+            ValueError: the run does not know the task, or a row is not what the task takes.
+        """
+        if isinstance(rows, NO_SEQUENCE) or not isinstance(rows, Iterable):
+            raise ValueError(f"rows are a list of texts, and not {brief(rows)}; put it in []")
+        record = self.task(task)
+        examples = []
+        for number, row in enumerate(rows):
+            # A dictionary's or a set's texts have no order.
+            ordered = isinstance(row, Iterable) and not isinstance(row, NO_SEQUENCE)
+            texts = (row,) if isinstance(row, str) else tuple(row) if ordered else ()
+            count, noun = (2, "texts") if record.is_pair else (1, "text")
+            if len(texts) != count or not all(isinstance(t, str) and t.strip() for t in texts):
+                raise ValueError(
+                    f"task {task!r} takes {count} {noun} a row, none of "
+                    f"them empty; row {number + 1} is {brief(row)}"
+                )
+            examples.append(Example(str(number), texts, None))
+        return examples
 
     def evaluate(
         self,
@@ -182,7 +191,7 @@ class Predictor:
         Raises:
             ValueError: the run has no such task, or its answers mean something else.
         """
-        check_same_answers(self._task(task.name), task)
+        check_same_answers(self.task(task.name), task)
         self.model.tasks[task.name] = task
         return task.name
 
@@ -190,7 +199,7 @@ class Predictor:
         """Answer the test rows of a task that has no training rows with the head of another."""
         rows = read_split(task, "test", data_dir, on_bad_row=self.config.on_bad_row)
         named = replace(task, name=head)  # the model finds its head by the name
-        source = self._encode(rows.examples)
+        source = self.encoded(rows.examples)
         cut = [source.ids[row] for row in source.cut]
         for note in TaskData(task, {}, rows.skipped, {"test": cut}).notes(self.max_length):
             warn(note)
@@ -201,7 +210,8 @@ class Predictor:
         """Longest row in tokens."""
         return self.config.max_length or self.model.encoder.config.max_positions
 
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """The run's task of this name."""
         if name not in self.model.tasks:
             raise ValueError(
                 f"{self.run.folder} was not trained on task {name!r}; "
@@ -209,7 +219,8 @@ class Predictor:
             )
         return self.model.tasks[name]
 
-    def _encode(self, examples: list[Example]) -> EncodedRows:
+    def encoded(self, examples: Sequence[Example]) -> EncodedRows:
+        """The token ids of rows, cut to the longest that the run takes."""
         return EncodedRows(
             examples,
             self.tokenizer,

@@ -14,9 +14,9 @@ os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 
 SLOW = """
     adapter_runs benchmarks campaign claim compile damage distributed docs every_encoder
-    ensemble epoch_lines export lab_grade
-    lab_checks lab_handout lab_sandbox lab_solutions linear_head made_files old_runs own_runs
-    pretraining resume setup site trainer training_scripts two_stage
+    ensemble epoch_lines export lab_grade lab_checks lab_handout lab_sandbox lab_show
+    lab_solutions linear_head live made_files old_runs own_runs page
+    pretraining resume setup show site trainer training_scripts two_stage
     windows
 """
 """Files whose tests train, start processes or draw: `pytest -m "not slow"` leaves them out."""

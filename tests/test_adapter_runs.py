@@ -171,7 +171,7 @@ def test_export_writes_an_adapter_for_peft(folder, runs, tmp_path, command_line,
 def test_a_run_without_an_adapter_has_none_to_export(runs, tmp_path, command_line):
     words = ("export", runs["bitfit"].folder, tmp_path / "adapter", "--adapter")
     code, _, err = command_line(*words)
-    assert code == 2 and "has no adapter 'default' to save" in err
+    assert code == 2 and "has no LoRA or IA3 adapter 'default' to save" in err
     assert not (tmp_path / "adapter").exists()
 
 

@@ -87,7 +87,8 @@ ROOMS = {
     "glue": {"experiments"},
     "report": {"experiments", "study", "glue"},
     "export": {"report"},
-    "commands": {"experiments", "study", "glue", "report", "export"},
+    "inside": {"experiments"},
+    "commands": {"experiments", "study", "glue", "report", "export", "inside"},
 }
 """Room of multitask -> the rooms that it may import beside those that train and the files beside
 them, which import no other room."""

@@ -125,6 +125,7 @@ def test_a_copy_holds_no_solution(made):
     assert {n.rpartition("/")[0] for n in names if n.startswith("docs")} == {"docs/extensions"}
     assert {n for n in names if n.startswith("tests/")} == {"tests/exercises/test_exercises.py"}
     kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
+    kinds |= {".js", ".css"}  # the page of minbert show
     assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
     assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/guard.py"}
     texts = {path.relative_to(made).as_posix(): path.read_text(encoding="utf-8") for path in files}
@@ -217,11 +218,8 @@ def test_a_copys_requirements_are_the_librarys_and_pytest():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     ours, theirs = tomllib.loads(text), tomllib.loads(handout.students_project(text))
     tests = ours["project"]["optional-dependencies"].pop("test")
-    left = [
-        want
-        for want in tests
-        if not re.match("transformers|sentence-transformers|peft|nb|ipykernel", want)
-    ]
+    large = "transformers|sentence-transformers|peft|nb|ipykernel|captum|playwright"
+    left = [want for want in tests if not re.match(large, want)]
     assert theirs["project"]["optional-dependencies"].pop("test") == left != tests
     more = [want for want in tests if re.match(r"pytest(-timeout)?[^-\w]", want)]
     wanted = ours["project"].pop("dependencies") + more

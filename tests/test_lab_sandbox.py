@@ -303,7 +303,7 @@ def test_hanging_dying_and_forging_cost_their_own_exercises_only(tmp_path_factor
         assert said in found.verdicts[name].message, name
         assert len(found.verdicts[name].message) < 700
     assert points(found) == set(SET) - set(KILLERS)
-    assert any(note.startswith("printed ") for note in found.notes)
+    assert any(note.startswith("printed ") for note in found.private)
     assert json.dumps([v.message for v in found.verdicts.values()]).isascii()
     ours = str(marking.clean.parent)
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if ours in read(p)]

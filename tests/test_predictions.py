@@ -183,14 +183,14 @@ def test_the_predictor_scores_what_the_run_recorded(run):
         ("sst", [("bat", "bet")], "'sst' takes 1 text a row.*row 1 is"),
         ("para", ["bat"], "'para' takes 2 texts a row, none of them empty; row 1 is 'bat'"),
         ("para", [("bat", "")], "'para' takes 2 texts a row"),
-        ("sst", "bat", r"takes a list of rows, and not 'bat'; put it in \[\]"),
+        ("sst", "bat", r"rows are a list of texts, and not 'bat'; put it in \[\]"),
         ("para", [{"sentence1": "bat", "sentence2": "bet"}], r"row 1 is \{'sentence1': 'bat'"),
-        ("para", {"sentence1": "bat"}, r"takes a list of rows, and not \{'sentence1': 'bat'\}"),
+        ("para", {"sentence1": "bat"}, r"rows are a list of texts, and not \{'sentence1': 'bat'\}"),
         ("para", [("bat", "bet"), {"bat", "bet"}], "row 2 is {'b.t', 'b.t'}"),
         ("sst", ["bat", None], "'sst' takes 1 text a row, none of them empty; row 2 is None"),
         ("sst", [float("nan")], "row 1 is nan"),
         ("para", [("bat", float("nan"))], r"row 1 is \('bat', nan\)"),
-        ("sst", 5, "takes a list of rows, and not 5"),
+        ("sst", 5, "rows are a list of texts, and not 5"),
     ],
 )
 def test_the_predictor_refuses_what_it_cannot_answer(run, task, rows, message):

@@ -33,7 +33,7 @@ def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.split("\n")]
     names = (
         "train|pretrain|evaluate|compare|average|predict|info|data|export|demo|glue|study|report|"
-        "sweep|task"
+        "sweep|task|show"
     )
     found = [re.search(rf"\bminbert ({names}).*", line) for line in lines]
     return [match[0] for match in found if match]

@@ -54,7 +54,7 @@ def test_values_have_the_type_of_their_setting(text, values):
         ("seed=1,2", "'seed' is no setting to search"),
         ("lr=fast", "lr=fast: Expected `float`"),
         ("batch_size=1.5", "batch_size=1.5: Expected `int`"),
-        ("pooling=sum", "pooling is one of pooler, cls, mean, max, and not 'sum'"),
+        ("pooling=sum", "pooling is one of pooler, cls, mean, max, attention, and not 'sum'"),
         ("lora.width=1", "'lora.width' is no setting to search; known are rank"),
         ("nothing.rank=1", "no extension is called 'nothing'"),
         ("lr=1e-3..1e-5", "a range goes from a number above 0 to a larger one"),

@@ -75,7 +75,7 @@ class Evaluate:
                 count=self.mistakes,
                 out=self.out,
             )
-        run = Run.open(_run_folder(*self.run_folders))
+        run = Run.open(run_folder(*self.run_folders))
         with claimed(self.out or run.folder) if self._writes() else nullcontext():
             self._evaluate(run.folder)
 
@@ -170,7 +170,7 @@ class Predict:
         from multitask.predictor import Predictor
 
         predictor = Predictor(
-            _run_folder(self.run_folder), adapter=self.adapter, precision=self.precision
+            run_folder(self.run_folder), adapter=self.adapter, precision=self.precision
         )
         _tell_precision(predictor)
         _tell_left_out(predictor, self.adapter)
@@ -258,7 +258,8 @@ def cells_of(prediction: Prediction) -> list[str]:
     return [number, label or "-", "-" if chance is None else f"{chance:.3f}"]
 
 
-def _run_folder(folder: Path | None = None) -> Path:
+def run_folder(folder: Path | None = None) -> Path:
+    """The folder that was named, or that of the newest run that is finished."""
     if folder is not None:
         return folder
     records = sorted(Path("runs").glob("*/record.json"), key=lambda path: path.stat().st_mtime)

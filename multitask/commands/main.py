@@ -24,6 +24,7 @@ from multitask.commands.export_commands import Export
 from multitask.commands.flags import FLAGS
 from multitask.commands.glue_commands import Glue
 from multitask.commands.messages import command_line
+from multitask.commands.show_commands import Show
 from multitask.commands.study_commands import Report, StudyGroup
 from multitask.commands.sweep_commands import Sweep
 from multitask.commands.task_commands import TaskGroup
@@ -63,6 +64,7 @@ COMMANDS: dict[str, type] = {
     "compare": Compare,
     "average": Average,
     "export": Export,
+    "show": Show,
     "info": Info,
     "sweep": Sweep,
     "task": TaskGroup,

@@ -12,8 +12,10 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from lab.terminal import errors_as_messages
+from lab.terminal import errors_as_messages, open_page
 from multitask.commands.flags import FLAGS
+
+__all__ = ["command_line", "errors_as_messages", "open_page", "run_script"]
 
 T_ = TypeVar("T_")
 Flat = Annotated[T_, tyro.conf.OmitArgPrefixes]

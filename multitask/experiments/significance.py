@@ -24,6 +24,8 @@ import numpy as np
 from multitask.metrics import METRICS
 
 RESAMPLES = 2000
+SEVERAL = 500
+"""Resamples of rows with several labels, which are scored one set after the other."""
 LEVEL = 0.95
 SEED = 11711
 BATCH = 2**22
@@ -84,6 +86,27 @@ def compare_answers(
     return Difference(
         metric=metric, first=means[0], second=means[1], low=low, high=high, p=p, test=test
     )
+
+
+def score_interval(metric: str, labels: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
+    """The interval in which a score is with a confidence of `LEVEL`, of the rows as a sample: the
+    percentiles of its scores on rows drawn anew, the same every time.
+
+    Args:
+        metric: a name in multitask.metrics.
+        labels, answers: (rows,), or (rows, K) where several labels may hold.
+    """
+    draw = np.random.default_rng(SEED)
+    several, rows = labels.ndim > 1, len(labels)
+    at_once = 1 if several else max(1, BATCH // rows)
+    score = METRICS[metric] if several else many_scores(metric)
+    found: list[np.ndarray] = []
+    for start in range(0, SEVERAL if several else RESAMPLES, at_once):
+        size = (rows,) if several else (min(at_once, RESAMPLES - start), rows)
+        drawn = draw.integers(0, rows, size)
+        found.append(np.atleast_1d(score(labels[drawn], answers[drawn])))
+    ends = np.quantile(np.concatenate(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(ends[0]), float(ends[1])
 
 
 def _drawn_anew(
