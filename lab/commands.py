@@ -1,5 +1,5 @@
-"""The commands of the lab: start, check, next, show, hint, replay, diff, predictions, hand-in, grade
-and bundle."""
+"""The commands of the lab: start, check, next, show, hint, replay, diff, predictions, hand-in,
+grade and bundle."""
 
 from __future__ import annotations
 
