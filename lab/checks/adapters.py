@@ -174,7 +174,7 @@ def bottleneck(draw: Draw) -> Cases:
     yield "first values: shapes and kinds", {n: [*p.shape, str(p.dtype)] for n, p in named.items()}
     yield "first values: what is zero", {n: not p.any() for n, p in named.items()}
     weight = first.down.weight
-    yield "the standard deviation of W_down, in hundredths", round(100 * weight.std().item(), 1)
+    yield "the standard deviation of W_down, in hundredths", round(100 * weight.std().item())
     yield "W_down has values beyond two standard deviations", weight.abs().max().item() > 0.045
     same = torch.equal(weight, started(seed).down.weight)
     yield "the same generator gives the same W_down", same
