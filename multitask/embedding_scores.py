@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from data.batching import BatchSource
 from data.pairs import PairRows
@@ -15,7 +14,7 @@ from minbert.inference import autocast, batches_by_length
 from multitask import distributed
 from multitask.contrastive import alignment, uniformity
 from multitask.environment import random_numbers_of
-from multitask.evaluate import Evaluation
+from multitask.evaluate import Evaluation, rows_bar
 from multitask.metrics import pearson, spearman
 from multitask.model import EmbeddingModel
 from multitask.trained_model import TrainedModel
@@ -45,13 +44,7 @@ def evaluate_pairs(
     was_training = model.training
     model.train(source.is_twice)
     made: list[tuple[np.ndarray, Tensor]] = []
-    bar = tqdm(
-        total=len(source.ids),
-        desc=f"evaluate {task.name}",
-        unit="row",
-        leave=False,
-        disable=None if progress else True,
-    )
+    bar = rows_bar(task, source, shown=progress)
     with random_numbers_of(0, 0, model.device):
         for rows, counted in distributed.rounds(list(batches_by_length(source.lengths))):
             with autocast(model.device, precision):

@@ -47,6 +47,17 @@ class Evaluation:
     """The task's metrics and its mean loss; empty without labels."""
 
 
+def rows_bar(task: Task, source: BatchSource, *, shown: bool) -> tqdm:
+    """A progress bar of a split's rows, on a terminal."""
+    return tqdm(
+        total=len(source.ids),
+        desc=f"evaluate {task.name}",
+        unit="row",
+        leave=False,
+        disable=None if shown else True,
+    )
+
+
 # Tensors made in inference mode may not be changed outside it, and with --shard the memory where
 # weights are put together is made once, by the first forward pass.
 @torch.no_grad()
@@ -73,13 +84,7 @@ def evaluate(
     model.eval()
     give_back_memory()  # what training has freed, and at the end what the answers took
     made: list[tuple[np.ndarray, Tensor, Tensor | None, Tensor | None, Tensor | None]] = []
-    bar = tqdm(
-        total=len(source.ids),
-        desc=f"evaluate {task.name}",
-        unit="row",
-        leave=False,
-        disable=None if progress else True,
-    )
+    bar = rows_bar(task, source, shown=progress)
     batches = list(batches_by_length(source.lengths, tokens=tokens))
     with answering(model.encoder, precision):
         for rows, counted in rounds(batches):
