@@ -32,11 +32,20 @@ class ForwardPass:
     losses: Tensor
     """(B,) the loss of each row, as extensions define and weigh it."""
 
-    def __init__(self, model: TrainedModel, batch: Batch, task: Task, change: Change) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        batch: Batch,
+        task: Task,
+        change: Change,
+        *,
+        replayable: bool = True,
+    ) -> None:
+        """Run the model; `replayable` where `same` may be called afterwards."""
         assert batch.labels is not None
         self.model, self.batch, self.task, self.labels = model, batch, task, batch.labels
         self._change = change
-        self._before = _random_state(model.device)
+        self._before = _random_state(model.device) if replayable else None
         self.outputs = model(batch, task.name)
         self.plain_losses = row_losses(task, self.outputs, self.labels)
         self.losses = change(self.plain_losses, self.outputs, self.labels, task)
@@ -59,6 +68,7 @@ class ForwardPass:
             noise: (T, E), added to the word embeddings of the T real tokens.
             weights: parameters to take in the place of the model's own, by name.
         """
+        assert self._before is not None, "this pass was not to be run again"
         with _replayed(self._before, self.model.device), self._noisy(noise):
             if weights is None:
                 return self.model(self.batch, self.task.name)

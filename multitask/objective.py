@@ -36,7 +36,9 @@ class Objective(nn.Module):
         Returns:
             Two numbers (): the loss as extensions change it, and the plain loss, detached.
         """
-        seen = ForwardPass(self.model, batch, self.model.tasks[task], self.change)
+        again = self.extensions.penalises
+        known = self.model.tasks[task]
+        seen = ForwardPass(self.model, batch, known, self.change, replayable=again)
         losses, penalty = seen.losses, self.extensions.penalty(seen)  # (B,) each
         if penalty is not None:
             losses = losses + penalty

@@ -144,6 +144,11 @@ class Extension:
         return type(self).losses is not Extension.losses
 
     @property
+    def penalises(self) -> bool:
+        """Whether `penalty` is overridden: only then may a batch go through the model again."""
+        return type(self).penalty is not Extension.penalty
+
+    @property
     def combines(self) -> bool:
         """Whether `combine` is overridden: only then are gradients kept apart by task."""
         return type(self).combine is not Extension.combine
@@ -163,6 +168,11 @@ def check_classifies(config: Settings, name: str) -> None:
 
 class Together(tuple[Extension, ...]):
     """A run's extensions as one: each hook calls theirs, one after the other."""
+
+    @property
+    def penalises(self) -> bool:
+        """Whether one of them adds a penalty."""
+        return any(extension.penalises for extension in self)
 
     @property
     def combines(self) -> bool:
