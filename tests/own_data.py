@@ -6,8 +6,17 @@ import random
 
 from helpers import FILLERS
 
+from data import tasks
+
 SIGNS = {"bad": "awful", "fine": "plain", "great": "superb"}
 TAGS = {"billing": "zero", "delivery": "one", "login": "two"}
+
+
+def forget_own_tasks():
+    """Leave the tasks that come along, as in another process."""
+    for name in [name for name in tasks.TASKS if not tasks.is_built_in(name)]:
+        del tasks.TASKS[name]
+    tasks._OF_RUNS.clear()
 
 
 def words(draw, *signs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import FILLERS, config, contrast_config, make_contraster, tiny, write_backbone
+from own_data import forget_own_tasks
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
@@ -43,6 +44,13 @@ from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry():
+    """Tests after these know the tasks that come along."""
+    yield
+    forget_own_tasks()
 
 
 @pytest.fixture(scope="module")

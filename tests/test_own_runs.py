@@ -14,10 +14,9 @@ import pytest
 import torch
 import transformers
 from helpers import config, without_seconds
-from own_data import SIGNS, TAGS, task_file
+from own_data import SIGNS, TAGS, forget_own_tasks, task_file
 from sklearn.metrics import f1_score
 
-from data import tasks
 from data.readers import read_split
 from data.tasks import TASKS, HeldOut, Table, Task, get_task, register_task
 from multitask import Predictor, TrainConfig, resume, train
@@ -46,17 +45,11 @@ PAIRS = {
 }  # fmt: skip
 
 
-def forget():
-    for name in [name for name in TASKS if not tasks.is_built_in(name)]:
-        del TASKS[name]
-    tasks._OF_RUNS.clear()
-
-
 @pytest.fixture(autouse=True)
 def registry(no_figure):
     """Every test begins with the tasks that come along."""
     yield
-    forget()
+    forget_own_tasks()
 
 
 @pytest.fixture
@@ -131,7 +124,7 @@ def test_a_run_needs_nothing_but_itself_and_the_rows(folder, own, tmp_path):
     run = train(settings, progress=False)
     whole = without_seconds(run.metrics())
     before = run.best.read_bytes()
-    forget()
+    forget_own_tasks()
     moved = tmp_path / "elsewhere/run"
     shutil.copytree(run.folder, moved)
     (moved / "last.safetensors").unlink()
@@ -146,7 +139,7 @@ def test_a_run_needs_nothing_but_itself_and_the_rows(folder, own, tmp_path):
     again = resume(moved, data_dir=tmp_path / "rows", progress=False)
     assert again.best.read_bytes() == before
     assert without_seconds(again.metrics()) == whole
-    forget()
+    forget_own_tasks()
     evaluation = Predictor(moved).evaluate("dev")["tickets"]
     assert evaluation.metrics == again.record()["dev"]["tickets"]
 
@@ -155,14 +148,14 @@ def test_a_run_keeps_what_the_task_file_said_when_it_began(folder, own):
     run = train(own_config(folder, own, "reviews", epochs=1), progress=False)
     values = json.loads(run.config_path.read_text(encoding="utf-8"))
     assert (values["tasks"], values["task_files"]) == (["reviews"], [])
-    forget()
+    forget_own_tasks()
     task_file(own, "reviews", **{**REVIEWS, "classes": '["great", "bad", "fine"]'}, hold_out=0.3)
     assert Predictor(run.folder).model.tasks["reviews"].classes == ("bad", "fine", "great")
     # A run that starts from it may not take the name for other answers
     again = own_config(folder, own, "reviews", backbone=str(run.folder), out=own / "next")
     with pytest.raises(ValueError, match=r"has a task 'reviews' whose classes is .* another name"):
         train(again, progress=False)
-    forget()
+    forget_own_tasks()
     task_file(own, "reviews", **REVIEWS, hold_out=0.3)
     again = own_config(
         folder, own, "reviews", backbone=str(run.folder), keep_heads=True, out=own / "next"
@@ -180,7 +173,7 @@ def test_a_task_from_python_trains_without_prediction_files(folder, own):
     )  # fmt: skip
     settings = own_config(folder, own, tasks=("python",), data_dir=own, epochs=1)
     run = train(settings, progress=False)
-    forget()
+    forget_own_tasks()
     assert Predictor(run.folder).evaluate("dev")["python"].metrics == run.record()["dev"]["python"]
 
 
@@ -212,7 +205,7 @@ def minbert(monkeypatch, command_line, own):
     monkeypatch.chdir(own)
 
     def call(*words):
-        forget()  # as in another process
+        forget_own_tasks()  # as in another process
         return command_line(*words)
 
     return call
@@ -437,7 +430,7 @@ def test_kept_records_of_own_tasks_are_drawn_where_nothing_else_is_known(folder,
     run = train(settings, progress=False)
     path = keep(run.folder, tmp_path / "records")
     assert str(own) not in path.read_text(encoding="utf-8")
-    forget()
+    forget_own_tasks()
     document = tmp_path / "Report.md"
     document.write_text("".join(RESULTS), encoding="utf-8")
     report_on_records([document], tmp_path / "records")
@@ -448,7 +441,7 @@ def test_kept_records_of_own_tasks_are_drawn_where_nothing_else_is_known(folder,
     constant = record["constant"]["reviews"]["accuracy"]
     assert one.startswith(f"| one answer to all rows | {constant:.3f} |")
 
-    forget()
+    forget_own_tasks()
     other = get_task("sst")
     register_task(replace(other, name="reviews"))
     with pytest.raises(

@@ -11,7 +11,6 @@ import own_data
 import pytest
 from own_data import SIGNS, TAGS, task_file, write_csv
 
-from data import tasks
 from data.guess import guess
 from data.held_out import parts_of, same_text
 from data.inspect_task import inspect_task
@@ -27,11 +26,8 @@ COLUMNS = {"text": '"review"', "label": '"verdict"', "classes": '["bad", "fine",
 @pytest.fixture(autouse=True)
 def registry():
     """Every test begins with the tasks that come along."""
-    before = dict(TASKS)
     yield
-    TASKS.clear()
-    TASKS.update(before)
-    tasks._OF_RUNS.clear()
+    own_data.forget_own_tasks()
 
 
 @pytest.fixture

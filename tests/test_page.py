@@ -6,9 +6,9 @@ import shutil
 import threading
 
 import pytest
+from own_data import forget_own_tasks
 from shown import HARM, LABELS, block_of, hostile_run, several_tasks
 
-from data import tasks
 from data.tasks import TASKS
 from multitask import Predictor, training
 from multitask.inside.explain import explain
@@ -29,9 +29,7 @@ def registry():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "draw_run", lambda run: None)
         yield
-    for name in [name for name in TASKS if not tasks.is_built_in(name)]:
-        del TASKS[name]
-    tasks._OF_RUNS.clear()
+    forget_own_tasks()
 
 
 @pytest.fixture(scope="module")

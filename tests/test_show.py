@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import pretrain_config
+from own_data import forget_own_tasks
 from scipy.stats import bootstrap
 from shown import HARM, LABELS, block_of, hostile_run, several_tasks
 
-from data import tasks
-from data.tasks import TASKS, get_task
+from data.tasks import get_task
 from multitask import Predictor, train, training
 from multitask.experiments import significance
 from multitask.experiments.significance import score_interval
@@ -34,9 +34,7 @@ def registry():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "draw_run", lambda run: None)
         yield
-    for name in [name for name in TASKS if not tasks.is_built_in(name)]:
-        del TASKS[name]
-    tasks._OF_RUNS.clear()
+    forget_own_tasks()
 
 
 @pytest.fixture(scope="module")
