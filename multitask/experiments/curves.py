@@ -50,7 +50,7 @@ def draw_curves(groups: Sequence[Group], path: Path) -> Path:
                 axes.set_visible(False)
             column[len(metrics[name])].set_xlabel("epoch")
             column[len(metrics[name])].tick_params(labelbottom=True)
-        panels[0, 0].set_ylabel("loss: training, development dashed")
+        panels[0, 0].set_ylabel("loss: training,\ndevelopment dashed")
         for axes in panels.flat:
             axes.grid(alpha=0.3)
             end = axes.dataLim.xmax
