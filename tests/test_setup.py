@@ -29,6 +29,8 @@ case "$1 $2" in
 esac
 """
 
+ROOM = "#!/bin/sh\necho Filesystem 1024-blocks Used Available\necho disk 99999999 0 99999999\n"
+
 
 def write_script(path: Path, text: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,7 @@ class Sandbox:
         for name in INPUTS:
             shutil.copy(ROOT / name, self.root)
         write_script(self.bin / "python3", FAKE_PYTHON)
+        write_script(self.bin / "df", ROOM)  # whatever the machine's own has left
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CONDA", "PYTHON"))}
         self.env |= {"PATH": f"{self.bin}:{os.environ['PATH']}", "PIP_LOG": str(self.log)}
 
