@@ -230,6 +230,37 @@ class Drift:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inside:
+    """Measure how long the page of minbert show takes to open, and a live answer."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders, of which the first task is asked."""
+    data_dir: Path | None = None
+    """Folder with the tasks' files; by default the ones that the runs were trained on."""
+    repeats: int = 10
+    """Pages that are opened."""
+    out: Path = RESULTS / "inside.json"
+    """File to write."""
+
+    def run(self) -> None:
+        import torch
+
+        from benchmarks.inside import HEADER, measure, rows
+        from minbert.files import write_json
+        from multitask.text_table import table
+
+        if not self.runs:
+            raise ValueError("no run is named; give the folders of finished runs, as in runs/sst")
+        torch.set_num_threads(1)  # as minbert show --live has it
+        found = [
+            measure(folder, data_dir=self.data_dir, repeats=self.repeats) for folder in self.runs
+        ]
+        write_json(self.out, {**_environment("cpu"), "runs": found})
+        print(table(HEADER, rows(found)))
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Draw the tables and figures of README.md and docs/speed.md from the results."""
 
@@ -267,6 +298,7 @@ def main() -> None:
         | Annotated[Gpu, subcommand("gpu")]
         | Annotated[Host, subcommand("host")]
         | Annotated[Drift, subcommand("drift")]
+        | Annotated[Inside, subcommand("inside")]
         | Annotated[Table, subcommand("table")]
     )
     with errors_as_messages():

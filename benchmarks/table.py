@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import drift, growth, host, length
+from benchmarks import drift, growth, host, inside, length
 from minbert.files import read_json, write_text
 from multitask.report.markdown import markdown, put_between
 from multitask.runs.run_figure import COLOURS, save_svg
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/speed.md", "docs/gpu.md")
+DOCUMENTS = ("README.md", "docs/speed.md", "docs/gpu.md", "docs/show.md")
 OURS = "minbert"
 
 
@@ -105,6 +105,9 @@ def all_tables(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     if (RESULTS / "drift.json").exists():
         found = read_json(RESULTS / "drift.json")["runs"]
         tables["drift"] = markdown(drift.HEADER, drift.rows(found), left=2)
+    if (RESULTS / "inside.json").exists():
+        found = read_json(RESULTS / "inside.json")["runs"]
+        tables["inside"] = markdown(inside.HEADER, inside.rows(found), left=4)
     found = {}
     for path in sorted(RESULTS.glob("host*.json")):
         found = {**read_json(path)["candidates"], **found}

@@ -144,8 +144,8 @@ def test_each_cell_of_the_confusion_is_a_filter_of_the_rows(opened, run):
     opened.tab.locator("#confusion td button").nth(cell).click()
     assert opened.texts("#table [role=status]") == [f"{shown[cell]} of 60 rows"]
     classes = TASKS["sst"].classes
-    assert set(opened.texts("td.label")) == {classes[cell // 5]}
-    assert set(opened.texts("td.answer")) == {classes[cell % 5]}
+    assert set(opened.texts("td.cell-label")) == {classes[cell // 5]}
+    assert set(opened.texts("td.cell-answer")) == {classes[cell % 5]}
     # A second filter narrows it, and the first comes off again by its chip.
     opened.tab.locator("#length button.line").first.click()
     opened.tab.locator("#rows .chip").first.click()
@@ -173,14 +173,14 @@ def test_rows_are_sorted_searched_and_turned(opened, told):
         (n for n in range(60) if rows["labels"][n] != rows["answers"][n]),
         key=lambda n: rows["chances"][rows["answers"][n]][n],
     )
-    assert opened.texts("td.text")[0].split("\n")[0] == rows["texts"][0][worst].strip()
-    assert len(opened.texts("td.text")) == 25
+    assert opened.texts("td.cell-text")[0].split("\n")[0] == rows["texts"][0][worst].strip()
+    assert len(opened.texts("td.cell-text")) == 25
     opened.tab.click("[data-key='sort tokens']")
-    lengths = [int(text) for text in opened.texts("td.tokens")]
+    lengths = [int(text) for text in opened.texts("td.cell-tokens")]
     assert lengths == sorted(rows["tokens"], reverse=True)[:25]
     assert opened.tab.get_attribute("th:has([data-key='sort tokens'])", "aria-sort") == "descending"
     opened.tab.click("[data-key=on]")
-    assert int(opened.texts("td.tokens")[0]) <= lengths[-1]
+    assert int(opened.texts("td.cell-tokens")[0]) <= lengths[-1]
     word = rows["texts"][0][7].split()[0]
     opened.tab.fill("[data-key=search]", word.upper())
     expected = sum(word in text for text in rows["texts"][0])
@@ -265,7 +265,7 @@ def test_tasks_and_runs_are_chosen(opened, told):
     opened.tab.click("[data-key='task sts']")
     rows = told["tasks"]["sts"]["rows"]
     off = [abs(a - b) for a, b in zip(rows["labels"], rows["answers"], strict=True)]
-    assert float(opened.texts("td.wrong")[0]) == pytest.approx(max(off), abs=1e-3)
+    assert float(opened.texts("td.cell-wrong")[0]) == pytest.approx(max(off), abs=1e-3)
     assert opened.tab.locator("#deviation button").count() > 2
     opened.tab.locator("tr:has(small) button.text").first.click()
     headings = opened.texts("#sentence h3")
@@ -327,8 +327,13 @@ def test_themes_and_a_narrow_screen(browser, address, theme):
         page.tab.locator("tr:has(small) button.text").first.click()
         page.tab.wait_for_selector("section#sentence .inside")
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= 400
+        table = "e => [e.scrollWidth - e.clientWidth, e.querySelectorAll('thead th').length]"
+        assert page.tab.eval_on_selector("#table .scroll", table) == [0, 7]
+        sizes = "all => [...new Set(all.map(e => getComputedStyle(e).fontSize))]"
+        cells = "td.cell-label, td.cell-answer, td.cell-sure, td.cell-wrong"
+        assert page.tab.eval_on_selector_all(cells, sizes) == ["12px"]
         style = "e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
-        for selector, least in (("p.note", 4.5), ("td.text button", 7), ("nav a", 4.5)):
+        for selector, least in (("p.note", 4.5), ("td.cell-text button", 7), ("nav a", 4.5)):
             assert contrast(*page.tab.eval_on_selector(selector, style)) >= least
         ground = page.tab.evaluate("getComputedStyle(document.body).backgroundColor")
         for _ in range(2):
@@ -351,8 +356,8 @@ def test_hostile_rows_do_no_harm(browser, tmp_path):
             row.click()
             page.tab.locator("[data-key='token 0 1']").click()
         assert page.tab.evaluate("window.harmed") is None
-        assert set(page.texts("td.label")) <= set(LABELS)
-        assert any(HARM in text for text in page.texts("td.text"))
+        assert set(page.texts("td.cell-label")) <= set(LABELS)
+        assert any(HARM in text for text in page.texts("td.cell-text"))
         assert page.tab.locator("main img, main script, main b, main iframe, td style").count() == 0
         assert page.texts("h1") == [folder.name]
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scipy.stats import bootstrap
 from shown import HARM, LABELS, block_of, hostile_run, several_tasks
 
 from data.tasks import get_task
+from minbert.checks import InputWarning
 from multitask import Predictor, train, training
 from multitask.experiments import significance
 from multitask.experiments.significance import score_interval
@@ -130,6 +132,20 @@ def test_several_runs_and_one_that_is_not_finished(home, run):
     assert found[1]["scores"]["sst"][0]["metric"] == "accuracy"
     assert len(found[0]["tasks"]["sst"]["rows"]["ids"]) == 8
     assert found[0]["tasks"]["sst"]["rows"]["all"] == 60
+
+
+def test_rows_that_cannot_be_read_stop_the_page_or_are_left_out(home, run):
+    data = home / "damaged"
+    shutil.copytree(home / "data", data)
+    with (data / "ids-sst-dev.csv").open("a", encoding="utf-8") as file:
+        file.write("a row of one column\n")
+    with pytest.raises(ValueError, match=r"ids-sst-dev\.csv:62"):
+        make_page([run], PageSettings(data_dir=data, explain=0))
+    settings = PageSettings(data_dir=data, explain=0, on_bad_row="skip")
+    with pytest.warns(InputWarning, match=r"ids-sst-dev\.csv:62"):
+        page = make_page([run], settings)
+    (found,) = block_of(page)[0]["runs"]
+    assert len(found["tasks"]["sst"]["rows"]["ids"]) == 60
 
 
 def test_no_more_rows_are_explained_than_there_is_room_for(run, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -27,6 +27,8 @@ class Show:
     """File to write; by default show.html in the run folder, or in the first."""
     data_dir: Path | None = None
     """Folder with the tasks' files; by default the one that the run was trained on."""
+    on_bad_row: Literal["stop", "skip"] | None = None
+    """Stop at a row that cannot be read, or leave it out; by default as in training."""
     rows: int = 10_000
     """Development rows of each task, at equal distances where there are more; 0 shows no rows."""
     explain: int = 40
@@ -45,7 +47,11 @@ class Show:
 
         folders = [run_folder(each) for each in self.run_folders or (None,)]
         settings = PageSettings(
-            rows=self.rows, explain=self.explain, steps=self.steps, data_dir=self.data_dir
+            rows=self.rows,
+            explain=self.explain,
+            steps=self.steps,
+            data_dir=self.data_dir,
+            on_bad_row=self.on_bad_row,
         )
         if self.live:
             from multitask.inside.live import serve

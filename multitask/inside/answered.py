@@ -11,11 +11,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from data.batching import EncodedRows
-from data.readers import SAMPLES, read_split, spread
+from data.readers import SAMPLES, OnBadRow, read_split, spread
 from data.schema import Example
 from data.tasks import Task
+from minbert.checks import warn
 from minbert.embedding import batches_by_length
 from multitask.analysis import worst
+from multitask.dataset import TaskData
 from multitask.evaluate import Evaluation, evaluate
 from multitask.predictor import Predictor
 
@@ -39,7 +41,12 @@ class Answered:
 
 
 def answer_rows(
-    predictor: Predictor, task: Task, *, limit: int | None, data_dir: Path | None = None
+    predictor: Predictor,
+    task: Task,
+    *,
+    limit: int | None,
+    data_dir: Path | None = None,
+    on_bad_row: OnBadRow | None = None,
 ) -> Answered:
     """Answer a task's development rows.
 
@@ -48,14 +55,18 @@ def answer_rows(
         task: one of its tasks.
         limit: so many rows at equal distances; None is all.
         data_dir: where the rows are, by default where the run read them.
+        on_bad_row: stop at a row that cannot be read, or skip it; by default as in training.
 
     Raises:
-        ValueError: the rows are not there.
+        ValueError: the rows are not there, or one of them cannot be read.
     """
     folder = Path(data_dir or predictor.config.data_dir or SAMPLES)
-    rows = read_split(task, SPLIT, folder, on_bad_row=predictor.config.on_bad_row)
+    rows = read_split(task, SPLIT, folder, on_bad_row=on_bad_row or predictor.config.on_bad_row)
     examples = spread(rows.examples, limit)
     source = predictor.encoded(examples)
+    cut = [source.ids[row] for row in source.cut]
+    for note in TaskData(task, {}, rows.skipped, {SPLIT: cut}).notes(predictor.max_length):
+        warn(note)
     features: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data.readers import OnBadRow
 from minbert.files import read_text
 from minbert.version import describe_version
 from multitask.config import TrainConfig
@@ -46,6 +47,8 @@ class PageSettings:
     """Steps of integrated gradients."""
     data_dir: Path | None = None
     """Where the development rows are, by default where the run read them."""
+    on_bad_row: OnBadRow | None = None
+    """Stop at a row that cannot be read, or leave it out; by default as in training."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "explain", "steps"):
@@ -123,7 +126,11 @@ def look(folder: Path, settings: PageSettings) -> Looked:
     if settings.rows:
         for name, task in predictor.model.tasks.items():
             found[name] = answer_rows(
-                predictor, task, limit=settings.rows, data_dir=settings.data_dir
+                predictor,
+                task,
+                limit=settings.rows,
+                data_dir=settings.data_dir,
+                on_bad_row=settings.on_bad_row,
             )
     evaluations = {name: each.evaluation for name, each in found.items()}
     tasks = {

@@ -77,7 +77,7 @@ function table(app: App): HTMLElement {
       tokens: String(all.tokens[row]),
       id: all.ids[row],
     };
-    return h("tr", { class: off && !regression ? "off" : "", "data-row": row }, columns.map(([column]) => h("td", { class: column }, cells[column])));
+    return h("tr", { class: off && !regression ? "off" : "", "data-row": row }, columns.map(([column]) => h("td", { class: `cell-${column}` }, cells[column])));
   });
   const turn = (by: number) => () => { app.leaf += by; app.redraw("table"); };
   return h("div", { id: "table" }, h("p", { class: "note", role: "status" }, `${plain(found.length)} of ${plain(all.ids.length)} rows`),
