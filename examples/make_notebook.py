@@ -147,7 +147,8 @@ linear = train(TrainConfig(head="linear", out="runs/linear", **own))
         "code",
         """
 from multitask.commands.compare_commands import described
-from multitask.experiments.compare_runs import compare_runs, group_of
+from multitask.experiments.compare_runs import compare_runs
+from multitask.experiments.groups import group_of
 from multitask.experiments.curves import draw_curves
 
 print(described(compare_runs("runs/plain", "runs/linear"), rows=2))

@@ -14,8 +14,9 @@ from data.readers import read_split
 from data.tasks import TASKS, get_task
 from multitask import train
 from multitask.evaluate import Evaluation, read_predictions, write_predictions
-from multitask.experiments.compare_runs import Group, compare_runs, group_of
+from multitask.experiments.compare_runs import compare_runs
 from multitask.experiments.curves import draw_curves
+from multitask.experiments.groups import Group, group_of
 from multitask.experiments.significance import compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run

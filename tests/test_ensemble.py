@@ -11,12 +11,17 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.preprocessing import LabelEncoder
 
 from data.tasks import get_task
+from minbert.files import checked, read_json
 from multitask import Predictor, resume, train
 from multitask.evaluate import Evaluation
 from multitask.experiments.averaging import average, mean_weights
+from multitask.experiments.compare_runs import compare_runs
+from multitask.experiments.differences import points_of, write_points
 from multitask.experiments.ensemble import combine, ensemble
+from multitask.experiments.groups import group_of
 from multitask.extensions.lora import LoRA
 from multitask.runs.checkpoint import load_checkpoint
+from multitask.runs.file_types import ComparedGroup
 from multitask.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -117,6 +122,27 @@ def test_runs_together_answer_as_their_probabilities_say(home):
     numbers = np.mean([each["sts"].answers for each in own], axis=0)
     np.testing.assert_allclose(found.evaluations["sts"].answers, numbers, atol=1e-5)
     assert found.tasks.keys() == {"sst", "sts"} and len(found.single) == 3
+
+
+def test_runs_together_are_compared_with_each(home, tmp_path):
+    names = ",".join(map(str, runs_of(home)))
+    for how in ("mean", "vote"):
+        group = group_of(f"{how}:{names}")
+        assert (group.name, group.together) == (f"{how} of a,b,c", how)
+        made = ensemble(runs_of(home), "dev", how).evaluations
+        compared = compare_runs(names, group).tasks
+        for task, evaluation in made.items():
+            for metric, difference in compared[task].differences.items():
+                assert difference.second == pytest.approx(evaluation.metrics[metric], abs=1e-4)
+                own = [Run(run).record()["dev"][task][metric] for run in runs_of(home)]
+                assert difference.first == pytest.approx(np.mean(own), abs=1e-3)
+    points = points_of([compare_runs(names, group)])
+    kept = write_points(tmp_path, points)
+    assert checked(read_json(kept), list[ComparedGroup]) == points
+    assert [point.together for point in points] == [None, "vote"]
+    assert points[0].scores["sst"]["accuracy"].difference is None
+    with pytest.raises(ValueError, match="one run has nobody to agree with"):
+        group_of(f"mean:{home / 'a'}")
 
 
 def test_the_mean_of_weights_is_a_run(home, tmp_path):

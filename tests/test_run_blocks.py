@@ -26,6 +26,7 @@ FOLDERS = {
     "glue": ("tasks", "overall"),
     "peft": ("methods", "figure-parameters", "figure-rates"),
     "accumulation": ("batches",),
+    "ensembles": ("comparison",),
     "encoders": ("encoders", "figure-perplexity"),
 }
 CURVE = [[10, 1.5, 900.0], [20, 3.25, 420.5], [30, 5.0, 300.25]]
@@ -108,7 +109,27 @@ def write_records(folder):
         runs[point["run"]] = made_up_record(mlm, "sst", command="pretrain")
         runs[point["tuned"]] = made_up_record({"sst2": {"accuracy": 0.75}})
     RunSet("encoders", runs, {"encoders.json": encoder_points()}).write(folder / "encoders")
+    runs = {f"sst-{n}": made_up_record({"sst": {"accuracy": 0.5, "loss": 1 + n}}) for n in (1, 2)}
+    analysis = {"worst": [], "confusion": [[0] * 5] * 5, "calibration": [[1, 0.5, 0.5]]}
+    analysis["expected_calibration_error"] = 0.125
+    runs = {name: record | {"analysis": {"sst": analysis}} for name, record in runs.items()}
+    RunSet("ensembles", runs, {"comparison.json": compared_points()}).write(folder / "ensembles")
     return folder
+
+
+def compared_points():
+    beside = {"score": 0.625, "difference": 0.125, "low": -0.25, "high": 0.5, "p": 0.031}
+    points = [
+        ("sst", None, {"score": 0.5}),
+        ("mean of sst", "mean", beside),
+    ]
+    return [
+        {
+            "name": name, "runs": ["sst-1", "sst-2"], "together": together,
+            "scores": {"sst": {"accuracy": score, "macro_f1": score}},
+        }
+        for name, together, score in points
+    ]  # fmt: skip
 
 
 def report(path, *marks):
@@ -222,6 +243,15 @@ def test_encoders_side_by_side(project):
     assert rows[0][1:] == [
         "400,000", "200,000", "0.250", "300.2", f"{bits:.3f}", "40", "0.750", "40",
     ]  # fmt: skip
+
+
+def test_runs_beside_the_first(project):
+    text = (project / "Report.md").read_text(encoding="utf-8")
+    assert rows_of(text, "comparison") == [
+        ["sst", "sst", "accuracy", "0.500", "", "", "", "2.500", "0.125"],
+        ["mean of sst", "sst", "accuracy", "0.625", "+0.125", "-0.250 to +0.500", "0.031", "", ""],
+    ]
+    assert "2 runs a row, of other seeds" in text
 
 
 def test_every_block_names_its_records(project):

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from helpers import write_backbone, write_data_with_bad_rows
 
+from minbert.files import checked, read_json
 from multitask import training
 from multitask.experiments import jobs
 from multitask.experiments.compare import Comparison
+from multitask.runs.file_types import ComparedGroup
 from multitask.runs.run import Run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -48,12 +50,22 @@ def test_a_script_ends_with_a_table_of_what_it_compared(
     out, err = capsys.readouterr()
     assert f"left out {data}" in err
     lines = out.splitlines()
-    rows = lines[-len(ROWS[name]) :]
+    ends = len(lines) - 1 - lines[::-1].index("")  # then comes how far each is from the first
+    rows = lines[ends - len(ROWS[name]) : ends]
     assert f"{len(rows)} runs, with a score after each epoch:" in lines
-    assert lines[-len(rows) - 1].startswith("---")
+    assert lines[ends - len(rows) - 1].startswith("---")
     for row, start in zip(rows, ROWS[name], strict=True):
         assert row.startswith(f"{start} ")
         assert float(row.split()[-1]) >= -1
+    points = checked(read_json(folder / name / "comparison.json"), list[ComparedGroup])
+    answering = [row for row in ROWS[name] if row != "contrastive stage"]
+    assert answering[0] == points[0].name == lines[ends + 3].split("  ")[0]
+    assert {point.name for point in points} <= set(answering)
+    scores = Run(Path(points[-1].runs[0])).record()["dev"]
+    for task, compared in points[-1].scores.items():
+        for metric, score in compared.items():
+            assert score.score == pytest.approx(scores[task][metric], abs=2e-3)
+            assert score.low <= score.difference <= score.high and 0 <= score.p <= 1
 
 
 def test_accumulation_refuses_runs_of_other_settings(folder, tmp_path, capsys, monkeypatch):

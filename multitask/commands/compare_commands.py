@@ -17,8 +17,9 @@ class Compare:
     """Say whether runs are better than the first of them, and by how much, on paired rows.
 
     Each is a run folder; or several runs of other seeds, as A,B,C, or as FOLDER for all of
-    FOLDER-1, FOLDER-2 and so on. Each difference comes with an interval that has it with 95%, and
-    with p, how often chance alone makes one as large: docs/comparing.md says how.
+    FOLDER-1, FOLDER-2 and so on; or mean:A,B,C and vote:A,B,C, their answers together. Each
+    difference comes with an interval that has it with 95%, and with p, how often chance alone makes
+    one as large: docs/comparing.md says how.
     """
 
     groups: Annotated[Positional[tuple[str, ...]], arg(name="runs")] = ()
@@ -29,18 +30,27 @@ class Compare:
     """Show so many rows of each task that became worse, the worst first, and so many better."""
     figure: Path | None = None
     """Draw all curves of losses and scores in this SVG file."""
+    out: Path | None = None
+    """Write scores and differences to comparison.json in this folder, in which the runs are too,
+    for minbert report --keep FOLDER."""
 
     def run(self) -> None:
         from minbert.checks import check_counts
-        from multitask.experiments.compare_runs import compare_runs, group_of
+        from multitask.experiments.compare_runs import compare_runs
         from multitask.experiments.curves import draw_curves
+        from multitask.experiments.differences import points_of, write_points
+        from multitask.experiments.groups import group_of
 
         check_counts(self, "rows")
         if len(self.groups) < 2:
             raise ValueError("compare takes at least two runs, or groups of runs")
         groups = [group_of(word) for word in self.groups]
+        found = []
         for other in groups[1:]:
-            print(described(compare_runs(groups[0], other, data_dir=self.data_dir), self.rows))
+            found.append(compare_runs(groups[0], other, data_dir=self.data_dir))
+            print(described(found[-1], self.rows))
+        if self.out:
+            print(write_points(self.out, points_of(found)))
         if self.figure:
             print(draw_curves(groups, self.figure))
 

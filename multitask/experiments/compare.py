@@ -15,7 +15,10 @@ from typing import Any
 
 from data.tasks import get_task
 from multitask.config import AnyConfig, TrainConfig
+from multitask.experiments.compare_runs import RunComparison, compare_runs
+from multitask.experiments.differences import differences_table, points_of, write_points
 from multitask.experiments.estimate import seconds_of
+from multitask.experiments.groups import Group
 from multitask.experiments.jobs import Job, jobs_of, missing
 from multitask.experiments.queue import Queue
 from multitask.runs.run import Run
@@ -35,7 +38,9 @@ def compare(
     """Train each config, after saying what that will take, and return a table of what came of it.
 
     What is done already is not trained again. The table has the development scores, the trainable
-    parameters and the seconds of training of each; with several seeds mean ± standard deviation.
+    parameters and the seconds of training of each; with several seeds mean ± standard deviation. A
+    second table says how far each is from the first that answers tasks, and what chance makes of
+    it; `minbert report --keep OUT` keeps it with the runs' records.
 
     Args:
         configs: by the names of their rows. One may start from the folder of an earlier one.
@@ -57,7 +62,32 @@ def compare(
     Queue(jobs, apart=False).work()
     made = iter(job.run for job in jobs)
     runs = {name: [next(made) for _ in found] for name, found in by_name.items()}
-    return comparison_table(runs, columns)
+    points = points_of(_with_the_first(runs))
+    parts = [comparison_table(runs, columns)]
+    if points:
+        write_points(out, points)
+        parts.append(differences_table(points))
+    return "\n\n".join(parts)
+
+
+def _with_the_first(runs: Mapping[str, list[Run]]) -> list[RunComparison]:
+    """Comparisons of rows with the first one that answers tasks, where they have a task in
+    common."""
+    tasks = {name: _tasks(found[0]) for name, found in runs.items() if _tasks(found[0])}
+    if not tasks:
+        return []
+    first, *others = tasks
+    return [
+        compare_runs(Group(first, tuple(runs[first])), Group(name, tuple(runs[name])))
+        for name in others
+        if tasks[first] & tasks[name]
+    ]
+
+
+def _tasks(run: Run) -> set[str]:
+    """The tasks that a run answers."""
+    config = run.config()
+    return set(config.tasks) if isinstance(config, TrainConfig) else set()
 
 
 def comparison_table(runs: Mapping[str, list[Run]], columns: Columns | None = None) -> str:

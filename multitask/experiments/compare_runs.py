@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,25 +19,13 @@ from data.readers import SAMPLES, Example, read_split
 from data.tasks import Task, get_task
 from multitask.analysis import constant_scores
 from multitask.config import PLACES, TrainConfig
-from multitask.evaluate import prediction_path, read_label_sets, read_predictions
+from multitask.experiments.groups import SPLIT, Answer, Group, group_of
 from multitask.experiments.significance import Difference, compare_answers
 from multitask.metrics import METRICS
 from multitask.runs.run import Run
 
-if TYPE_CHECKING:
-    pass
-
-SPLIT = "dev"
 TOLERANCE = 0.02
 """By how much a score may be another than the recorded one, as on another device."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """One run, or several that differ in their seeds."""
-
-    name: str
-    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,48 +95,28 @@ def compare_runs(
     """
     one, other = (x if isinstance(x, Group) else group_of(str(x)) for x in (first, second))
     configs = {run: _config(run) for run in (*one.runs, *other.runs)}
-    if len(configs) < len(one.runs) + len(other.runs):
+    alone = one.together is None and other.together is None
+    if alone and len(configs) < len(one.runs) + len(other.runs):
         raise ValueError(f"{one.name} and {other.name} have a run in common; compare others")
     tasks = [n for n in configs[one.runs[0]].tasks if all(n in c.tasks for c in configs.values())]
     if not tasks:
         raise ValueError(f"{one.name} and {other.name} have no task in common; compare others")
     place = Path(data_dir or configs[one.runs[0]].data_dir or SAMPLES)
+    known = [get_task(name) for name in tasks]
+    answers = [group.answers(known, place) for group in (one, other)]
     return RunComparison(
         first=one,
         second=other,
-        tasks={name: _compare_task(get_task(name), one, other, place) for name in tasks},
+        tasks={
+            task.name: _compare_task(
+                task, (one, other), [each[task.name] for each in answers], place
+            )
+            for task in known
+        },
         settings=_settings(
             [configs[run] for run in one.runs], [configs[run] for run in other.runs]
         ),
     )
-
-
-def group_of(word: str) -> Group:
-    """The run in a folder, or of FOLDER all runs in FOLDER-1, FOLDER-2, ..., or A,B,C together."""
-    words = [word] if _is_run(Path(word)) else [part for part in word.split(",") if part]
-    folders: list[Path] = []
-    for part in words:
-        path = Path(part).expanduser()
-        seeds = {
-            int(seed): each
-            for each in path.parent.glob("*")
-            if (seed := each.name.removeprefix(f"{path.name}-")).isdecimal() and _is_run(each)
-        }
-        found = [path] if _is_run(path) else [seeds[seed] for seed in sorted(seeds)]
-        if not found:
-            raise ValueError(
-                f"{part} holds no run, and there are no runs {part}-SEED; name run folders, those "
-                "of a group with commas between them"
-            )
-        folders += found
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ValueError(f"{word} names a run twice; name each once")
-    name = ",".join(Path(part).name for part in words)
-    return Group(name, tuple(Run.open(folder) for folder in folders))
-
-
-def _is_run(folder: Path) -> bool:
-    return Run(folder).config_path.is_file()
 
 
 def _config(run: Run) -> TrainConfig:
@@ -161,27 +129,32 @@ def _config(run: Run) -> TrainConfig:
     return config
 
 
-def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> TaskComparison:
+def _compare_task(
+    task: Task,
+    groups: Sequence[Group],
+    answers: Sequence[Sequence[Mapping[str, Answer]]],
+    data_dir: Path,
+) -> TaskComparison:
+    """Compare two groups on a task, by the answers of each."""
     examples = read_split(task, SPLIT, data_dir, on_bad_row="skip").examples
     labelled = {row.id: row for row in examples if row.label is not None}
     several = task.kind == "labels"
-    read = read_label_sets if several else read_predictions
-    answers = {
-        run: read(prediction_path(run.predictions, task, SPLIT), task)
-        for run in (*first.runs, *second.runs)
-    }
-    ids = [i for i in labelled if all(i in found for found in answers.values())]
+    both = [*answers[0], *answers[1]]
+    ids = [i for i in labelled if all(i in found for found in both)]
     if not ids:
         raise ValueError(
             f"{data_dir} has none of the {task.name} rows that all runs answered; name their data "
             "with --data-dir"
         )
     rows = [labelled[i] for i in ids]
-    every = set(labelled).union(*answers.values())
+    every = set(labelled).union(*both)
     labels = np.array([row.label for row in rows], dtype=np.float64)
-    found = np.array([[by_id[i] for i in ids] for by_id in answers.values()], dtype=np.float64)
+    found = np.array([[by_id[i] for i in ids] for by_id in both], dtype=np.float64)
     if len(every) == len(ids):
-        _check_scores(task, labels, dict(zip(answers, found)), data_dir)
+        each = np.split(found, [len(answers[0])])
+        for group, own in zip(groups, each):
+            if group.together is None:
+                _check_scores(task, labels, dict(zip(group.runs, own)), data_dir)
     constant = constant_scores(task, labels)
     sets = None
     if several:  # (n, classes); a row's label and answers are numbers of its rows from here on
@@ -191,7 +164,7 @@ def _compare_task(task: Task, first: Group, second: Group, data_dir: Path) -> Ta
             return_inverse=True,
         )
         labels, *found = numbers.reshape(-1, len(ids))
-    one, other = np.split(np.array(found), [len(first.runs)])
+    one, other = np.split(np.array(found), [len(answers[0])])
     return TaskComparison(
         rows=len(ids),
         left_out=len(every) - len(ids),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.tasks import get_task
-from multitask.experiments.compare_runs import Group
+from multitask.experiments.groups import Group
 from multitask.runs.run import Run
 from multitask.runs.run_figure import COLOURS, save_svg
 

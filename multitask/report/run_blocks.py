@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
 from minbert.files import checked
+from multitask.experiments import differences
 from multitask.glue import peft
 from multitask.glue.score import (
     MISMATCHED,
@@ -28,6 +29,7 @@ from multitask.report.records import RECORDS, Record, passes
 from multitask.report.run_set import RunSet
 from multitask.report.study_figures import save
 from multitask.report.study_tables import commits, constant_cells, machines
+from multitask.runs.file_types import ComparedGroup
 from multitask.runs.run_figure import COLOURS
 
 if TYPE_CHECKING:
@@ -156,6 +158,40 @@ def _peft_figure(
     tasks = {point.task for point in points}
     save(path, (3.6 * len(tasks) + 1.8, 3.4), lambda figure: draw(figure, points))
     return _sources(found)
+
+
+# Any comparison
+
+
+def comparison_table(found: RunSet, path: Path) -> str:
+    """A row for each group of runs and task: score, difference from the first, and what else the
+    runs say of their answers."""
+    points = checked(found.points["comparison.json"], list[ComparedGroup])
+    header = [*differences.HEADER, "loss", "calibration error"]
+    rows = []
+    for cells, records in zip(differences.rows(points), _records_of_rows(points, found.runs)):
+        task = cells[1]
+        losses = [r["dev"][task]["loss"] for r in records if "loss" in r["dev"][task]]
+        analyses = [r["analysis"][task] for r in records]
+        errors = [a["expected_calibration_error"] for a in analyses if a.get("calibration")]
+        more = (f"{fmean(values):.3f}" if values else "" for values in (losses, errors))
+        rows.append([*cells, *more])
+    seeds = sorted({len(point.runs) for point in points})
+    note = (
+        f"Development sets; {' or '.join(map(str, seeds))} runs a row, of other seeds; score, loss "
+        "and calibration error are means over them. Interval and p are those of `minbert compare` "
+        f"with the first row. {_was_run(found)}\n"
+    )
+    return f"{markdown(header, rows, left=3)}\n{note}{_sources(found)}"
+
+
+def _records_of_rows(
+    points: Sequence[ComparedGroup], runs: Mapping[str, Record]
+) -> Iterable[list[Record]]:
+    """For each row of the table its runs' records; none of runs that answer together."""
+    for point in points:
+        for _ in point.scores:
+            yield [] if point.together else [runs[name] for name in point.runs]
 
 
 # Accumulation and precision
@@ -306,6 +342,7 @@ def _sources(found: RunSet) -> str:
 
 
 GLUE, PEFT = "minbert glue run", "minbert glue peft"
+COMPARE = "minbert compare --out"
 ACCUMULATION, ENCODERS = "python scripts/accumulation.py", "python scripts/encoders.py"
 BLOCKS = {
     "tasks": Block("Scores of each task", GLUE, tasks_table),
@@ -313,6 +350,7 @@ BLOCKS = {
     "methods": Block("Methods at their best rates", PEFT, methods_table),
     "figure-parameters": Block("Score against trainable parameters", PEFT, parameters_figure),
     "figure-rates": Block("Learning rate against score", PEFT, rates_figure),
+    "comparison": Block("Runs beside the first", COMPARE, comparison_table),
     "batches": Block("Batches, accumulation and precision", ACCUMULATION, batches_table),
     "encoders": Block("Encoders from scratch", ENCODERS, encoders_table),
     "figure-perplexity": Block("Perplexity of held-out text", ENCODERS, perplexity_figure),

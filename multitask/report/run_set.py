@@ -17,12 +17,16 @@ from minbert.files import checked, read_json, write_json
 from multitask.glue.glue_run import scores_of
 from multitask.glue.peft import Point
 from multitask.report.records import Record, read_kept, record_of
-from multitask.runs.file_types import EncoderPoint
+from multitask.runs.file_types import ComparedGroup, EncoderPoint
 from multitask.runs.run import Run
 
-POINTS = {"peft.json": list[Point], "encoders.json": list[EncoderPoint]}
-"""What `minbert glue peft` and scripts/encoders.py write beside their runs: a list of points, each
-with its run."""
+POINTS = {
+    "peft.json": list[Point],
+    "encoders.json": list[EncoderPoint],
+    "comparison.json": list[ComparedGroup],
+}
+"""What `minbert glue peft`, scripts/encoders.py, and all scripts that compare write beside their
+runs: a list of points, each with its run, or its runs."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,10 @@ class RunSet:
             runs[name] = record_of(run) | {"dev": scores_of(run, run.record())}
         points = {name: _read_points(folder / name) for name in POINTS if (folder / name).exists()}
         for point in (point for found in points.values() for point in found):
-            point["run"] = _name_of(point["run"], runs, folder)
+            if "runs" in point:
+                point["runs"] = [_name_of(run, runs, folder) for run in point["runs"]]
+            else:
+                point["run"] = _name_of(point["run"], runs, folder)
         return cls(folder.resolve().name, runs, points)
 
     @classmethod

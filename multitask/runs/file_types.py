@@ -273,6 +273,27 @@ class EncoderPoint(Struct):
     curve: Annotated[list[tuple[float, float, float]], Meta(min_length=1)]
 
 
+class ComparedScore(Struct):
+    """A group's score, and where it is not the first group what the difference from that is."""
+
+    score: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class ComparedGroup(Struct):
+    """What `minbert compare --out` and the scripts write of a group of runs: comparison.json."""
+
+    name: str
+    runs: Annotated[list[str], Meta(min_length=1)]
+    together: str | None
+    """How the runs answered as one, or None."""
+    scores: dict[str, dict[str, ComparedScore]]
+    """Task -> metric -> score."""
+
+
 # Studies
 
 
