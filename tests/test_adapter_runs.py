@@ -333,7 +333,7 @@ def test_scripts_run(folder, tmp_path, monkeypatch, capsys, name):
         data_dir=data, backbone=str(folder / "backbone"), epochs=1, device="cpu", out=out
     )
     script["main"](common)
-    table = capsys.readouterr().out.split("\n\n")[-1]
+    table = capsys.readouterr().out.split("\n\n")[-2]
     assert "full fine-tuning" in table and "trainable parameters" in table
     assert len(list(out.glob("*/record.json"))) == {"lora": 3, "bitfit": 5}[name]
 
@@ -359,7 +359,9 @@ def test_compare_trains_each_and_tables_them(folder, tmp_path, capsys):
     table = compare(configs, tmp_path)
     said = capsys.readouterr().out
     assert "2 runs" in said and f"plain: sst, 1 epochs, about 5 s, in {tmp_path}" in said
-    header, _, first, second = table.splitlines()
+    header, _, first, second, _, *differences = table.splitlines()
+    assert differences[0].split()[-3:] == ["95%", "interval", "p"]
+    assert [line.split()[:2] for line in differences[2:]] == [["plain", "sst"], ["LoRA", "sst"]]
     assert header.split()[:3] == ["run", "sst", "accuracy"] and "trainable parameters" in header
     record = Run.open(tmp_path / "plain").record()
     assert first.split()[:3] == ["plain", f"{record['dev']['sst']['accuracy']:.3f}", "-"]
