@@ -47,6 +47,8 @@ class Batch:
     """(M,) for the masked language model: indices of the masked tokens among all of the batch."""
     groups: Tensor | None = None
     """(B, C) for contrastive stages: numbers of groups of texts that mean the same."""
+    rows: Rows | None = None
+    """(B,) the numbers of the rows in their split, where labels are the rows' own."""
 
     @property
     def weight(self) -> int:
@@ -128,6 +130,7 @@ class EncodedRows:
             input_ids=lay_out(input_ids, self._layout, fill=self._pad_id),
             token_type_ids=lay_out(types, self._layout, fill=0),
             layout=layout_of(lengths, self._layout),
+            rows=rows,
         )
 
     def _checksum(self) -> int:
@@ -152,6 +155,7 @@ class FeatureRows:
             ids=tuple(self.ids[row] for row in rows),
             labels=None if self.labels is None else self.labels[index],
             features=self.features[index],
+            rows=rows,
         )
 
 

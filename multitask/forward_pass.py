@@ -14,8 +14,8 @@ from data.tasks import Task
 from multitask.heads import row_losses
 from multitask.trained_model import TrainedModel
 
-Change = Callable[[Tensor, Tensor, Tensor, Task], Tensor]
-"""The rows' own losses (B,), outputs, labels, task -> the losses as extensions make them, (B,)."""
+Change = Callable[[Tensor, Tensor, "ForwardPass"], Tensor]
+"""The rows' own losses (B,), outputs, their pass -> the losses as extensions make them, (B,)."""
 
 
 class ForwardPass:
@@ -48,12 +48,12 @@ class ForwardPass:
         self._before = _random_state(model.device) if replayable else None
         self.outputs = model(batch, task.name)
         self.plain_losses = row_losses(task, self.outputs, self.labels)
-        self.losses = change(self.plain_losses, self.outputs, self.labels, task)
+        self.losses = change(self.plain_losses, self.outputs, self)
 
     def losses_of(self, outputs: Tensor) -> Tensor:
         """(B,) the losses, as extensions define and weigh them, of other outputs of the batch."""
         plain = row_losses(self.task, outputs, self.labels)
-        return self._change(plain, outputs, self.labels, self.task)
+        return self._change(plain, outputs, self)
 
     def again(self) -> Tensor:
         """Outputs (B, K) with another draw of dropout."""

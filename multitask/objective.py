@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from data.batching import Batch
-from data.tasks import Task
 from multitask.extensions.base import Extension, Together
 from multitask.forward_pass import ForwardPass
 from multitask.trained_model import TrainedModel
@@ -46,8 +45,8 @@ class Objective(nn.Module):
         share = factor * batch.weight / weight
         return self.extensions.weigh(mean, share, task, self.model), plain.detach()
 
-    def change(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+    def change(self, losses: Tensor, outputs: Tensor, seen: ForwardPass) -> Tensor:
         """The losses of rows (B,) as extensions define and weigh them, from the task's own."""
-        losses = self.extensions.losses(losses, outputs, labels, task)
-        weights = self.extensions.row_weights(labels, task, self.model)
+        losses = self.extensions.losses(losses, outputs, seen)
+        weights = self.extensions.row_weights(seen.labels, seen.task, self.model)
         return losses if weights is None else weights * losses

@@ -3,6 +3,7 @@ gradient, and all of them on every encoder, in every way of computing a step, ki
 
 from dataclasses import replace
 from functools import partialmethod
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +84,11 @@ def rows(task, seed=0):
     return outputs.requires_grad_(), labels
 
 
+def pass_of(task, labels):
+    """What a pass of such rows says of them."""
+    return SimpleNamespace(task=task, labels=labels.float())
+
+
 def assert_agree(found, wanted, *inputs):
     """Values, and the gradients of sums in which each number counts differently."""
     torch.testing.assert_close(found.double(), wanted, **SINGLE)
@@ -104,7 +110,7 @@ def two_classes(outputs, labels):
 def test_label_smoothing_is_pytorchs(task):
     outputs, labels = rows(task)
     plain = row_losses(task, outputs, labels.float())
-    found = LabelSmoothing(epsilon=0.2).losses(plain, outputs, labels.float(), task)
+    found = LabelSmoothing(epsilon=0.2).losses(plain, outputs, pass_of(task, labels))
 
     def smoothed(logits, classes):
         losses = F.cross_entropy(
@@ -135,7 +141,7 @@ def focal(logits, labels, gamma):
 def test_focal_loss_is_its_formula(task, gamma):
     outputs, labels = rows(task)
     plain = row_losses(task, outputs, labels.float())
-    found = Focal(gamma=gamma).losses(plain, outputs, labels.float(), task)
+    found = Focal(gamma=gamma).losses(plain, outputs, pass_of(task, labels))
     if task.kind == "regression":
         assert found is plain
         return
@@ -152,7 +158,8 @@ def test_focal_loss_has_a_gradient_however_sure_the_model_is():
     task, outputs = TASKS["sst"], torch.zeros(2, 5).index_fill_(1, torch.tensor(0), 1e3)
     outputs.requires_grad_()
     labels = torch.tensor([0.0, 1.0])
-    losses = Focal(gamma=0.5).losses(row_losses(task, outputs, labels), outputs, labels, task)
+    plain = row_losses(task, outputs, labels)
+    losses = Focal(gamma=0.5).losses(plain, outputs, pass_of(task, labels))
     losses.sum().backward()
     torch.testing.assert_close(losses.detach(), torch.tensor([0.0, 1e3]))
     torch.testing.assert_close(outputs.grad.abs().sum(1), torch.tensor([0.0, 2.0]))
@@ -214,7 +221,7 @@ def test_divergence_is_the_symmetric_one_of_kullback_and_leibler(task):
     assert not divergences(task, a, a).any()
 
 
-def own_losses(losses, outputs, labels, task):
+def own_losses(losses, outputs, seen):
     """Of a run without extensions."""
     return losses
 

@@ -101,10 +101,11 @@ class Extension:
 
     # The loss: see multitask/objective.py
 
-    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+    def losses(self, losses: Tensor, outputs: Tensor, seen: ForwardPass) -> Tensor:
         """The loss of each row (B,) in the place of the task's own, `losses`.
 
-        Outputs (B, K) and labels are as in `row_losses`; one extension of a config may do that.
+        Outputs (B, K) are of the rows that are seen, at first or once more, and the labels as in
+        `row_losses`; one extension of a config may do that.
         """
         return losses
 
@@ -202,10 +203,10 @@ class Together(tuple[Extension, ...]):
         for extension in self:
             extension.begin_step(model, step)
 
-    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
+    def losses(self, losses: Tensor, outputs: Tensor, seen: ForwardPass) -> Tensor:
         """As of an extension."""
         for extension in self:
-            losses = extension.losses(losses, outputs, labels, task)
+            losses = extension.losses(losses, outputs, seen)
         return losses
 
     def row_weights(self, labels: Tensor, task: Task, model: TrainedModel) -> Tensor | None:

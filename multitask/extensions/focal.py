@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from multitask.extensions.base import Extension, check_classifies, register
 
 if TYPE_CHECKING:
-    from data.tasks import Task
+    from multitask.forward_pass import ForwardPass
     from multitask.settings import Settings
 
 
@@ -39,11 +39,13 @@ class Focal(Extension):
     def check(self, config: Settings) -> None:
         check_classifies(config, "focal")
 
-    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
-        if task.kind == "regression":
+    def losses(self, losses: Tensor, outputs: Tensor, seen: ForwardPass) -> Tensor:
+        if seen.task.kind == "regression":
             return losses
-        if task.kind == "labels":
-            signs = 2 * labels - 1  # softplus(-x) is -log σ(x), and softplus(x) is -log (1 - σ(x))
+        if seen.task.kind == "labels":
+            signs = (
+                2 * seen.labels - 1
+            )  # softplus(-x) is -log σ(x), and softplus(x) is -log (1 - σ(x))
             return self._focal(F.softplus(-signs * outputs.float())).mean(dim=-1)  # (B, K) -> (B,)
         return self._focal(losses)
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from multitask.extensions.base import Extension, check_classifies, register
 
 if TYPE_CHECKING:
-    from data.tasks import Task
+    from multitask.forward_pass import ForwardPass
     from multitask.settings import Settings
 
 
@@ -38,11 +38,11 @@ class LabelSmoothing(Extension):
     def check(self, config: Settings) -> None:
         check_classifies(config, "label_smoothing")
 
-    def losses(self, losses: Tensor, outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
-        outputs = outputs.float()
-        if task.kind in ("classes", "tokens"):
+    def losses(self, losses: Tensor, outputs: Tensor, seen: ForwardPass) -> Tensor:
+        outputs, kind = outputs.float(), seen.task.kind
+        if kind in ("classes", "tokens"):
             each = -outputs.log_softmax(dim=-1).mean(dim=-1)  # (B, K) -> (B,)
-        elif task.kind in ("binary", "labels"):
+        elif kind in ("binary", "labels"):
             # -log σ(x) is softplus(-x), and -log (1 - σ(x)) is softplus(x).
             each = ((F.softplus(outputs) + F.softplus(-outputs)) / 2).mean(dim=-1)
         else:
