@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,9 +79,7 @@ def load_data(
             rows = read_split(task, split, data_dir, on_bad_row=config.on_bad_row)
             examples = rows.examples
             if split == "train":
-                examples = spread(examples, config.limit)
-                if config.both_orders and task.symmetric:
-                    examples = [order for example in examples for order in both_orders(example)]
+                examples = trained_on(examples, config, task)
             encoded = EncodedRows(
                 examples,
                 tokenizer,
@@ -98,6 +96,20 @@ def load_data(
             data.remarks += worth_a_look(task, read)
         loaded[task.name] = data
     return loaded
+
+
+def training_examples(config: TrainConfig, task: Task) -> list[Example]:
+    """The texts of the rows that a task trains on, in the order of its `TaskData.train`."""
+    rows = read_split(task, "train", config.data_dir or SAMPLES, on_bad_row=config.on_bad_row)
+    return trained_on(rows.examples, config, task)
+
+
+def trained_on(examples: Sequence[Example], config: TrainConfig, task: Task) -> list[Example]:
+    """What a config takes of the rows of a training file."""
+    taken = spread(examples, config.limit)
+    if not (config.both_orders and task.symmetric):
+        return taken
+    return [order for example in taken for order in both_orders(example)]
 
 
 def both_orders(example: Example) -> tuple[Example, Example]:

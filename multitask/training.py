@@ -70,6 +70,7 @@ def train(config: AnyConfig, *, progress: bool = True, loggers: Sequence[Logger]
         data = _load_data(config, backbone, run)
         told = _told(config, progress, loggers)
         trainer = _make_trainer(config, run, backbone, data, device, told, progress=progress)
+        trainer.begin()
         distributed.wait()  # until all have opened their text, which `create` moves
         distributed.by_writer(lambda: run.create(config, backbone))
         with _resumable(run):

@@ -92,6 +92,13 @@ class Extension:
         `model.kept` here is then replaced by what was saved.
         """
 
+    def begin(self, model: TrainedModel, config: Settings, *, progress: bool) -> None:
+        """Prepare what takes long before a run's first step, with bars if `progress`.
+
+        Not called when a run goes on from a checkpoint, which has what this put into the room that
+        `start` made in `model.kept`.
+        """
+
     def choose_tasks(self, step: Step) -> list[str] | None:
         """The tasks whose batches make this step, or None to leave the choice to others."""
         return None
@@ -197,6 +204,11 @@ class Together(tuple[Extension, ...]):
         """As of an extension."""
         for extension in self:
             extension.start(model, labels)
+
+    def begin(self, model: TrainedModel, config: Settings, *, progress: bool) -> None:
+        """As of an extension."""
+        for extension in self:
+            extension.begin(model, config, progress=progress)
 
     def begin_step(self, model: TrainedModel, step: Step) -> None:
         """As of an extension."""

@@ -233,6 +233,10 @@ class Trainer:
             self.data,
         )
 
+    def begin(self) -> None:
+        """Make ready for the first step of a new run."""
+        self.extensions.begin(self.model, self.config, progress=self._bar_shown)
+
     def restore(self) -> None:
         """Continue from last.safetensors; a run that was killed before its first starts anew."""
         if self.run.last.exists():
@@ -244,5 +248,7 @@ class Trainer:
                 self.engine.scaler,
                 self.data,
             )
+        else:
+            self.begin()
         progress = self.progress
         distributed.by_writer(lambda: self.run.rewind(progress.has, progress.check_log))
