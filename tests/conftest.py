@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONWARNINGS"] = "ignore::EncodingWarning"
 
 SLOW = """
-    adapter_runs benchmarks campaign claim compile damage distributed docs every_encoder
+    adapter_runs benchmarks campaign claim compile damage distill distributed docs every_encoder
     ensemble epoch_lines export lab_grade lab_checks lab_handout lab_sandbox lab_show
     lab_solutions linear_head live made_files old_runs own_runs page
     pretraining resume setup show site trainer training_scripts two_stage

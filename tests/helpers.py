@@ -155,7 +155,9 @@ def make_trainer(settings, dtype=torch.float32):
         cache_features(model, data, progress=False)
     run = Run(settings.out)
     run.create(settings, backbone)
-    return Trainer(settings, model, data, run, progress_bar=False)
+    trainer = Trainer(settings, model, data, run, progress_bar=False)
+    trainer.begin()
+    return trainer
 
 
 def weights(trainer):

@@ -34,6 +34,7 @@ from multitask.extensions import base
 from multitask.extensions.anchor import Anchor
 from multitask.extensions.bottleneck import Bottleneck
 from multitask.extensions.class_weights import ClassWeights
+from multitask.extensions.distill import Distill
 from multitask.extensions.focal import Focal
 from multitask.extensions.gradient_surgery import GradientSurgery
 from multitask.extensions.loss_weights import LossWeights
@@ -74,9 +75,12 @@ EXTENDED = {
         "layer_mix": True,
     },
     "pal": {"tasks": ("sst", "sts"), "epochs": 1, "batch_size": 3, "accumulate": 3},
+    "distill": {"tasks": ("sts", "sst"), "epochs": 1, "batch_size": 3, "accumulate": 3},
 }
 """The same, with an extension of the same name."""
 UNEVEN = ("accumulate", "pretrain")
+TEACHER = "multitask alone"
+"""Folder of a run that teaches."""
 MAKERS = {"pretrain": pretrain_config, "contrast": contrast_config}
 """How the settings of kinds are made that are no fine-tuning."""
 
@@ -160,6 +164,7 @@ def extended(settings, kind):
         "losses": (RDrop(), Focal(), ClassWeights(), Anchor()),
         "bottleneck": (Bottleneck(kind="houlsby", size=5),),
         "pal": (Pal(size=6, heads=2),),
+        "distill": (Distill(teachers=(str(settings.data_dir.parent / TEACHER),), weight=0.9),),
     }.get(kind, ())
     return replace(settings, extensions=chosen)
 
@@ -194,7 +199,8 @@ def alone(folder):
         patch.setattr(training, "draw_run", lambda run: None)
         patch.setattr(base, "EXTENSIONS", {**base.load_extensions(), "both": Both})
         for kind in (*ALONE, *EXTENDED):
-            settings = extended(settings_of(folder, kind), kind)
+            changes = {"out": folder / TEACHER} if kind == "multitask" else {}
+            settings = extended(settings_of(folder, kind, **changes), kind)
             found[kind] = train(settings, progress=False).folder
     return found
 
@@ -254,7 +260,8 @@ def assert_same_training(found, expected):
     + [("frozen", 3, False)]
     + [("weights", 2, False), ("weights", 2, True), ("unfreeze", 2, False), ("only", 2, True)]
     + [("penalties", 2, False), ("losses", 2, True)]
-    + [("bottleneck", 2, False), ("bottleneck", 2, True), ("pal", 2, False)],
+    + [("bottleneck", 2, False), ("bottleneck", 2, True), ("pal", 2, False)]
+    + [("distill", 2, False), ("distill", 2, True)],
 )
 def test_several_processes_train_as_one(folder, alone, kind, count, shard):
     out = folder / f"{kind}-{count}-{shard}"
