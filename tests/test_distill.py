@@ -2,6 +2,7 @@
 runs that go on without their teachers."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from multitask.extensions.lora import LoRA
 from multitask.extensions.rdrop import RDrop
 from multitask.loop.engine import Draw
 from multitask.loop.trainer import Trainer
+from multitask.report.records import record_of
 from multitask.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -204,6 +206,9 @@ def test_a_run_goes_on_without_its_teachers(folder, teachers, tmp_path, monkeypa
     assert found.keys() == wanted.keys() >= {"kept/distill/answers/sst", "kept/distill/answers/sts"}
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
     assert Predictor(again.folder).predict("sst", ["superb"])  # and a run is a run
+    assert record_of(run)["config"]["extensions"][0]["teachers"] == [
+        f"{task}={Path(run).name}" for task, run in zip(("sst", "sts"), teachers, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from data.tasks import (
 )
 from minbert.files import read_json
 from multitask.extensions.base import extension_from_dict
+from multitask.extensions.distill import split
 from multitask.runs.file_types import Kept, KeptTasks, PlanFile, StudySettings, read_checked
 from multitask.runs.run import Run
 from multitask.study.folder import StudyFolder, merged
@@ -54,6 +55,10 @@ def record_of(run: Run) -> Record:
     for name in ("text", "dev_text"):
         if config.get(name):
             config[name] = [_without_folders(path) for path in config[name]]
+    for extension in config["extensions"]:
+        if "teachers" in extension:
+            pairs = [split(teacher) for teacher in extension["teachers"]]
+            extension["teachers"] = [task + _without_folders(folder) for task, folder in pairs]
     record["backbone"]["source"] = _without_folders(record["backbone"]["source"])
     lines = run.metrics()
     own = {name: _without_places(get_task(name)) for name in run_tasks(config)}
