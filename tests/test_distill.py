@@ -1,6 +1,7 @@
 """Distillation: its formula against PyTorch's distributions, the right answers beside each row, and
 runs that go on without their teachers."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,23 +216,31 @@ def test_a_run_goes_on_without_its_teachers(folder, teachers, tmp_path, monkeypa
     "teach, message",
     [
         (["nowhere"], r"nowhere holds no run \(no config.json\); name a run folder"),
-        (["{para}"], r"para cannot teach sst: \S+para was not trained on task 'sst'; it knows pa"),
-        (["sst={para}"], "cannot teach sst"),
-        (["{pretrained}"], "is a pre-training run and answers no task"),
+        (["{para}"], "para cannot teach sst: it answers para; a teacher of one task is named T"),
+        (["sst={para}"], "cannot teach sst: it answers para"),
+        (["{pretrained}"], "cannot teach sst: it answers no task, for it is a pre-training run"),
+        (["para={para}", "sst=nowhere"], "nowhere holds no run"),
+        (
+            ["para={unfinished}"],
+            "unfinished cannot teach: it is not finished; end it with ",
+        ),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_before_there_is_a_run(
-    folder, tmp_path, teach, message
+    folder, tmp_path, teach, message, capsys
 ):
     if not (folder / "para").exists():
         train(config(folder, out="para", tasks=("para",), epochs=1), progress=False)
         train(pretrain_config(folder, out=folder / "pretrained", epochs=1), progress=False)
-    places = {name: folder / name for name in ("para", "pretrained")}
+        shutil.copytree(folder / "para", folder / "unfinished")
+        (folder / "unfinished/record.json").unlink()
+    places = {name: folder / name for name in ("para", "pretrained", "unfinished")}
     own = Distill(teachers=[each.format(**places) for each in teach])
     chosen = config(folder, tasks=("sst", "para"), extensions=(own,), out=tmp_path / "new")
     with pytest.raises(ValueError, match=message):
         train(chosen, progress=False)
     assert not (tmp_path / "new/config.json").exists()
+    assert "teacher" not in capsys.readouterr().err  # none has answered in vain
 
 
 def test_a_teacher_means_the_same_by_its_answers(folder, teachers, monkeypatch):

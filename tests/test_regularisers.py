@@ -84,6 +84,7 @@ def _teachers(monkeypatch):
         ]
 
     monkeypatch.setattr(distill, "Predictor", lambda folder, **_: folder)
+    monkeypatch.setattr(distill, "check_teacher", lambda folder, tasks: None)
     monkeypatch.setattr(distill, "ask", ask)
 
 

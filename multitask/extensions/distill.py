@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.tasks import Task, check_same_answers
+from data.tasks import Task, check_same_answers, get_task
 from minbert.checks import warn_of_cut
 from minbert.transfer import to_device
 from multitask import distributed
@@ -38,7 +38,7 @@ from multitask.evaluate import evaluate
 from multitask.extensions.base import Extension, Step, register
 from multitask.heads import row_losses
 from multitask.predictor import Predictor
-from multitask.runs.run import absolute
+from multitask.runs.run import Run, absolute
 
 if TYPE_CHECKING:
     from data.readers import Example
@@ -111,13 +111,19 @@ class Distill(Extension):
     def begin(self, model: TrainedModel, config: Settings, *, progress: bool) -> None:
         assert isinstance(config, TrainConfig)
         taught = self.taught(model.tasks)
+        teaches = {
+            folder: [model.tasks[name] for name, folders in taught.items() if folder in folders]
+            for folder in dict.fromkeys(each for folders in taught.values() for each in folders)
+        }
+        for folder, tasks in teaches.items():  # all of them, before the first one answers
+            check_teacher(folder, tasks)
         examples = {name: training_examples(config, model.tasks[name]) for name in taught}
         found: dict[str, list[np.ndarray]] = {name: [] for name in taught}
-        for folder in dict.fromkeys(each for folders in taught.values() for each in folders):
+        for folder, tasks in teaches.items():
             teacher = Predictor(folder, device=str(model.device), precision=config.precision)
-            for name in [name for name, folders in taught.items() if folder in folders]:
-                answers = ask(teacher, model.tasks[name], examples[name], progress=progress)
-                found[name].append(answers)
+            for task in tasks:
+                answers = ask(teacher, task, examples[task.name], progress=progress)
+                found[task.name].append(answers)
         for name, answers in found.items():
             mean = torch.from_numpy(np.mean(answers, axis=0))
             model.kept[f"{self.name}/answers/{name}"].copy_(mean)
@@ -169,27 +175,38 @@ def soft_losses(task: Task, outputs: Tensor, answers: Tensor, temperature: float
     return temperature**2 * each.mean(dim=-1)
 
 
+def check_teacher(folder: str, tasks: Sequence[Task]) -> None:
+    """Raise ValueError unless a folder holds a finished run that answers tasks as they are here."""
+    run = Run.open(folder)
+    config = run.config()
+    known = config.tasks if isinstance(config, TrainConfig) else ()
+    for task in tasks:
+        if task.name not in known:
+            answered = ", ".join(known) or f"no task, for it is a {config.title} run"
+            raise ValueError(
+                f"{folder} cannot teach {task.name}: it answers {answered}; a teacher of one task "
+                "is named TASK=FOLDER"
+            )
+        try:
+            check_same_answers(get_task(task.name), task)  # its own, now that the run is open
+        except ValueError as error:
+            raise ValueError(f"{folder} cannot teach {task.name}: {error}") from None
+    if not run.record_path.is_file():
+        raise ValueError(f"{folder} cannot teach: it is not finished; end it with --resume")
+
+
 def ask(
     teacher: Predictor, task: Task, examples: Sequence[Example], *, progress: bool
 ) -> np.ndarray:
-    """A teacher's probabilities for rows of a task, or numbers of a regression, (rows, K).
-
-    Raises:
-        ValueError: it does not know the task, or its answers mean something else.
-    """
-    folder = teacher.run.folder
-    try:
-        check_same_answers(teacher.task(task.name), task)
-    except ValueError as error:
-        raise ValueError(f"{folder} cannot teach {task.name}: {error}") from None
+    """A teacher's probabilities for rows of a task, or numbers of a regression, (rows, K)."""
     source = teacher.encoded(examples)
     found = evaluate(teacher.model, task, source, precision=teacher.precision, progress=progress)
     if distributed.is_writer():
         warn_of_cut(source.cut, len(examples), teacher.max_length, f"rows of {task.name}")
         metric = task.metrics[0]
+        score = f"{task.name} {metric} {found.metrics[metric]:.3f}"
         print(
-            f"teacher {folder}: {task.name} {metric} {found.metrics[metric]:.3f} on the "
-            f"{len(examples)} training rows",
+            f"teacher {teacher.run.folder}: {score} on the {len(examples)} training rows",
             file=sys.stderr,
         )
     if found.probabilities is None:
