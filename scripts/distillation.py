@@ -1,62 +1,53 @@
-"""One student of several teachers: plain fine-tuning beside distillation, and the ensemble.
+"""Distillation beside plain fine-tuning: students of runs that differ in their seeds.
 
-    python scripts/distillation.py
-    python scripts/distillation.py --tasks sst --data-dir real-data --seeds 3
-    python scripts/distillation.py --tasks sst para sts cola --teachers 1 --data-dir real-data
+    python scripts/distillation.py --seeds 3
+    python scripts/distillation.py --seeds 3 --tasks cola --lr 7e-5 --data-dir real-data
+    python scripts/distillation.py --tasks sst para sts cola --data-dir real-data
 
-Of each task so many teachers are trained alone, which differ in their seeds; the students learn all
-tasks together. Copy it and change what is compared.
+The teachers of a task are the plain runs of all seeds; where the students learn several tasks, runs
+of each task alone. Copy it and change what is compared.
 """
 
 from dataclasses import replace
 
 from multitask.commands.messages import Flat, run_script
-from multitask.experiments.compare import Comparison
-from multitask.experiments.ensemble import ensemble
+from multitask.experiments.compare import Comparison, with_seeds
 from multitask.extensions.distill import Distill
 
 
 def main(
     common: Flat[Comparison],
     tasks: tuple[str, ...] = ("sst",),
-    teachers: int = 3,
     lr: float = 5e-5,
     temperature: float = 2.0,
     weight: float = 0.7,
 ) -> None:
-    """Train teachers of each task, and students of them.
+    """Train plainly, and as a student.
 
     Args:
         common: what all runs have in common.
         tasks: sst, para, sts, cola, cfimdb.
-        teachers: runs of each task that teach.
         lr: learning rate of all.
         temperature: by which logits are divided.
-        weight: how much teachers count beside labels.
+        weight: how much teachers count beside labels, where that does not change.
     """
-    plain = common.config(*tasks, lr=lr)
-    own, named = {}, []
+    plain = common.config(*tasks, lr=lr, out=common.folder / "plain")
+    rows, teachers = {"plain": plain}, []
     for task in tasks:
-        alone = replace(plain, tasks=(task,))
-        runs = [common.folder / f"{task}-teacher-{number}" for number in range(1, teachers + 1)]
-        for number, out in enumerate(runs):
-            own[out.name] = replace(alone, seed=alone.seed + number, out=out)
-        named += [f"{task}={out}" for out in runs]
-    replace(common, seeds=1).show(own)
-    for task in tasks if teachers > 1 else ():
-        runs = [config.out for config in own.values() if config.tasks == (task,)]
-        metrics = ensemble(runs, "dev").evaluations[task].metrics
-        print(f"\n{task}, the teachers together:", *(f"{k} {v:.3f}" for k, v in metrics.items()))
-    print()
-
-    def taught(weight: float, *, anneal: bool = False) -> Distill:
-        teach = tuple(named)
-        return Distill(teachers=teach, temperature=temperature, weight=weight, anneal=anneal)
-
-    fresh = replace(plain, seed=plain.seed + teachers + 1)  # no student starts as a teacher did
-    methods = {"distilled": taught(weight), "distilled, annealed": taught(1.0, anneal=True)}
-    students = {name: replace(fresh, extensions=(how,)) for name, how in methods.items()}
-    common.show({"plain": fresh, **students})
+        teacher = plain
+        if len(tasks) > 1:
+            teacher = replace(plain, tasks=(task,), out=common.folder / f"{task}-alone")
+            rows[f"{task} alone"] = teacher
+        runs = with_seeds({task: teacher}, common.seeds)[task]
+        teachers += [f"{task}={run.out}" for run in runs]
+    whole = Distill(teachers=tuple(teachers), temperature=temperature, weight=1.0, anneal=True)
+    methods = {
+        "distilled": replace(whole, weight=weight, anneal=False),
+        "distilled, annealed": whole,
+    }
+    for name, own in methods.items():
+        rows[name] = replace(plain, extensions=(own,), out=None)
+    common.show(rows)
 
 
 if __name__ == "__main__":

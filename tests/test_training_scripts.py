@@ -27,14 +27,14 @@ ROWS = {
     "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
                   "sts after multitask"),
     "contrastive": ("contrastive stage", "plain", "after the stage"),
-    "distillation": ("plain", "distilled", "distilled, annealed"),
+    "distillation": ("plain", "sst alone", "sts alone", "distilled", "distilled, annealed"),
 }  # fmt: skip
 SETTINGS = {
     "sampling": {"tasks": ("sst", "sts")},
     "gradient_surgery": {"tasks": ("sst", "sts"), "steps_per_epoch": 2},
     "two_stage": {"tasks": ("sst", "sts")},
     "regularisation": {"task": "sts"},
-    "distillation": {"teachers": 2},
+    "distillation": {"tasks": ("sst", "sts")},
 }
 
 
