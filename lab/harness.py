@@ -84,7 +84,7 @@ class Draw:
         import torch
 
         count = functools.reduce(int.__mul__, shape, 1)
-        return torch.tensor([self.random.randrange(low, high) for _ in range(count)]).view(shape)
+        return torch.tensor(self.random.choices(range(low, high), k=count)).view(shape)
 
     def number(self, low: float, high: float) -> float:
         return self.random.uniform(low, high)
@@ -143,6 +143,10 @@ def whole_numbers(value: Any) -> Any:
     return value.long() if str(getattr(value, "dtype", "")) == "torch.int32" else value
 
 
+CUT_OFF = "no gradient: the result is cut off from its inputs (detach, .data, no_grad?)"
+CUT_OFF_FROM = "no gradient: the result does not depend on it, or is cut off from it (detach?)"
+
+
 def gradients(output: Tensor, *inputs: Tensor) -> Any:
     """Gradients of a sum of the output, each number with a weight of its own.
 
@@ -151,9 +155,11 @@ def gradients(output: Tensor, *inputs: Tensor) -> Any:
     import torch
 
     if not output.requires_grad:
-        return "no gradient: the result is cut off from its inputs (detach, .data, no_grad?)"
-    weights = torch.linspace(-1, 1, output.numel()).view(output.shape)
-    return list(torch.autograd.grad((output * weights).sum(), inputs, allow_unused=True))
+        return CUT_OFF
+    # The weights of a single number would be -1 alone, whose sign nobody expects.
+    weights = torch.linspace(-1, 1, output.numel()).view(output.shape) if output.dim() else 1
+    found = torch.autograd.grad((output * weights).sum(), inputs, allow_unused=True)
+    return [CUT_OFF_FROM if x is None else x for x in found]
 
 
 # Functions replaced while a check runs

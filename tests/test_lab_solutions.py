@@ -15,6 +15,8 @@ from planting import TARGETS, blanked, plant, verdict
 from solutions import SOLUTIONS
 from torch import Tensor, nn
 
+from lab.answers import PLAIN
+from lab.exercises import BY_NAME
 from lab.harness import planted, resolve
 
 FLAGS = {"freeze", "train_biases", "BitFit.prepare"}
@@ -34,6 +36,13 @@ def test_right_solutions_written_differently_pass(exercise, target, function):
     # The layer written out calls modules of other exercises, as a student may.
     with plant([] if exercise.name == "layer" else others), planted(target, function):
         found = verdict(exercise)
+    assert found.status == "done", found.message
+
+
+@pytest.mark.parametrize("plain", PLAIN, ids=lambda p: p.function.__name__)
+def test_what_mistakes_change_a_line_of_is_right(plain):
+    with planted(plain.target, plain.function):
+        found = verdict(BY_NAME[plain.exercise])
     assert found.status == "done", found.message
 
 

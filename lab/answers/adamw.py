@@ -85,7 +85,7 @@ def v_of_scaled_gradient(m, v, grad, betas):
 def bias_corrections(step, betas, correct_bias):
     if not correct_bias:
         return 1.0, 1.0
-    return tuple(-math.expm1(step * math.log(beta)) for beta in betas)
+    return tuple(-math.expm1(step * math.log(beta)) if beta else 1.0 for beta in betas)
 
 
 @mistake("bias_correction", "there is no bias correction")
@@ -240,12 +240,16 @@ def size_in_denominator(param, m, v, lr, c1, c2, eps):
     update(param, m, v, lr, c1, c2, eps * param.double().abs())
 
 
-@mistake("adam_update", "eps is not added", of="efficient_update")
+@mistake("adam_update", "eps is not added, or not the one that is passed in", of="efficient_update")
 def no_eps(param, m, v, lr, c1, c2, eps):
     update(param, m, v, lr, c1, c2, 1e-30)
 
 
-@mistake("adam_update", "eps is not added in the textbook form", of="textbook_update")
+@mistake(
+    "adam_update",
+    "eps is not added in the textbook form, or not the one that is passed in",
+    of="textbook_update",
+)
 def no_eps_textbook(param, m, v, lr, c1, c2, eps):
     textbook_update(param, m, v, lr, c1, c2, 1e-30)
 

@@ -329,8 +329,7 @@ def segments_left_out(self, input_ids, token_type_ids, layout, attentions):
 
 @right("pooler", of="Pooler.forward")
 def pooler(self, first):
-    exponential = (2 * linear(self.dense, first).double()).exp()
-    return ((exponential - 1) / (exponential + 1)).to(first.dtype)
+    return (1 - 2 / ((2 * linear(self.dense, first).double()).exp() + 1)).to(first.dtype)
 
 
 @right("pooler", of="Bert.pool")

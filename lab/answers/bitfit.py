@@ -26,6 +26,7 @@ def biases_trained(
     """train_biases with its parts open to change."""
     from minbert.adapters import apply
 
+    roles = list(roles)
     names = [name for name, _ in encoder.named_parameters()]
     if "all" in roles or ignore:
         chosen = [name for name in names if wanted(name)]

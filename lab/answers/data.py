@@ -97,7 +97,10 @@ def seed_left_out(tasks, *, seed, step):
     return uniform_task(tasks, seed=0, step=step)
 
 
-@mistake("sampling", "the draw comes from a global generator: a resumed run would draw other tasks")
+@mistake(
+    "sampling",
+    "the draw does not follow from seed and step alone: a resumed run would draw other tasks",
+)
 def global_generator(tasks, *, seed, step):
     return random.choice(tasks)
 
@@ -108,7 +111,8 @@ def last_left_out(tasks, *, seed, step):
 
 
 @mistake(
-    "sampling", "seed and step are added up, so that seed 1 draws what seed 0 draws a step later"
+    "sampling",
+    "seeds share their draws (seed + step?): seed 1 draws what seed 0 draws at another step",
 )
 def seed_plus_step(tasks, *, seed, step):
     return uniform_task(tasks, seed=seed + step, step=0)

@@ -19,7 +19,7 @@ def head(
     *,
     before=True,
     between=True,
-    activation=gelu,
+    activation=None,
     last=lambda x: x,
     shared=None,
 ):
@@ -29,8 +29,13 @@ def head(
         return last(output(features))
     kind = "pair" if self.tasks[task].is_pair and "pair" in self.shared else "single"
     x = self.dropout(features) if before else features
-    x = activation(linear_map(self.shared[kind], x))
+    x = (activation or chosen(self))(linear_map(self.shared[kind], x))
     return last(linear_map(output, self.dropout(x) if between else x))
+
+
+def chosen(self):
+    """The nonlinearity of the heads, GELU from its definition."""
+    return gelu if self.activation is F.gelu else self.activation
 
 
 @right("classifier")
@@ -96,12 +101,14 @@ def log_softmax_in_head(self, features, task):
 
 @mistake("classifier", "dropout stands before the GELU; it stands before each linear map")
 def dropout_before_gelu(self, features, task):
-    return head(self, features, task, before=False, activation=lambda x: gelu(self.dropout(x)))
+    return head(
+        self, features, task, before=False, activation=lambda x: chosen(self)(self.dropout(x))
+    )
 
 
 @mistake("classifier", "dropout acts twice before the output layer")
 def head_dropped_twice(self, features, task):
-    return head(self, features, task, activation=lambda x: self.dropout(gelu(x)))
+    return head(self, features, task, activation=lambda x: self.dropout(chosen(self)(x)))
 
 
 @mistake("classifier", 'pairs always take `self.shared["pair"]`; where there is none, "single"')

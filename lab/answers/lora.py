@@ -311,7 +311,7 @@ def originals_not_kept(self):
 
 @mistake(
     "lora_merge",
-    "what is kept is the parameter itself, which changes; keep a copy",
+    "what is kept has the merged values; keep a copy, made before they change",
     of="Adapted.merge",
 )
 def originals_not_copied(self):

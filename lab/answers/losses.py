@@ -14,7 +14,7 @@ from lab.answers.formulas import softmax
 def loss_of(task, outputs, labels):
     """Each row's loss from its definition, in float64."""
     outputs = outputs.double()
-    if task.kind == "classes":
+    if task.kind in ("classes", "tokens"):
         chosen = outputs.gather(1, labels.long().unsqueeze(1)).squeeze(1)
         loss = outputs.logsumexp(1) - chosen
     elif task.kind == "binary":
@@ -129,6 +129,8 @@ def binary_flipped(task, outputs, labels):
 
 @right("answers")
 def answers(task, outputs):
+    if task.kind == "tokens":
+        return outputs.max(1).indices, None
     if task.kind == "regression":
         return outputs[:, 0], None
     if task.kind == "labels":

@@ -108,6 +108,7 @@ def built(
         pooling=config.pooling,
         pair=config.pair,
         head_size=size or config.head_size,
+        head_activation=config.head_activation,
         head_dropout=config.head_dropout,
     )
     if prepared == "first":

@@ -100,7 +100,7 @@ def shares_swapped(self, input_ids, generator):
     return corrupted(self, input_ids, generator, shares=(self.random_share, self.mask_share))
 
 
-@mistake("mlm_masking", "random tokens are drawn from all of the vocabulary, special ones included")
+@mistake("mlm_masking", "a random token may be a special one; draw from `self.ordinary`")
 def random_special(self, input_ids, generator):
     return corrupted(self, input_ids, generator, pool=np.arange(len(self.is_special)))
 

@@ -17,10 +17,11 @@ def apart_of(task, a, b, *, both=True, over="sum", probability="own", square=Tru
         p, q = a.softmax(1), b.softmax(1)
         parts = p * (p / q).log() + (q * (q / p).log() if both else 0)
         return (share * (parts.sum(1) if over == "sum" else parts.mean(1))).float()
-    yes = [1 / (1 + (-x).exp()) for x in (a, b)]
     total = torch.zeros_like(a)
-    for p, q in zip(yes, (yes[1], yes[0])) if both else [yes]:
-        total = total + p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    for x, y in ((a, b), (b, a)) if both else [(a, b)]:
+        for s in (1, -1):  # yes, and no; log σ(x) = -log(1 + exp(-x))
+            here, there = (-s * x).exp(), (-s * y).exp()
+            total = total + (there.log1p() - here.log1p()) / (1 + here)
     return (share * (total.sum(1) if over == "all" else total.mean(1))).float()
 
 
@@ -90,7 +91,8 @@ def climbed(
             g = noise.grad
         else:
             g = torch.autograd.grad(total, noise)[0]
-        step = direction(g) if direction else g / g.abs().max(1, keepdim=True).values
+        largest = g.abs().max(1, keepdim=True).values
+        step = direction(g) if direction else g / torch.where(largest > 0, largest, 1.0)
         noise = noise + sign * self.step_size * step
         if project:
             noise = torch.minimum(torch.maximum(noise, -_bound(self, noise)), _bound(self, noise))

@@ -60,7 +60,10 @@ def embeddings(draw: Draw) -> Cases:
         yield mode + "embeddings of a padded batch", module(ids, types, positions)
     module.eval()
     restarted = torch.tensor([0, 1, 2, 0, 1])
-    yield "embeddings of a packed batch", module(ids[0], types[0], restarted)
+    packed = module(ids[0], types[0], restarted)
+    yield "embeddings of a packed batch", packed
+    tables = [each.weight for each in (module.word, module.position, module.token_type)]
+    yield "gradients of the three tables", gradients(packed, *tables)
 
 
 @check("attention_mask")
@@ -96,6 +99,13 @@ def attention(draw: Draw) -> Cases:
         "scores of some hundreds, S = 3",
         scaled_dot_product_attention(*large, padding()[:, None, None, 1:4], dropout),
     )
+    query, key = torch.full((1, 1, 1, D), 10.0), torch.full((1, 1, 3, D), 10.0)
+    key[0, 0, :2] *= draw.normal(2, 1) / 100
+    real = torch.tensor([True, True, False])[None, None, None]
+    yield (
+        "a masked key whose score is 200, beside some about 0",
+        scaled_dot_product_attention(query, key, draw.normal(1, 1, 3, D), real, dropout),
+    )
 
 
 @check("heads")
@@ -114,7 +124,7 @@ def heads(draw: Draw) -> Cases:
 @check("self_attention")
 def self_attention(draw: Draw) -> Cases:
     from minbert.encoders.bert import SelfAttention
-    from minbert.layouts import Padded
+    from minbert.layouts import Packed, Padded
     from minbert.quick import route_of
 
     module = prepared(draw, SelfAttention(tiny_config()))
@@ -126,6 +136,8 @@ def self_attention(draw: Draw) -> Cases:
         maps: list[Tensor] = []
         yield "the output with maps", module(x, layout, maps)
         yield "the maps", maps
+        packed = Packed([5, 3])
+        yield "the output of a packed batch", module(draw.normal(8, H), packed)
 
 
 @check("add_norm")
@@ -184,7 +196,7 @@ class _Attention(nn.Module):
 @check("encoder")
 def encoder(draw: Draw) -> Cases:
     from minbert.encoders.bert import Bert
-    from minbert.layouts import Padded
+    from minbert.layouts import Packed, Padded
     from minbert.quick import route_of
 
     module = prepared(draw, Bert(tiny_config())).eval()
@@ -192,16 +204,20 @@ def encoder(draw: Draw) -> Cases:
     with route_of("plain"), torch.no_grad():
         states = module.encode(ids, types, layout, None)
         yield "how many states", len(states)
-        yield "the states, one by one", list(states)
-    table, layers = nn.Parameter(draw.normal(11)), [_Layer(draw.normal(2)) for _ in range(12)]
+        # Nobody looks at padding, so there it may be anything.
+        yield "the states of real tokens, one by one", [layout.to_padded(x) for x in states]
+    table, layers = nn.Parameter(draw.normal(11)), [_Layer(draw.normal(2)) for _ in range(14)]
     stand_ins: Any = _Embeddings(table), nn.ModuleList(layers)
     module.embeddings, module.layers = stand_ins
     maps: list[Tensor] = []
-    found = module.encode(ids, types, Padded(padding()), maps)
-    yield "the states of twelve layers that stand in", list(found)
+    found = module.encode(ids, types, layout, maps)
+    yield "the states of 14 layers that stand in", [layout.to_padded(x) for x in found]
     yield "layers that were given the list `attentions`", len(maps)
     weights = [table, *(layer.weight for layer in layers)]
-    yield "gradients of the embeddings and of each layer", gradients(found[-1], *weights)
+    yield (
+        "gradients of the embeddings and of each layer",
+        gradients(layout.to_padded(found[-1]), *weights),
+    )
     counted: list[nn.Module] = []
     runner: Any = module
 
@@ -210,8 +226,10 @@ def encoder(draw: Draw) -> Cases:
         return layer(*inputs)
 
     runner.run = run
-    module.encode(ids, types, Padded(padding()), None)
+    module.encode(ids, types, layout, None)
     yield "layers that `self.run` was asked to call", len(counted)
+    packed, ids, types = Packed([5, 3]), draw.integers(1, 11, 8), draw.integers(0, 2, 8)
+    yield "the states of a packed batch", list(module.encode(ids, types, packed, None))
 
 
 class _Embeddings(nn.Module):
@@ -221,8 +239,8 @@ class _Embeddings(nn.Module):
         super().__init__()
         self.table = table
 
-    def forward(self, ids: Tensor, types: Tensor, positions: Tensor) -> Tensor:
-        return (self.table[ids] + 0.3 * types + 0.1 * positions).unsqueeze(-1)
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
+        return (self.table[input_ids] + 0.3 * token_type_ids + 0.1 * positions).unsqueeze(-1)
 
 
 class _Layer(nn.Module):
@@ -252,6 +270,7 @@ def pooler(draw: Draw) -> Cases:
 
     module = prepared(draw, Bert(tiny_config())).eval()
     yield "Pooler.forward", module.pooler(draw.normal(B, H))
+    yield "Pooler.forward of large numbers", module.pooler(1000 * draw.normal(B, H))
     stand_in: Any = _Pooler()
     module.pooler = stand_in
     yield (
@@ -259,6 +278,9 @@ def pooler(draw: Draw) -> Cases:
         module.pool(draw.normal(B, S, H), Padded(padding())),
     )
     yield "the same of a packed batch", module.pool(draw.normal(8, H), Packed([5, 3]))
+    states = draw.normal(B, S, H, grad=True)
+    pooled = module.pool(states, Padded(padding()))
+    yield "gradients of the tokens through Bert.pool", gradients(pooled, states)
 
 
 @check("loading")
@@ -285,3 +307,6 @@ def loading(draw: Draw) -> Cases:
         "bertha.weight",
     ):
         yield f"_modern_name of {name}", _modern_name(name, "bert.")
+    name = "bert.convbert.dense.weight"
+    yield f"_modern_name of {name}, prefix bert.convbert.", _modern_name(name, "bert.convbert.")
+    yield f"_modern_name of {name}, prefix convbert.", _modern_name(name, "convbert.")

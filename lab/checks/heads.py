@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import builtins
+import random
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lab.harness import Draw, check, gradients, mark_dropouts, whole_numbers
+from lab.harness import CUT_OFF, Draw, check, gradients, mark_dropouts, whole_numbers
 
 Cases = Iterator[tuple[str, Any]]
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "four", "five", "six")
@@ -54,11 +58,13 @@ def pair(draw: Draw) -> Cases:
         ("pairs, cut to 7 tokens", seconds, 7),
         ("pairs, of which one has 8 tokens, cut to 8", seconds, 8),
         ("pairs, after a cut", seconds, None),
+        ("texts, of which one has 7 tokens, cut to 6", None, 6),
+        ("texts, of which one has 7 tokens, cut to 7", None, 7),
     ):
         found = tokenizer.encode(firsts, pairs, max_length=max_length)
         yield f"{name}: input_ids", found.input_ids
         yield f"{name}: token_type_ids", found.token_type_ids
-        yield f"{name}: truncated", found.truncated
+        yield f"{name}: the rows that were cut", list(found.cut)
 
 
 def tasks(*names: str) -> list[Any]:
@@ -89,6 +95,8 @@ def classifier(draw: Draw) -> Cases:
     for name in names:
         kind = "a logit" if name != "sts" else "a number"
         yield f"one sequence, {kind} ({name})", heads(5 * draw.normal(3, 4), name)
+    heads = draw.fill(Heads(tasks("sst"), 4, head_size=6, activation="tanh")).eval()
+    yield "tanh as activation (sst)", heads(single, "sst")
     heads = draw.fill(Heads(tasks("sst", "sts"), 4, pair="cosine")).eval()
     yield "a cosine's output (sts)", heads(draw.normal(3, 1), "sts")
 
@@ -125,12 +133,16 @@ def losses(draw: Draw) -> Cases:
         ("binary, logits of 100", binary, large.clone(), no_and_yes),
         ("labels, logits of 100", several(), wide.clone(), draw.integers(0, 2, 4, 3).float()),
     ]
+    cases += [("tokens", tasks("mlm")[0], draw.normal(4, 7), draw.integers(0, 7, 4))]
     for name, task, outputs, labels in cases:
         outputs.requires_grad_()
         loss = row_losses(task, outputs, labels)
         yield f"{name}: the losses", loss
-        gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else None
+        gradient = torch.autograd.grad(loss.sum(), outputs)[0] if loss.requires_grad else CUT_OFF
         yield f"{name}: its gradient", gradient
+    for name, task, width in (("classes", classes, 5), ("regression", regression, 1)):
+        outputs, labels = draw.normal(3, width).bfloat16(), torch.tensor([0.0, 3.0, 2.0])
+        yield f"{name}, outputs in bfloat16: the losses", row_losses(task, outputs, labels)
 
 
 @check("answers")
@@ -150,6 +162,12 @@ def answers(draw: Draw) -> Cases:
             if not size or name != "classes":  # where several are alike, either is an answer
                 yield f"{name}{size}: the answers", whole_numbers(found)
             yield f"{name}{size}: the probabilities", probabilities
+    for name, task, width in (("binary", tasks("para")[0], 1), ("labels", several(), 3)):
+        found, _ = heads.answers(task, torch.zeros(2, width))
+        yield f"{name}, as likely as not: the answers", whole_numbers(found)
+    found, probabilities = heads.answers(tasks("mlm")[0], draw.normal(3, 7))
+    yield "tokens: the answers", whole_numbers(found)
+    yield "tokens: no probabilities", probabilities
 
 
 @check("freezing")
@@ -157,9 +175,15 @@ def freezing(draw: Draw) -> Cases:
     from lab.checks.bert import tiny_config
     from minbert.encoders.bert import Bert
     from multitask.config import TrainConfig
+    from multitask.heads import POOLINGS
     from multitask.model import MultitaskModel
 
-    shared: dict[str, Any] = {"pooling": "mean", "pair": "concat", "head_size": 3}
+    shared: dict[str, Any] = {
+        "pooling": "mean",
+        "pair": "concat",
+        "head_size": 3,
+        "head_activation": "relu",
+    }
     linear: dict[str, Any] = {"head": "linear"}
     for name, frozen, kind in (
         ("frozen", True, shared),
@@ -185,14 +209,19 @@ def freezing(draw: Draw) -> Cases:
         yield f"{name}: rates of dropout", rates
         yield f"{name}: gradient checkpointing", model.encoder.gradient_checkpointing
         yield f"{name}: the heads' first weights", [p.detach() for p in model.heads.parameters()]
-        pooled = model.pooling is not None and model.pooling.__qualname__
-        yield f"{name}: pooling and comparison", [pooled, model.compare is not None]
+        pooled = [key for key, pooling in POOLINGS.items() if pooling == model.pooling]
+        yield f"{name}: the pooling", pooled
+        yield f"{name}: whether embeddings are compared", model.compare is not None
+        used = getattr(model.heads, "activation", None)
+        yield f"{name}: the activation", used and used.__name__
     encoder = Bert(tiny_config())
     seen: list[Any] = []
     stand_ins: Any = {"extensions": (_Preparing("first", seen), _Preparing("second", seen))}
     given: Any = SimpleNamespace(**{**_fields(config), **stand_ins, "encoder_dropout": 0.5})
+    torch.manual_seed(1)
     MultitaskModel.from_config(given, encoder)
     yield "what two extensions are given to prepare: name, parameters that train, dropout", seen
+    yield "random numbers of others are left alone by what extensions draw", torch.rand(())
 
 
 class _Preparing:
@@ -202,6 +231,7 @@ class _Preparing:
         self.name, self.seen = name, seen
 
     def prepare(self, model: Any) -> None:
+        torch.rand(())
         trained = sum(p.requires_grad for p in model.encoder.parameters())
         self.seen.append([self.name, trained, model.encoder.embeddings.dropout.p])
 
@@ -210,11 +240,35 @@ def _fields(config: Any) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
+@contextmanager
+def other_process() -> Generator[None]:
+    """A block in which hash() of a text is what it might be in another process."""
+
+    def salted(value: Any) -> int:
+        texts = isinstance(value, str | bytes) or (
+            isinstance(value, tuple) and any(isinstance(item, str | bytes) for item in value)
+        )
+        return original(("another salt", value) if texts else value)
+
+    original, builtins.hash = builtins.hash, salted
+    try:
+        yield
+    finally:
+        builtins.hash = original
+
+
+def everybodys_numbers() -> list[Any]:
+    """Where the generators stand that all code of a process shares."""
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return [random.getstate(), keys.tolist(), rest, torch.get_rng_state().tolist()]
+
+
 @check("sampling")
 def sampling(draw: Draw) -> Cases:
     from data.draws import uniform_task
 
     names, seed, steps = ("a", "b", "c"), draw.random.randrange(1000), 900
+    before = everybodys_numbers()
 
     def draws(seed: int) -> list[str]:
         return [uniform_task(names, seed=seed, step=step) for step in range(steps)]
@@ -223,13 +277,17 @@ def sampling(draw: Draw) -> Cases:
     known = all(name in names for name in first)
     yield "every draw is one of the tasks", known
     yield "the same seed and step draw the same task", first == draws(seed)
+    with other_process():
+        yield "another process draws the same", first == draws(seed)
+    yield "random numbers of others are left alone", everybodys_numbers() == before
     shares = sorted((first.count(name) / steps for name in names), reverse=True)
     even = all(0.25 < share < 0.42 for share in shares)
     drawn = " and ".join(f"{round(share, 1):.0%}" for share in shares)
     yield "each of three tasks is drawn in a third of all steps", even or f"drawn in about {drawn}"
     changes = sum(a != b for a, b in pairwise(first)) / steps
     drawn_anew = 0.57 < changes < 0.77
-    yield "the next step's task does not follow from this one's", drawn_anew
+    found = f"it is another one after {round(changes, 1):.0%} of all steps, by chance 67%"
+    yield "the next step's task does not follow from this one's", drawn_anew or found
     differing = sum(a != b for a, b in zip(first, draws(seed + 1))) / steps
     yield "another seed draws other tasks", 0.57 < differing < 0.77
     later = sum(a != b for a, b in zip(first[1:], draws(seed + 1))) / steps

@@ -35,6 +35,7 @@ def bias_correction(draw: Draw) -> Cases:
     step = draw.random.randrange(3, 20)
     for t in (1, 2, step, 5000):
         yield f"c1 and c2 at step {t}", [plain(c) for c in bias_corrections(t, BETAS, True)]
+    yield "where both betas are 0", [plain(c) for c in bias_corrections(step, (0.0, 0.0), True)]
     yield "without correction", [plain(c) for c in bias_corrections(step, BETAS, False)]
 
 
@@ -62,6 +63,9 @@ def weight_decay(draw: Draw) -> Cases:
     yield "the parameter", param
     decay_weights(param, lr, 0.0)
     yield "the parameter, without decay", param
+    param = draw.normal(3)
+    decay_weights(param, lr, 0.5)
+    yield "a vector", param
 
 
 @check("adamw_step")
@@ -139,6 +143,8 @@ def no_decay(draw: Draw) -> Cases:
         ("bias_table.weight", (4, 4)),
         ("norms.weight", (4, 4)),
         ("gate.antibias", (4, 1)),
+        ("outputs.cola.weight", (1, 4)),
+        ("outputs.sts.scale", ()),
     ):
         yield f"{name} {shape}", is_bias_or_norm(name, draw.normal(*shape))
 

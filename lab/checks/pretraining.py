@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab.harness import Draw, check
+from lab.harness import Draw, check, gradients
 
 Cases = Iterator[tuple[str, Any]]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -72,11 +72,23 @@ def mlm_masking(draw: Draw) -> Cases:
     yield "the same generator masks the same", all(map(np.array_equal, (seen, chosen), again))
     yield "another generator masks other tokens", not np.array_equal(chosen, other[1])
     words = Masker(tokenizer, whole_words=True)
-    chosen, word = apply(words)[1].astype(bool), words.words(ids)
+    word = words.words(ids)
     inside = (word[1:] == word[:-1]) & ~special[1:] & ~special[:-1]
-    together = (chosen[1:] == chosen[:-1])[inside]
-    yield "whole words: all tokens of a word are chosen together", together.all()
-    yield "whole words: the share of tokens that is chosen", near(chosen[~special].mean(), 0.15)
+
+    def together(masker: Any) -> Any:
+        chosen = apply(masker)[1].astype(bool)
+        return (chosen[1:] == chosen[:-1])[inside], chosen[~special]
+
+    alike, chosen = together(words)
+    yield "whole words: all tokens of a word are chosen together", alike.all()
+    yield "whole words: the share of tokens that is chosen", near(chosen.mean(), 0.15)
+    alike, _ = together(Masker(tokenizer, rate=0.5))
+    yield "tokens of a word are chosen one by one, unless whole words are", alike.mean() < 0.75
+    row, masker = ids[~special][:10], Masker(tokenizer, rate=0.3)
+    counts = [masker(row.copy(), np.random.default_rng(n))[1].astype(bool).sum() for n in range(40)]
+    yield "how many of ten tokens are chosen is another number each time", len(set(counts)) > 2
+    none = Masker(tokenizer, rate=0.0)(row.copy(), np.random.default_rng(seed))[1]
+    yield "at a rate of 0 no token is chosen", not np.asarray(none).any()
 
 
 class _Encoder(nn.Module):
@@ -100,7 +112,8 @@ class _Encoder(nn.Module):
         self.layout = layout
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         states = self.word(input_ids) + self.token_type(types)
-        return EncoderOutput(last_hidden_state=states, pooler_output=None, layout=layout)
+        pooled = states.flatten(0, -2)[:2]  # of two rows
+        return EncoderOutput(last_hidden_state=states, pooler_output=pooled, layout=layout)
 
 
 @check("masked_loss")
@@ -130,5 +143,4 @@ def masked_loss(draw: Draw) -> Cases:
         yield f"scores of a {name} batch", scores
         yield f"the encoder is given the layout of a {name} batch", encoder.layout is layout
         loss = F.cross_entropy(scores, labels, reduction="sum")
-        word = encoder.word.weight
-        yield f"gradient of the words of a {name} batch", torch.autograd.grad(loss, word)[0]
+        yield f"gradient of the words of a {name} batch", gradients(loss, encoder.word.weight)

@@ -18,8 +18,12 @@ Cases = Iterator[tuple[str, Any]]
 class Scene:
     """In the place of a ForwardPass: seven tokens of three rows, and a small model of its own."""
 
-    def __init__(self, draw: Draw, task: Any) -> None:
+    def __init__(self, draw: Draw, task: Any, *, idle: int | None = None) -> None:
+        """Draw the scene; the token `idle`, if there is one, has no influence on the outputs."""
         self.task = task
+        self.passes: set[str] = set()
+        """What later passes had: noise, weights."""
+        self.influence = torch.arange(7).ne(-1 if idle is None else idle).float().unsqueeze(1)
         self.tokens = draw.normal(7, 4)  # (T, E)
         self.weights = {"inner": draw.normal(4, 5), "outer": draw.normal(5, task.num_outputs)}
         kept = {name: w + 0.3 * draw.normal(*w.shape) for name, w in self.weights.items()}
@@ -37,8 +41,13 @@ class Scene:
     ) -> Tensor:
         own = self.weights if weights is None else weights
         x = self.tokens if noise is None else self.tokens + noise
-        rows = (x @ own["inner"]).tanh().split([2, 4, 1])
+        self.passes |= {"noise"} if noise is not None else set()
+        self.passes |= {"weights"} if weights is not None else set()
+        rows = (self.influence * (x @ own["inner"]).tanh()).split([2, 4, 1])
         return torch.stack([row.mean(dim=0) for row in rows]) @ own["outer"]  # (3, K)
+
+    def again(self) -> Tensor:
+        return 1.5 * self.same()  # of another draw of dropout
 
     def touched(self) -> bool:
         """Whether something was added to the gradients of the weights."""
@@ -56,6 +65,8 @@ def smart(draw: Draw) -> Cases:
         apart = divergences(task, a, b)
         yield f"{name}: divergences", apart
         yield f"{name}: their gradients", gradients(apart, a, b)
+        far = 100 * torch.ones(1, task.num_outputs) * (torch.arange(task.num_outputs) - 1)
+        yield f"{name}, outputs of 100: divergences", divergences(task, far, -far)
 
     sizes: dict[str, Any] = {"radius": 0.45, "step_size": 0.3, "noise": 0.25}
     for number in (1, 3):
@@ -71,3 +82,8 @@ def smart(draw: Draw) -> Cases:
         added = own.penalty(scene)  # pyrefly: ignore[bad-argument-type]
         yield f"weight {weight:g}, proximal {proximal:g}: the penalty of each row", added
         yield "its gradients", gradients(added, *scene.weights.values())
+        idle = {name for name, size in (("noise", weight), ("weights", proximal)) if not size}
+        yield "what counts 0 is not computed", not idle & scene.passes
+    scene = Scene(draw, kinds[0], idle=2)
+    found = Smart(ascent_steps=1, **sizes).worst_noise(scene)  # pyrefly: ignore
+    yield "the worst noise, of which one token has no influence", found
