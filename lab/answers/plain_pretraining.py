@@ -158,11 +158,6 @@ lr_scale.but(
     ),
 )
 lr_scale.but(
-    "the heads' parameters are left out; their factor is `self.heads`",
-    "    return scales",
-    '    return {n: s for n, s in scales.items() if not n.startswith("heads")}',
-)
-lr_scale.but(
     "the exponent's sign is wrong: parts near the input learn slower",
     "self.decay**d",
     "self.decay**-d",

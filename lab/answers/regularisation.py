@@ -199,7 +199,8 @@ def added(
     total = torch.zeros(len(seen.outputs))
     if smooth:
         delta = noise(self, seen) if noise else self.worst_noise(seen)
-        total = smooth * heads.divergences(seen.task, seen.same(noise=delta), clean(seen.outputs))
+        noisy = seen.same(noise=delta)
+        total = total + smooth * heads.divergences(seen.task, noisy, clean(seen.outputs))
     if proximal and near:
         mean = {name.removeprefix("smart/"): w for name, w in seen.model.kept.items()}
         with torch.no_grad():

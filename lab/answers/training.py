@@ -49,7 +49,7 @@ def heads_decayed(self, model):
     return rates(self, model, heads=lambda self, scale: self.decay)
 
 
-@mistake("layer_rates", "`self.heads` is not used")
+@mistake("layer_rates", "`self.heads` is not used, or the heads' parameters are left out")
 def heads_ignored(self, model):
     return rates(self, model, heads=lambda self, scale: 1.0)
 

@@ -270,7 +270,7 @@ def sampling(draw: Draw) -> Cases:
     names, seed, steps = ("a", "b", "c"), draw.random.randrange(1000), 900
     before = everybodys_numbers()
 
-    def draws(seed: int) -> list[str]:
+    def draws(seed: int, steps: int = steps) -> list[str]:
         return [uniform_task(names, seed=seed, step=step) for step in range(steps)]
 
     first = draws(seed)
@@ -278,7 +278,7 @@ def sampling(draw: Draw) -> Cases:
     yield "every draw is one of the tasks", known
     yield "the same seed and step draw the same task", first == draws(seed)
     with other_process():
-        yield "another process draws the same", first == draws(seed)
+        yield "another process draws the same", first[:50] == draws(seed, 50)
     yield "random numbers of others are left alone", everybodys_numbers() == before
     shares = sorted((first.count(name) / steps for name in names), reverse=True)
     even = all(0.25 < share < 0.42 for share in shares)
