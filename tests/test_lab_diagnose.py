@@ -50,6 +50,7 @@ def changed(index, by=0.5):
         (False, True, "the result is False; it should be True."),
         ("drawn in about 90%", True, "case 0: drawn in about 90%."),
         ("x", 1.5, "the result is 'x'; it should be 1.5."),
+        ([X, "no gradient: cut off"], [X, X], "case 0: number 2 of 2: no gradient: cut off."),
         (object(), 1.5, "an object of type object"),
     ],
 )  # fmt: skip
@@ -125,6 +126,24 @@ def test_the_first_case_that_differs_is_held_against_the_catalogue():
     assert not near.named and "closest" not in said(3 * X, True, X).message
     yes_or_no = said(X, False, -X)  # which more than one mistake gives, and none the rest
     assert not yes_or_no.named and "as if" not in yes_or_no.message
+
+
+def test_an_exception_is_a_mistakes_own_by_its_message_too():
+    def raising(text):
+        return outcome(X, error={"type": "RuntimeError", "message": text, "where": None})
+
+    expected = {"right": outcome(X, X), "mistakes": [{"says": "in place", **raising("in-place")}]}
+    assert judge(raising("in-place"), expected).message == "in place."
+    other = judge(raising("a and b have other shapes"), expected)
+    assert not other.named and "RuntimeError: a and b have other shapes" in other.message
+
+
+def test_a_yes_or_no_is_no_mistakes_that_differs_before():
+    """What that mistake does first is right, so it is another."""
+    mistakes = [{"says": "A is zero", **outcome(False, False)}]
+    expected = {"right": outcome(True, True), "mistakes": mistakes}
+    assert not judge(outcome(True, False), expected).named
+    assert judge(outcome(False, False), expected).named
 
 
 def test_a_breakpoint_without_a_terminal_names_the_flag():
