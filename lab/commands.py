@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers
-from lab.whose import ROOT, described, quoted
+from lab.whose import ROOT, copy_around, described, quoted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +34,10 @@ def parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="say what is done, what is wrong, and why")
     check.add_argument("number", nargs="?", type=int, help="one exercise; by default all")
+    check.add_argument(
+        "--folder", type=Path, default=Path(),
+        help="the copy to check, or a checkout of CS224N's or CMU's minBERT; by default this one",
+    )  # fmt: skip
     check.add_argument("--all", action="store_true", help="do not stop at the first that is wrong")
     how = check.add_mutually_exclusive_group()
     how.add_argument(
@@ -121,7 +125,10 @@ def run_start(given: argparse.Namespace) -> int:
 def run_check(given: argparse.Namespace) -> int:
     from lab.check import assigned, check, find_copy, stamp_of
 
-    root = find_copy(Path.cwd())
+    folder = given.folder.resolve()
+    if copy_around(folder) is None and (checkout := other_courses(folder)) is not None:
+        return check_checkout(checkout, given)
+    root = find_copy(folder)
     exercises = assigned(root)
     if given.number is not None:
         if numbered(given.number) not in exercises:
@@ -136,6 +143,25 @@ def run_check(given: argparse.Namespace) -> int:
     if made_from := stamp_of(root):
         print(f"This copy was made from {made_from}.")
     return 0 if all_done else 1
+
+
+def other_courses(folder: Path) -> Path | None:
+    """The checkout of another course's project that a folder is in; a copy knows of none."""
+    if not Path(__file__).with_name("course").is_dir():
+        return None
+    from lab.course.layout import checkout_around
+
+    return checkout_around(folder)
+
+
+def check_checkout(root: Path, given: argparse.Namespace) -> int:
+    """Check another course's project, by the names of its own."""
+    from lab.course import parts, report
+
+    if given.watch:
+        raise ValueError("--watch takes the lab's own copies; leave it out for this checkout")
+    chosen = parts.PARTS if given.number is None else (parts.numbered(given.number),)
+    return 0 if report.check(root, chosen, go_on=given.all, terminal=given.pdb) else 1
 
 
 def say_whose(root: Path) -> None:

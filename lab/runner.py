@@ -18,27 +18,34 @@ import pdb
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as JSON: its type, message, and the student's line that raised it."""
+def describe(error: BaseException, root: Path = ROOT) -> dict[str, Any]:
+    """An exception as JSON: its type, message, and the student's line that raised it.
+
+    Args:
+        error: what was raised.
+        root: the folder with the student's code.
+    """
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "lab"):
-            lines.append(f"{path.relative_to(ROOT)}:{frame.lineno}")
+        if path.is_relative_to(root) and not path.is_relative_to(ROOT / "lab"):
+            lines.append(f"{path.relative_to(root)}:{frame.lineno}")
     if isinstance(error, SyntaxError) and error.filename:
-        lines.append(f"{os.path.relpath(error.filename, ROOT)}:{error.lineno}")
+        lines.append(f"{os.path.relpath(error.filename, root)}:{error.lineno}")
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     where = lines[-1] if lines else None
     return {"type": type(error).__name__, "message": message[:2000], "where": where}
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """What `outcomes` of lab/check.py hands over."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+")
     parser.add_argument("--results", type=int, required=True)
@@ -46,12 +53,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pdb", action="store_true", help="open a debugger where it ends")
     parser.add_argument("--calls", action="store_true", help="note what goes into the functions")
-    given = parser.parse_args()
+    return parser
 
-    from lab.exercises import BY_NAME
-    from lab.harness import cases, cases_with_calls, load_checks, supplied
 
-    load_checks()  # imports torch, so that this is not counted as the first exercise's time
+def report(
+    given: argparse.Namespace,
+    cases_of: Callable[[str], Iterator[tuple[str, Any]]],
+    root: Path = ROOT,
+) -> NoReturn:
+    """Write the cases of each exercise that is asked for, and end this process.
+
+    Args:
+        given: the options.
+        cases_of: runs the check of this name.
+        root: the folder with the student's code.
+    """
     os.set_inheritable(given.results, False)
     with open(given.results, "w", encoding="utf-8") as results:
 
@@ -60,19 +76,15 @@ def main() -> None:
             results.flush()
 
         for name in given.names:
-            exercise = BY_NAME[name]
             write("begin", name)
-            calls = json.loads((given.supplied / f"{name}.json").read_text(encoding="utf-8"))
             error = None
             try:
-                with supplied(exercise, calls):
-                    found = (cases_with_calls if given.calls else cases)(exercise, given.seed)
-                    for case, value in found:
-                        write("case", case, value)
+                for case, value in cases_of(name):
+                    write("case", case, value)
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:  # SystemExit too: a student's code may call exit()
-                error = describe(raised)
+                error = describe(raised, root)
                 if given.pdb and error["type"] not in ("NotImplementedError", "BdbQuit"):
                     print(f"{error['type']}: {error['message']}")
                     pdb.post_mortem(raised.__traceback__)
@@ -85,6 +97,23 @@ def main() -> None:
                 gc.collect()  # what the frames of its traceback hold
     # Threads that a student's code has left behind must not keep this process alive.
     os._exit(0)
+
+
+def main() -> None:
+    given = options().parse_args()
+
+    from lab.exercises import BY_NAME
+    from lab.harness import cases, cases_with_calls, load_checks, supplied
+
+    load_checks()  # imports torch, so that this is not counted as the first exercise's time
+
+    def cases_of(name: str) -> Iterator[tuple[str, Any]]:
+        exercise = BY_NAME[name]
+        calls = json.loads((given.supplied / f"{name}.json").read_text(encoding="utf-8"))
+        with supplied(exercise, calls):
+            yield from (cases_with_calls if given.calls else cases)(exercise, given.seed)
+
+    report(given, cases_of)
 
 
 if __name__ == "__main__":
