@@ -112,24 +112,37 @@ def right_of(part: Part) -> dict[Target, Function]:
 def two_at_once() -> Iterator[Known]:
     """Mistakes with the scale and with the mask together: one does not show without the other."""
     place = Target(STAND_FOR["bert"], "BertSelfAttention.attention")
-    scales = {"the scores are not scaled": 1.0, "the scores are divided by D, not by √D": None}
-    masks: dict[str, Function] = {
-        "the mask, which is 0 at real tokens, is taken for 1 there": lambda scores, mask: (
-            scores.masked_fill(mask == 0, -1e9)
-        ),
+    scales = {
+        "the scores are not scaled": lambda size: 1.0,
+        "the scores are divided by D, not by √D": lambda size: 1 / size,
+    }
+    masks = {
+        "the mask, which is 0 at real tokens, is taken for 1 there": taken_for_ones,
         "the mask is not used": lambda scores, mask: scores,
         "the mask is multiplied with the scores": lambda scores, mask: scores * mask,
     }
-    for scale, (says, masked) in itertools.product(scales, masks.items()):
-        for dropped in (True, False):
-            more = "" if dropped else ", and there is no dropout"
-            yield Known(f"{scale}, and {says}{more}", place, both(scales[scale], masked, dropped))
+    for scale, mask, dropped in itertools.product(scales, masks, (True, False)):
+        more = "" if dropped else ", and there is no dropout"
+        function = formed(scale=scales[scale], masked=masks[mask], dropped=dropped)
+        yield Known(f"{scale}, and {mask}{more}", place, function)
 
 
-def both(scale: float | None, masked: Function, dropped: bool) -> Function:
+def taken_for_ones(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(mask == 0, -1e9)
+
+
+def formed(
+    *,
+    scale: Callable[[int], float] = lambda size: size**-0.5,
+    masked: Callable[[Tensor, Tensor], Tensor] = lambda scores, mask: scores + mask,
+    dim: int = -1,
+    dropped: bool = True,
+) -> Function:
+    """`BertSelfAttention.attention` with its parts open to change."""
+
     def attention(self, key, query, value, attention_mask):
-        scores = query @ key.transpose(-2, -1) * (scale or 1 / query.size(-1))
-        shares = masked(scores, attention_mask).softmax(-1)
+        scores = query @ key.transpose(-2, -1) * scale(query.size(-1))
+        shares = masked(scores, attention_mask).softmax(dim)
         return of_attention.merge_heads((self.dropout(shares) if dropped else shares) @ value)
 
     return attention
@@ -148,19 +161,6 @@ def attended(self: Any, probabilities: Tensor, value: Tensor) -> Tensor:
 
 def mask_after_softmax(self, key, query, value, attention_mask):
     return attended(self, scores_of(query, key).softmax(-1) + attention_mask, value)
-
-
-def mask_subtracted(self, key, query, value, attention_mask):
-    return attended(self, (scores_of(query, key) - attention_mask).softmax(-1), value)
-
-
-def mask_multiplied(self, key, query, value, attention_mask):
-    return attended(self, (scores_of(query, key) * attention_mask).softmax(-1), value)
-
-
-def mask_taken_for_ones(self, key, query, value, attention_mask):
-    scores = scores_of(query, key).masked_fill(attention_mask == 0, -1e9)
-    return attended(self, scores.softmax(-1), value)
 
 
 def mask_before_scale(self, key, query, value, attention_mask):
@@ -277,16 +277,22 @@ OWN: tuple[tuple[str, str, Function], ...] = (
      "the mask is added after the softmax; before it, -10,000 makes a share of 0",
      mask_after_softmax),
     ("bert:BertSelfAttention.attention",
-     "the mask is subtracted; it is -10,000 at padding, and is added", mask_subtracted),
+     "the mask is subtracted; it is -10,000 at padding, and is added",
+     formed(masked=lambda scores, mask: scores - mask)),
     ("bert:BertSelfAttention.attention",
      "the mask is multiplied with the scores; it is 0 where tokens are real, and is added",
-     mask_multiplied),
+     formed(masked=lambda scores, mask: scores * mask)),
     ("bert:BertSelfAttention.attention",
      "the mask, which is 0 at real tokens, is taken for 1 there: attention goes to padding",
-     mask_taken_for_ones),
+     formed(masked=taken_for_ones)),
     ("bert:BertSelfAttention.attention",
      "the scores are multiplied by √D, and the mask with them; they are divided by it",
      mask_before_scale),
+    ("bert:BertSelfAttention.attention",
+     "softmax runs over the queries; each query's row over the keys must sum to 1",
+     formed(dim=-2)),
+    ("bert:BertSelfAttention.attention",
+     "softmax runs over the heads; it belongs to the keys, the last dimension", formed(dim=1)),
     ("bert:BertSelfAttention.attention",
      "the heads are not merged: transpose them beside the tokens, then put them together",
      heads_not_merged),

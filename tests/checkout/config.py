@@ -1,0 +1,2 @@
+class BertConfig:
+    name_or_path = ""
