@@ -8,6 +8,7 @@
     runner.py      runs checks on the student's code, in a process of its own
     diagnose.py    compares what came out with what should have
     check.py       `minbert lab check`: the runner, the diagnosis, a list of progress
+    course/        ... in a checkout of CS224N's or CMU's minBERT, by the names of its own
     watch.py       ... --watch: again at each save; warm.py is a runner that waits
     progress.py    `minbert lab next`, and `lab diff`: the library's body beside a student's
     handin.py      `minbert lab hand-in`: the zip file; helpers.py says which files count

@@ -199,6 +199,20 @@ def test_what_is_blank_renamed_or_of_another_handout_is_said(checkout):
     assert said.status == "not checked" and "takes (ids, mask, types)" in said.message
 
 
+def test_right_in_other_styles(checkout):
+    """PyTorch's own attention; a mask that fills; moments in place; dropout by its function."""
+    edit(checkout, "bert.py", "self.dropout(probabilities) @ value",
+         "F.scaled_dot_product_attention(query, key, value, attention_mask,"
+         " self.dropout.p if self.training else 0.0)")  # fmt: skip
+    edit(checkout, "optimizer.py", 'state["m"] = b1 * state["m"] + (1 - b1) * grad',
+         'state["m"].lerp_(grad, 1 - b1)')  # fmt: skip
+    edit(checkout, "classifier.py", "self.dropout(pooled)",
+         "nn.functional.dropout(pooled, 0.1, self.training)")  # fmt: skip
+    edit(checkout, "classifier.py", '["pooler_output"]', '["last_hidden_state"][:, 0]')
+    for name in ("attention", "adamw", "classifier"):
+        assert found(checkout, name).status == "done"
+
+
 def test_cmus_names_and_its_first_version(checkout):
     edit(checkout, "classifier.py", "BertSentimentClassifier", "BertSentClassifier")
     edit(checkout, "classifier.py", 'config.option == "finetune"', "config.option != 'freeze'")

@@ -28,9 +28,30 @@ BETAS = (0.8, 0.95)
 
 def cases(name: str, seed: int, load: Load) -> Cases:
     """The cases of a part's check, encoded, with a dropout that draws nothing."""
-    with planted(Target("torch.nn.functional", "dropout"), without_chance):
+    functional = "torch.nn.functional"
+    attend = planted(Target(functional, "scaled_dot_product_attention"), attend_without_chance)
+    with planted(Target(functional, "dropout"), without_chance), attend:
         for case, value in CHECKS[name](Draw(seed, name), load):
             yield case, encode(value)
+
+
+def attend_without_chance(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """PyTorch's attention, whose dropout draws nothing."""
+    scores = query @ key.transpose(-2, -1) * (scale or query.size(-1) ** -0.5)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        added = attn_mask.dtype != torch.bool
+        scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, float("-inf"))
+    return without_chance(scores.softmax(-1), dropout_p) @ value
 
 
 def additive(mask: Tensor) -> Tensor:

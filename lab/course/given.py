@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from lab.harness import Draw, mark_dropouts, planted
+from lab.harness import Draw, mark_dropouts, marked_dropout, planted
 from lab.source import Target
 
 Load = Callable[[str], Any]
@@ -45,8 +45,8 @@ def bert_config(**changes: Any) -> Config:
         "max_position_embeddings": 9,
         "type_vocab_size": 2,
         "layer_norm_eps": 0.1,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
+        "hidden_dropout_prob": marked_dropout().p,
+        "attention_probs_dropout_prob": marked_dropout().p,
         "hidden_act": "gelu",
         "initializer_range": 0.02,
         "pad_token_id": 0,
@@ -80,7 +80,8 @@ def built(cls: type[nn.Module], config: Config) -> Any:
     except (NotImplementedError, NotHere):
         raise
     except Exception as error:
-        raised = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        raised = next(f for f in frames[::-1] if f.filename != __file__ or f is frames[0])
         where = f"{Path(raised.filename).name}:{raised.lineno}"
         raise NotHere(
             f"{cls.__name__} cannot be made as the handout makes it: {type(error).__name__} at "

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +27,8 @@ CLS, SEP = 101, 102
 
 
 class Encoder:
-    """Stands for BERT's forward: states of a text are its words and their mean, [CLS] and [SEP] have
-    the mean alone, and padding is far off. A value that is set takes its place.
+    """Stands for BERT's forward: a token's state is its word's vector and the mean of all of them,
+    and padding is far off. States that are set take their place.
     """
 
     def __init__(self, draw: Draw) -> None:
@@ -50,29 +52,27 @@ class Encoder:
 
 
 @contextmanager
-def standing_in(load: Load, encoder: Encoder) -> Generator[None]:
-    """A small BERT where a pretrained one is loaded, and the stand-in for its forward."""
+def standing_in(load: Load, module: Any, encoder: Encoder) -> Generator[None]:
+    """A small BERT where `module` loads a pretrained one, and the stand-in for its forward."""
     torch.manual_seed(0)  # of the heads' first values
-    bert = load("bert")
-    model = member(bert, "BertModel")
+    model = member(load("bert"), "BertModel")
 
-    def from_pretrained(cls: Any, *args: Any, **options: Any) -> Any:
+    def small(cls: Any, *args: Any, **options: Any) -> Any:
         sizes = {"hidden_size": H, "num_attention_heads": 12, "intermediate_size": 8}
         return built(cls, bert_config(**sizes, num_hidden_layers=1, vocab_size=VOCAB))
 
     def forward(self: Any, input_ids: Any, attention_mask: Any = None, **more: Any) -> Any:
         return encoder(self, input_ids, attention_mask)
 
-    with planted(Target(bert.__name__, "BertModel.forward"), forward):
-        if "from_pretrained" in vars(model):
-            with planted(Target(bert.__name__, "BertModel.from_pretrained"), from_pretrained):
-                yield
-            return
-        model.from_pretrained = classmethod(from_pretrained)  # inherited
-        try:
-            yield
-        finally:
-            del model.from_pretrained
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(model, "forward", forward))
+        stack.enter_context(patch.object(model, "from_pretrained", classmethod(small)))
+        tokenizer = getattr(module, "BertTokenizer", None)
+        if hasattr(tokenizer, "from_pretrained"):
+            marks = SimpleNamespace(cls_token_id=CLS, sep_token_id=SEP, pad_token_id=0)
+            loaded = classmethod(lambda cls, *args, **options: marks)
+            stack.enter_context(patch.object(tokenizer, "from_pretrained", loaded))
+        yield
 
 
 class Labels(int):
@@ -152,7 +152,7 @@ def training(model: nn.Module, load: Load, *, frozen: bool) -> Any:
 def classifier(draw: Draw, load: Load) -> Cases:
     cls, encoder = classifier_class(load), Encoder(draw)
     ids, mask = texts(draw, 5, 4, 5)
-    with standing_in(load, encoder):
+    with standing_in(load, load("classifier"), encoder):
         model = built(cls, head_config(cls, frozen=True))
         yield "which parameters train, BERT frozen", training(model, load, frozen=True)
         model = built(cls, head_config(cls, frozen=False))
@@ -257,7 +257,7 @@ def multitask(draw: Draw, load: Load) -> Cases:
     for name, count in zip(names, (2, 4, 4), strict=True):
         takes_texts(member(cls, name), f"MultitaskBERT.{name}", count)
     first, second, other = texts(draw, 5, 3, 6), texts(draw, 4, 6, 5), texts(draw, 4, 6, 5)
-    with standing_in(load, encoder):
+    with standing_in(load, load("multitask_classifier"), encoder):
         model = built(cls, head_config(cls, frozen=True))
         yield "which parameters train, BERT frozen", training(model, load, frozen=True)
         model = built(cls, head_config(cls, frozen=False))
