@@ -55,6 +55,8 @@ SAID: dict[str, str | None] = {
     "mask_added": None,  # it is additive here
     "masked_with_little": None,
     "no_segments": "the embedding of the token types is missing, which are all 0",
+    "pool_first_row": "the batch's first row is pooled in place of each row's first token",
+    "pool_without_pooler": "the first tokens are returned as they are; pooler_dense maps them",
     "counted_twice": "the step count is one too high: it is 1 at the first step",
     "l2_in_gradient": "weight decay is added to the gradient, as L2; it comes last, on p alone",
     "always_before": "the decay comes before the update; the handout has it last",
