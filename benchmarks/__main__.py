@@ -261,6 +261,30 @@ class Inside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grade:
+    """Time `minbert lab grade` on a made-up class, in archives of every form."""
+
+    submissions: int = 300
+    """Submissions of the class."""
+    jobs: int = 2
+    """Submissions graded at once."""
+    out: Path = RESULTS / "grade.json"
+    """File to write."""
+
+    def run(self) -> None:
+        from benchmarks.grade import HEADER, measure, row
+        from minbert.files import write_json
+        from multitask.text_table import table
+
+        if self.submissions < 1:
+            raise ValueError(f"--submissions {self.submissions} is no class; it is 1 or more")
+        found = measure(self.submissions, jobs=self.jobs)
+        write_json(self.out, {**_environment("cpu"), **found})
+        print(table(HEADER, [row(found)]))
+        print(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Draw the tables and figures of README.md and docs/speed.md from the results."""
 
@@ -299,6 +323,7 @@ def main() -> None:
         | Annotated[Host, subcommand("host")]
         | Annotated[Drift, subcommand("drift")]
         | Annotated[Inside, subcommand("inside")]
+        | Annotated[Grade, subcommand("grade")]
         | Annotated[Table, subcommand("table")]
     )
     with errors_as_messages():

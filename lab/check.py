@@ -108,6 +108,8 @@ def _one_process(
         seconds = math.inf if launch.terminal else launch.seconds
         try:
             yield from follow(process, pipe, seconds, exercises, output)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.2)  # if it has done all it ends by itself
         finally:
             kill(process)
 

@@ -24,8 +24,10 @@ import time
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
+from compileall import compile_dir
 from dataclasses import dataclass, replace
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import TYPE_CHECKING, Any
 
 from lab import handout, sandbox
@@ -83,6 +85,7 @@ class Marking:
         for exercise in (*exercises, WHOLE):
             expected[exercise.name], calls = golden.expected(exercise, seed)
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
+        compile_dir(clean, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
         for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
             Path(parent).chmod(0o755)  # another user reads them
             for name in files:
@@ -219,7 +222,8 @@ def grade_one(
     with tempfile.TemporaryDirectory(prefix="submission-", dir=folder) as own:
         Path(own).chmod(0o755)
         work = Path(own, "work")
-        shutil.copytree(marking.clean, work)
+        walls = marking.kind in (sandbox.QUICK, *sandbox.WALLS)  # in which all is read-only
+        shutil.copytree(marking.clean, work, copy_function=os.link if walls else shutil.copy2)
         put_in(submission, work, marking, found)
         if not found.texts:
             return nothing(found, marking, "None of the files of the exercises could be read.")
@@ -307,6 +311,7 @@ def write_readable(root: Path, name: str, text: str) -> None:
         if not (root / folder).is_dir():
             (root / folder).mkdir()
             (root / folder).chmod(0o755)
+    path.unlink(missing_ok=True)  # which may be one file with the clean copy's
     path.write_text(text, encoding="utf-8", newline="")
     path.chmod(0o644)
 

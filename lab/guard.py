@@ -179,72 +179,80 @@ def refuse_system_calls() -> None:
 def serve(settings: dict[str, Any]) -> None:
     """Import PyTorch once, and give each that connects a child that goes inside.
 
-    What a child has of this process is PyTorch and the settings: no submission is read here, and
-    no number that one should not see has ever been.
+    What a child has of this process is libraries and the settings: no submission is read here, and
+    no number that one should not see has ever been. It ends when its connection is closed; how it
+    ended is the answer.
     """
-    import socket
-
-    sys.path[:0] = settings["packages"]
-    import torch._dynamo  # noqa: F401  (gradient checkpointing imports it, for seconds)
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that attend
-    with socket.socket(fileno=settings["listen"]) as listening:
-        while True:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                try:
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    listening.close()
-                    attend(connection)
-                finally:
-                    os._exit(1)
-            connection.close()
-
-
-def attend(connection: Any) -> None:
-    """Start one child, pass on how it ends, and end it when the other side has gone."""
+    import gc
+    import importlib
     import select
     import socket
 
-    message, pipes, _, _ = socket.recv_fds(connection, 1 << 20, 2)
-    settings, arguments = json.loads(message)
+    sys.path[:0] = settings["packages"]
+    for name in settings["imports"]:
+        importlib.import_module(name)
+    gc.freeze()  # a collection in a child would write on, and so copy, all of this
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    with socket.socket(fileno=settings["listen"]) as listening:
+        children: dict[int, Any] = {}  # a handle of each, and its connection
+        while True:
+            ready = select.select([listening, *children, *children.values()], [], [])[0]
+            for child, connection in [*children.items()]:
+                if child in ready or connection in ready:  # which is closed: nothing else is sent
+                    signal.pidfd_send_signal(child, signal.SIGKILL)
+                    ended = os.waitid(os.P_PIDFD, child, os.WEXITED)
+                    assert ended is not None
+                    code = ended.si_status + (0 if ended.si_code == os.CLD_EXITED else 128)
+                    with contextlib.suppress(OSError):
+                        connection.send(str(code).encode())
+                    connection.close()
+                    os.close(child)
+                    del children[child]
+            if listening in ready:
+                connection, _ = listening.accept()
+                message, pipes, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+                if message:  # else the one who called has been ended
+                    children[start(json.loads(message), pipes, own)] = connection
+
+
+def start(message: Any, pipes: list[int], own: int) -> int:
+    """Fork a child, the first process of a namespace of its own, that goes inside.
+
+    Args:
+        message: its settings and arguments.
+        pipes: for its output and its results; closed here.
+        own: this process's own namespace of processes.
+
+    Returns:
+        A handle of the child.
+    """
+    settings, arguments = message
+    mount, uts, ipc, pid, net = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+    checked(libc().unshare(pid), "a new namespace of processes")  # the next child is in it
     child = os.fork()
-    if child == 0:
-        connection.close()
+    if child:
+        checked(libc().setns(own, pid), "back to the own namespace")
+        for pipe in pipes:
+            os.close(pipe)
+        return os.pidfd_open(child)
+    try:
         os.setsid()
-        mount, uts, ipc, pid, net = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
-        checked(libc().unshare(mount | uts | ipc | pid | net), "new namespaces")
-        first = os.fork()
-        if first:
-            for pipe in pipes:
-                os.close(pipe)
-            exit_like(first)
+        checked(libc().unshare(mount | uts | ipc | net), "new namespaces")
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, pipes[0]), (2, pipes[0])):
             os.dup2(source, target)
-        os.close(nothing)
-        os.close(pipes[0])
         if arguments:
             arguments[arguments.index("--results") + 1] = str(pipes[1])
+        for other in map(int, os.listdir("/proc/self/fd")):  # connections of others too
+            if other not in (0, 1, 2, *pipes[1:]):
+                with contextlib.suppress(OSError):  # of the one that lists them
+                    os.close(other)
         sys.argv = ["guard.py", *arguments]
-        try:
-            go_inside(settings)
-            os._exit(0)
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
-            os._exit(1)
-    for pipe in pipes:
-        os.close(pipe)
-    ended = os.pidfd_open(child)
-    if connection in select.select([connection, ended], [], [])[0]:  # closed: nothing else is sent
-        for kill in (os.killpg, os.kill):  # before it has a group of its own, itself
-            with contextlib.suppress(ProcessLookupError):
-                kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    with contextlib.suppress(OSError):
-        connection.send(str(code if code >= 0 else 128 - code).encode())
-    os._exit(0)
+        go_inside(settings)
+        os._exit(0)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(1)
 
 
 def exit_like(child: int) -> None:

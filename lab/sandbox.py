@@ -45,6 +45,10 @@ ENVIRONMENT = {
     "TORCHINDUCTOR_CACHE_DIR": "/",  # gradient checkpointing looks for one, and writes nothing
 }
 
+IMPORTS = ("torch._dynamo", "msgspec", "safetensors.torch", "tokenizers", "tyro")
+"""What the library imports, for a process that forks. Gradient checkpointing and optimizers import
+torch._dynamo, for seconds."""
+
 
 def python() -> str:
     """The interpreter itself, behind a virtual environment's links."""
@@ -85,7 +89,7 @@ class Nursery:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        settings: dict[str, Any] = {"packages": packages()}
+        settings: dict[str, Any] = {"packages": packages(), "imports": IMPORTS}
         place = os.open(folder, os.O_PATH)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             listening.bind(address(place))

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+from benchmarks.grade import make_class, write_class
 from lab import golden, grade, sandbox
 from lab.collect import collect, student_of
 from lab.commands import lab
@@ -274,3 +275,25 @@ def test_predictions_that_are_misnamed_or_missing_are_named(tmp_path, monkeypatc
     assert "para-dev-output.csv lies in the top folder; it belongs into predictions/" in problems
     assert "predictions/sts-dev-output.csv is missing" in problems
     assert json.dumps(problems).isascii()
+
+
+def test_a_submissions_file_takes_the_place_of_a_linked_one(tmp_path):
+    """Its copy shares files with the clean one, which stays as it is."""
+    (tmp_path / "clean.py").write_text("clean", encoding="utf-8")
+    os.link(tmp_path / "clean.py", tmp_path / "own.py")
+    grade.write_readable(tmp_path, "own.py", "own")
+    assert (tmp_path / "own.py").read_text(encoding="utf-8") == "own"
+    assert (tmp_path / "clean.py").read_text(encoding="utf-8") == "clean"
+
+
+def test_the_benchmarks_class_is_read_in_every_form(tmp_path):
+    class_ = make_class(40)
+    found = collect(write_class(class_, tmp_path), tmp_path)
+    assert len(found) == 40 and not any(each.problem for each in found)
+    place = BY_NAME["moments"].places[0].path.as_posix()
+    blanks = 0
+    for each in found[::3]:
+        text = open_submission(each.path, [place]).read(place)
+        assert any(files[place] == text for files in class_.values())
+        blanks += "raise NotImplementedError" in text
+    assert 0 < blanks < len(found[::3])

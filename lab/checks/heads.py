@@ -276,7 +276,7 @@ def sampling(draw: Draw) -> Cases:
     first = draws(seed)
     known = all(name in names for name in first)
     yield "every draw is one of the tasks", known
-    yield "the same seed and step draw the same task", first == draws(seed)
+    yield "the same seed and step draw the same task", first[:90] == draws(seed, 90)
     with other_process():
         yield "another process draws the same", first[:50] == draws(seed, 50)
     yield "random numbers of others are left alone", everybodys_numbers() == before
@@ -288,10 +288,11 @@ def sampling(draw: Draw) -> Cases:
     drawn_anew = 0.57 < changes < 0.77
     found = f"it is another one after {round(changes, 1):.0%} of all steps, by chance 67%"
     yield "the next step's task does not follow from this one's", drawn_anew or found
-    differing = sum(a != b for a, b in zip(first, draws(seed + 1))) / steps
+    other = draws(seed + 1)
+    differing = sum(a != b for a, b in zip(first, other)) / steps
     yield "another seed draws other tasks", 0.57 < differing < 0.77
-    later = sum(a != b for a, b in zip(first[1:], draws(seed + 1))) / steps
+    later = sum(a != b for a, b in zip(first[1:], other)) / steps
     yield "another seed does not draw the same a step later", 0.57 < later < 0.77
-    zero = draws(0)
+    zero = draws(0, 90)
     yield "seed 0 draws each task too", sorted(set(zero)) == sorted(names)
     yield "with one task there is no choice", uniform_task(("a",), seed=seed, step=3)
