@@ -228,13 +228,21 @@ class Info:
     """Task files whose tasks to show too."""
     backbone: str | None = None
     """Show how many parameters each method of fine-tuning trains of this backbone."""
+    text: str | None = None
+    """Show how the backbone's tokenizer cuts a text instead: its words, their pieces and ids."""
 
     def run(self) -> None:
-        from multitask.commands.describe import describe_installation, describe_run
+        from multitask.commands.describe import describe_cut, describe_installation, describe_run
 
         if self.run_folder and self.backbone:
             raise ValueError("info shows a run or a backbone; name one of the two")
-        if self.backbone:
+        if self.text is not None:
+            if not self.backbone:
+                raise ValueError(
+                    "--text is cut by a backbone's tokenizer; name it: --backbone minilm"
+                )
+            print(describe_cut(self.backbone, self.text))
+        elif self.backbone:
             from multitask.parameters import methods_table
 
             print(methods_table(self.backbone))

@@ -12,6 +12,8 @@ from data.readers import has_split
 from data.tasks import TASKS, get_task
 from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
+from minbert.subwords import cut_by_hand
+from minbert.tokenization import Tokenizer
 from minbert.version import describe_version
 from multitask.commands.words import record_table, scores_table
 from multitask.environment import choose_device, environment
@@ -53,6 +55,19 @@ def describe_installation(data_dir: Path) -> str:
             f"(looked in {data_dir})",
         ]
     )
+
+
+def describe_cut(backbone: str, text: str) -> str:
+    """The words of a text, with the pieces and ids that a backbone's tokenizer makes of each."""
+    tokenizer = Tokenizer.from_folder(find_backbone(backbone))
+    cut = cut_by_hand(tokenizer, text)
+    ids = [[str(tokenizer.fast.token_to_id(piece)) for piece in pieces] for _, pieces in cut]
+    rows = [
+        [word, " ".join(pieces), " ".join(numbers)]
+        for (word, pieces), numbers in zip(cut, ids, strict=True)
+    ]
+    count = sum(map(len, ids))
+    return "\n".join([table(["word", "pieces", "ids"], rows), f"{len(cut)} words, {count} tokens"])
 
 
 def describe_run(folder: Path) -> str:
