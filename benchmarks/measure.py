@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from minbert.costs import layer_flops
 from multitask.environment import peak_memory_mb
 
 
@@ -132,10 +133,9 @@ def matmul_peak(*, seconds: float = 2.0) -> float:
 
 
 def useful_flops(config: Any, lengths: list[int], *, passes: int) -> float:
-    """Floating-point operations of an encoder on real tokens alone.
+    """Floating-point operations of an encoder on real tokens alone, of `layer_flops`.
 
-    A token takes 2 operations for each weight of a layer, and 4 H for each token that it attends
-    to. The backward pass takes as many for the gradient of the activations, and as many again for
+    The backward pass takes as many for the gradient of the activations, and as many again for
     that of the weights.
 
     Args:
@@ -143,7 +143,4 @@ def useful_flops(config: Any, lengths: list[int], *, passes: int) -> float:
         lengths: tokens of each row.
         passes: 1 for the forward pass, 2 with a backward pass to frozen weights, 3 to trained ones.
     """
-    hidden, inner = config.hidden_size, config.intermediate_size
-    weights = 4 * hidden * hidden + 2 * hidden * inner
-    per_layer = sum(2 * weights * n + 4 * hidden * n * n for n in lengths)
-    return config.num_layers * per_layer * passes
+    return config.num_layers * passes * sum(layer_flops(config, length) for length in lengths)

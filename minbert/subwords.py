@@ -1,8 +1,8 @@
 """What a tokenizer does to a word, by hand: WordPiece, and byte-pair encoding (BPE).
 
 `minbert/tokenization.py` leaves this to the `tokenizers` library, which is quicker; here it is to
-be read, and `minbert info --backbone minilm --text "..."` shows how a text is cut. Both have a fixed
-vocabulary, and cut a word that is not in it into pieces that are:
+be read, and `minbert info --backbone minilm --text "..."` shows how a text is cut. Both have a
+fixed vocabulary, and cut a word that is not in it into pieces that are:
 
     WordPiece   Wu et al. (2016), arXiv:1609.08144, section 4.1; BERT. Greedy: at each place the
                 longest piece of the vocabulary. What continues a word is written with ## before it.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from itertools import pairwise
 
 from tokenizers.models import BPE, WordPiece
@@ -64,7 +64,7 @@ def pair_counts(words: Mapping[tuple[str, ...], int]) -> Counter[Pair]:
     return counts
 
 
-def merge_pair(symbols: Sequence[str], pair: Pair) -> list[str]:
+def merge_pair(symbols: list[str], pair: Pair) -> list[str]:
     """The symbols of a word with every occurrence of a pair made one symbol, from left to right.
 
     Where occurrences overlap the left one counts: a a a with the pair (a, a) is aa a.
@@ -109,7 +109,7 @@ def learn_merges(words: Mapping[str, int], count: int) -> list[Pair]:
         pair = min(counts, key=lambda p: (-counts[p], made[p[0]], made[p[1]]))
         made.setdefault("".join(pair), len(made))
         merges.append(pair)
-        split = {tuple(merge_pair(symbols, pair)): n for symbols, n in split.items()}
+        split = {tuple(merge_pair([*symbols], pair)): n for symbols, n in split.items()}
     return merges
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from torch import nn
 
 from minbert.backbones import find_backbone
+from minbert.costs import NUMBER, training_bytes
 from minbert.loading import empty_encoder
 from multitask.config import TrainConfig
 from multitask.extensions.base import Extension
@@ -51,7 +52,8 @@ def trainable_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def methods_table(backbone: str) -> str:
-    """What each method trains of a backbone, and how large that is in a file of float32."""
+    """What each method trains of a backbone, how large that is in a file of float32, and what
+    training keeps in memory beside activations: weights, gradients and AdamW's moments."""
     folder = find_backbone(backbone)
     whole = sum(parameter.numel() for parameter in empty_encoder(folder).parameters())
     parts = list(trainable_parameters(empty_encoder(folder)))
@@ -68,8 +70,10 @@ def methods_table(backbone: str) -> str:
         counts = trainable_parameters(model.encoder)
         total = sum(counts.values())
         cells = [*(counts[part] for part in parts), total]
-        shares = [f"{100 * total / whole:.2f} %", f"{4 * total / 1e6:.2f}"]
+        everything = sum(parameter.numel() for parameter in model.encoder.parameters())
+        shares = [f"{100 * total / whole:.2f} %", f"{NUMBER * total / 1e6:.2f}"]
+        shares.append(f"{training_bytes(everything, total) / 1e6:.0f}")
         rows.append([flags or "(no flag)", *(f"{count:,}" for count in cells), *shares])
-    header = ["flags of minbert train", *parts, "in all", "of the encoder", "MB"]
+    header = ["flags of minbert train", *parts, "in all", "of the encoder", "MB", "MB to train"]
     last = "and the heads; bottleneck, pal and prefix have so many for each task"
     return "\n".join([table(header, rows), last, *notes])

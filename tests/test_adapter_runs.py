@@ -350,7 +350,9 @@ def test_parameters_are_counted_as_peft_counts_them(folder):
             BertModel.from_pretrained(folder / "backbone"), LoraConfig(r=8, target_modules=modules)
         )
         (line,) = (line for line in lines if line.startswith(f"{flags}  "))
-        assert f"{theirs.get_nb_trainable_parameters()[0]:,}" in line.split()
+        trained, everything = theirs.get_nb_trainable_parameters()
+        assert f"{trained:,}" in line.split()
+        assert line.split()[-1] == f"{4 * (everything + 3 * trained) / 1e6:.0f}"
 
 
 def test_compare_trains_each_and_tables_them(folder, tmp_path, capsys):
