@@ -283,8 +283,8 @@ def _fingerprint(value: Any) -> Any:
         return {"module": type(value).__name__, "training": value.training, "sums": sums}
     if hasattr(value, "per_sequence"):  # a layout
         return [encode(tensor) for tensor in vars(value).values() if hasattr(tensor, "detach")]
-    if isinstance(value, list):  # one that collects results
-        return "list"
+    if isinstance(value, list) and not (value and all(isinstance(item, str) for item in value)):
+        return "list"  # one that collects results
     return encode(value)
 
 

@@ -10,6 +10,7 @@ import solutions.bert  # noqa: F401
 import solutions.extensions  # noqa: F401
 import solutions.heads  # noqa: F401
 import solutions.optim  # noqa: F401
+import solutions.tokens_costs  # noqa: F401
 import torch
 from planting import TARGETS, blanked, plant, verdict
 from solutions import SOLUTIONS

@@ -13,12 +13,13 @@ from lab.exercises.extensions import EXTENSIONS
 from lab.exercises.heads import HEADS
 from lab.exercises.optim import OPTIM
 from lab.exercises.record import PARTS, Exercise
+from lab.exercises.tokens_costs import TOKENS_COSTS
 
 __all__ = ["BY_NAME", "EXERCISES", "PARTS", "WHOLE", "Exercise", "numbered", "parse_numbers"]
 
 EXERCISES: tuple[Exercise, ...] = tuple(
     replace(exercise, number=number)
-    for number, exercise in enumerate((*BERT, *OPTIM, *HEADS, *EXTENSIONS), start=1)
+    for number, exercise in enumerate((*BERT, *OPTIM, *HEADS, *EXTENSIONS, *TOKENS_COSTS), start=1)
 )
 
 WHOLE = Exercise(
