@@ -147,4 +147,15 @@ EDITS = (
         "self.adapters(total)",
         of="PfeifferSum.forward",
     ),
+    Edit(
+        "wordpiece",
+        "shortest_first",
+        "range(len(word), start, -1)",
+        "range(start + 1, len(word) + 1)",
+    ),
+    Edit("bpe_merge", "unweighted", "+= count", "+= 1", of="pair_counts"),
+    Edit("bpe", "last_learnt_first", "min(learnt,", "max(learnt,"),
+    Edit("parameters", "pooler_forgotten", " + pooler", "", of="bert_parameters"),
+    Edit("memory_flops", "multiplications_alone", "2 * (maps", "1 * (maps", of="layer_flops"),
+    Edit("few_rate", "signed", "gradient.abs()", "gradient", of="promised_decrease"),
 )
