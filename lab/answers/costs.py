@@ -296,7 +296,7 @@ def training_bytes(parameters, trained):
 
 @mistake(
     "memory_flops",
-    "a trained parameter has three numbers beside itself, gradient, m and v; one of them is missing",
+    "a trained parameter has three numbers beside itself, gradient, m and v; one is missing",
     of="training_bytes",
 )
 def one_of_three_missing(parameters, trained):

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def counts_in_a_plain_table(words):
 
 @solution("bpe_merge", of="pair_counts")
 def counts_by_repetition(words):
-    pairs = [zip(s[:-1], s[1:], strict=True) for s, n in words.items() for _ in range(n)]
+    pairs = [pairwise(s) for s, n in words.items() for _ in range(n)]
     return Counter(pair for some in pairs for pair in some)
 
 
@@ -102,7 +103,8 @@ def merged_by_an_expression(symbols, pair):
 def merges_in_turn(word, ranks):
     symbols = [*word]
     for pair in sorted(ranks, key=lambda pair: ranks[pair]):
-        symbols = subwords.merge_pair(symbols, pair)
+        if pair in pairwise(symbols):
+            symbols = subwords.merge_pair(symbols, pair)
     return symbols
 
 
@@ -110,7 +112,7 @@ def merges_in_turn(word, ranks):
 def one_place_at_a_time(word, ranks):
     symbols = list(word)
     while len(symbols) > 1:
-        pairs = zip(symbols[:-1], symbols[1:], strict=True)
+        pairs = pairwise(symbols)
         rank, n = min((ranks.get(pair, np.inf), n) for n, pair in enumerate(pairs))
         if rank == np.inf:
             break
