@@ -96,7 +96,7 @@ class Plain:
             assert source.count(old) == 1, f"{self.function.__name__} has {old!r} not once"
             source = source.replace(old, new)
         self.count += 1
-        made = {"math": math, "np": np, "torch": torch, "nn": nn, "F": F}
+        made: dict[str, Any] = {"math": math, "np": np, "torch": torch, "nn": nn, "F": F}
         exec(source, made)
         function = made[self.function.__name__]
         name = f"{self.function.__name__}_{self.count}"

@@ -212,7 +212,7 @@ def freezing(draw: Draw) -> Cases:
         pooled = [key for key, pooling in POOLINGS.items() if pooling == model.pooling]
         yield f"{name}: the pooling", pooled
         yield f"{name}: whether embeddings are compared", model.compare is not None
-        used = getattr(model.heads, "activation", None)
+        used: Any = getattr(model.heads, "activation", None)
         yield f"{name}: the activation", used and used.__name__
     encoder = Bert(tiny_config())
     seen: list[Any] = []
@@ -260,7 +260,7 @@ def other_process() -> Generator[None]:
 def everybodys_numbers() -> list[Any]:
     """Where the generators stand that all code of a process shares."""
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return [random.getstate(), keys.tolist(), rest, torch.get_rng_state().tolist()]
+    return [random.getstate(), np.asarray(keys).tolist(), rest, torch.get_rng_state().tolist()]
 
 
 @check("sampling")

@@ -22,7 +22,7 @@ def whole(value: Any) -> Any:
 def alphabet(draw: Draw) -> dict[int, str]:
     """Letters in the place of a to f, to write a word in: f takes two bytes in UTF-8."""
     letters = [*draw.random.sample("abcdefghijklmnopqrstuvwxyz", 5), draw.random.choice("äéñøß")]
-    return str.maketrans(dict(zip("abcdef", letters)))
+    return str.maketrans("abcdef", "".join(letters))
 
 
 @check("wordpiece")
