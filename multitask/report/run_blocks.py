@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, mean, median
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
@@ -309,6 +309,49 @@ def perplexity_figure(found: RunSet, path: Path) -> str:
     return _sources(found)
 
 
+# The plateau of STS
+
+
+def plateau_table(found: RunSet, path: Path) -> str:
+    """A row for each start and change: score, when the plateau is left, norms of gradients."""
+    points = found.points["plateau.json"]
+    note = (
+        "The plateau is left where the mean loss of 20 batches is below .8 of that of one answer "
+        "to all rows. Norms are of gradients before they are clipped, medians of the first 10 "
+        "steps, of those from 20 to where it is left, and of those after, means over seeds. "
+        f"{_was_run(found)}\n"
+    )
+    return f"{markdown(*plateau_rows(points, found.runs), left=2)}\n{note}{_sources(found)}"
+
+
+def plateau_rows(
+    points: Sequence[Record], runs: Mapping[str, Record]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of runs from two starts: see scripts/plateau.py."""
+    by_row: dict[tuple[str, str], list[Record]] = {}
+    for point in points:
+        by_row.setdefault((point["start"], point["change"]), []).append(point)
+    rows = []
+    for (start, change), own in by_row.items():
+        scores = [runs[point["run"]]["dev"]["sts"]["pearson"] for point in own]
+        left = [point["left"] for point in own]
+        norms = []
+        for name in ("first_norm", "plateau_norm", "after_norm"):
+            values = [point[name] for point in own if point[name] is not None]
+            norms.append(f"{mean(values):.1f}" if values else "-")
+        rows.append(
+            [
+                start,
+                change,
+                ", ".join(f"{score:.3f}" for score in scores),
+                ", ".join("-" if step is None else str(step) for step in left),
+                *norms,
+            ]
+        )
+    header = ["start", "changed", "Pearson's r by seed", "left at step", "norm at first"]
+    return [*header, "on the plateau", "after it"], rows
+
+
 # What every block ends with
 
 
@@ -344,6 +387,7 @@ def _sources(found: RunSet) -> str:
 GLUE, PEFT = "minbert glue run", "minbert glue peft"
 COMPARE = "minbert compare --out"
 ACCUMULATION, ENCODERS = "python scripts/accumulation.py", "python scripts/encoders.py"
+PLATEAU = "python scripts/plateau.py"
 BLOCKS = {
     "tasks": Block("Scores of each task", GLUE, tasks_table),
     "overall": Block("Overall scores", GLUE, overall_table),
@@ -353,6 +397,7 @@ BLOCKS = {
     "comparison": Block("Runs beside the first", COMPARE, comparison_table),
     "batches": Block("Batches, accumulation and precision", ACCUMULATION, batches_table),
     "encoders": Block("Encoders from scratch", ENCODERS, encoders_table),
+    "plateau": Block("The plateau of STS", PLATEAU, plateau_table),
     "figure-perplexity": Block("Perplexity of held-out text", ENCODERS, perplexity_figure),
 }
 """Block -> what it is; its name is none of the study's blocks."""

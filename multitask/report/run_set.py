@@ -17,16 +17,16 @@ from minbert.files import checked, read_json, write_json
 from multitask.glue.glue_run import scores_of
 from multitask.glue.peft import Point
 from multitask.report.records import Record, read_kept, record_of
-from multitask.runs.file_types import ComparedGroup, EncoderPoint
+from multitask.runs.file_types import ComparedGroup, EncoderPoint, PlateauPoint
 from multitask.runs.run import Run
 
 POINTS = {
     "peft.json": list[Point],
     "encoders.json": list[EncoderPoint],
+    "plateau.json": list[PlateauPoint],
     "comparison.json": list[ComparedGroup],
 }
-"""What `minbert glue peft`, scripts/encoders.py, and all scripts that compare write beside their
-runs: a list of points, each with its run, or its runs."""
+"""What `minbert glue peft`, two scripts, and all that compare write beside their runs: a list of points, each with its run, or its runs."""
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,19 @@ class ComparedGroup(Struct):
     """Task -> metric -> score."""
 
 
+class PlateauPoint(Struct):
+    """What scripts/plateau.py writes of a run."""
+
+    start: str
+    change: str
+    run: str
+    left: Count | None
+    """Steps until the plateau is left; none where it is not."""
+    first_norm: float
+    plateau_norm: float
+    after_norm: float | None
+
+
 # Studies
 
 
