@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from benchmarks.measure import compare
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,4 +69,4 @@ class Curves:
             axes[1, 0].set_ylabel("peak memory, MB")
             axes[0, 0].legend(frameon=False)
 
-        save_svg(path, (1 + 3.2 * len(self.along), 5.5), draw)
+        save_figure(path, (1 + 3.2 * len(self.along), 5.5), draw)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import drift, growth, host, inside, length
 from minbert.files import read_json, write_text
 from multitask.report.markdown import markdown, put_between
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axes.spines[side].set_visible(False)
 
     height = 0.32 * sum(len(w["candidates"]) + 1.5 for w in workloads.values())
-    save_svg(path, (9, height), bars)
+    save_figure(path, (9, height), bars)
 
 
 def draw_all(root: Path = ROOT) -> list[Path]:

@@ -21,7 +21,7 @@ LARGE = 2**20
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
     monkeypatch.setattr(training, "draw_run", lambda run: None)
-    monkeypatch.setattr(drawing, "save_svg", lambda path, *rest: path)
+    monkeypatch.setattr(drawing, "save_figure", lambda path, *rest: path)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,8 @@ def dependencies(*tables: str) -> set[str]:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lists = [re.search(rf"^{table} = \[(.*?)\]$", text, re.M | re.S)[1] for table in tables]
     names = {name for text in lists for name in re.findall(r'"([\w-]+)', text)}
-    return {{"scikit-learn": "sklearn"}.get(name, name) for name in names}
+    modules = {"scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
+    return {modules.get(name, name) for name in names}
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

@@ -13,10 +13,12 @@ from helpers import MADE_UP_CONFIG, MADE_UP_RECORD, config, contents, tiny, writ
 from data.tasks import get_task
 from minbert.files import read_json, write_json, write_text
 from multitask import train, training
+from multitask.commands.study_commands import Report
 from multitask.glue import peft
 from multitask.glue.score import CONVENTIONS
 from multitask.report.document import redraw
 from multitask.report.keeping import keep
+from multitask.report.latex_text import escaped
 from multitask.report.records import Study
 from multitask.report.run_blocks import BLOCKS, batches_rows
 from multitask.report.run_set import RunSet
@@ -28,6 +30,7 @@ FOLDERS = {
     "accumulation": ("batches",),
     "ensembles": ("comparison",),
     "encoders": ("encoders", "figure-perplexity"),
+    "plateau": ("plateau",),
 }
 CURVE = [[10, 1.5, 900.0], [20, 3.25, 420.5], [30, 5.0, 300.25]]
 
@@ -89,8 +92,18 @@ def encoder_points():
     ]  # fmt: skip
 
 
+def plateau_points():
+    return [
+        {
+            "start": start, "change": "as it is", "run": f"{start}-{seed}", "left": left,
+            "first_norm": 10.0 * seed, "plateau_norm": 4.0, "after_norm": left and 6.0,
+        }
+        for start, seed, left in (("minilm", 1, 70), ("minilm", 2, 90), ("after MLM", 1, None))
+    ]  # fmt: skip
+
+
 def write_records(folder):
-    """Records of four folders of runs that never were."""
+    """Records of five folders of runs that never were."""
     RunSet("glue", glue_runs(), {}).write(folder / "glue")
     metric = {"cola": "matthews", "mrpc": "f1"}
     runs = {p.run: made_up_record({p.task: {metric[p.task]: p.score}}) for p in points()}
@@ -114,6 +127,8 @@ def write_records(folder):
     analysis["expected_calibration_error"] = 0.125
     runs = {name: record | {"analysis": {"sst": analysis}} for name, record in runs.items()}
     RunSet("ensembles", runs, {"comparison.json": compared_points()}).write(folder / "ensembles")
+    runs = {p["run"]: made_up_record({"sts": {"pearson": 0.75}}) for p in plateau_points()}
+    RunSet("plateau", runs, {"plateau.json": plateau_points()}).write(folder / "plateau")
     return folder
 
 
@@ -252,6 +267,35 @@ def test_runs_beside_the_first(project):
         ["mean of sst", "sst", "accuracy", "0.625", "+0.125", "-0.250 to +0.500", "0.031", "", ""],
     ]
     assert "2 runs a row, of other seeds" in text
+
+
+def test_runs_on_and_after_the_plateau(project):
+    assert rows_of((project / "Report.md").read_text(encoding="utf-8"), "plateau") == [
+        ["minilm", "as it is", "0.750, 0.750", "70, 90", "15.0", "4.0", "6.0"],
+        ["after MLM", "as it is", "0.750", "-", "10.0", "4.0", "-"],
+    ]
+
+
+@pytest.mark.slow
+def test_as_latex_the_report_has_the_same_tables_and_its_figures_as_pdf(project, tmp_path, capsys):
+    shutil.copytree(project / "records", tmp_path / "records")
+    shutil.copy(project / "Report.md", tmp_path)
+    command = Report(documents=(tmp_path / "Report.md",), records=tmp_path / "records", latex=True)
+    command.run()
+    made = contents(tmp_path)
+    text = made["Report.tex"].decode()
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"Report.{s}") for s in ("md", "tex")]
+    assert made["Report.md"] == (project / "Report.md").read_bytes()
+    figures = ("peft-parameters", "peft-rates", "encoders-perplexity")
+    for name in figures:
+        assert made[f"figures/{name}.pdf"].startswith(b"%PDF-")
+        assert f"{{figures/{name}.pdf}}" in text
+    for block in ("tasks", "methods", "batches", "encoders", "plateau"):
+        assert f"\\caption{{{BLOCKS[block].title}}}\\label{{tab:" in text
+        for row in rows_of(made["Report.md"].decode(), block):
+            assert " & ".join(map(escaped, row)) in text
+    command.run()
+    assert contents(tmp_path) == made
 
 
 def test_every_block_names_its_records(project):

@@ -140,6 +140,8 @@ class Report:
     """Folder of the records that are kept."""
     keep: tuple[Path, ...] = ()
     """First copy the records of these runs, folders of runs, or studies there."""
+    latex: bool = False
+    """Write each document as LaTeX too, NAME.tex beside it, with its figures as PDF."""
 
     def run(self) -> None:
         from multitask.report.document import report_on, report_on_records
@@ -149,10 +151,10 @@ class Report:
             print(keep(folder, self.records))
         for path in self.documents:
             if path.is_dir():
-                print(report_on(path))
+                written = report_on(path, latex=self.latex)
             else:
-                report_on_records([path], self.records)
-                print(path)
+                written = report_on_records([path], self.records, latex=self.latex)
+            print(*written, sep="\n")
 
 
 def _print_plan(study: StudyFolder, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data.tasks import get_task
 from multitask.experiments.groups import Group
 from multitask.runs.run import Run
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def draw_curves(groups: Sequence[Group], path: Path) -> Path:
             axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center")
 
-    return save_svg(path, (4 * len(tasks) + 1, 2.5 * rows + 0.5), draw)
+    return save_figure(path, (4 * len(tasks) + 1, 2.5 * rows + 0.5), draw)
 
 
 def _draw_losses(

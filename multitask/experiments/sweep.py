@@ -31,7 +31,7 @@ from multitask.experiments.queue import Queue
 from multitask.extensions.base import load_extensions
 from multitask.extensions.median_stop import MedianStop
 from multitask.runs.run import Run
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 from multitask.text_table import table
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def draw_sweep(trials: Sequence[Trial], path: Path) -> Path:
             _draw_setting(axes, name, trials)
         panels[0].set_ylabel("development score")
 
-    return save_svg(path, (3.2 * len(names) + 0.8, 3.2), draw)
+    return save_figure(path, (3.2 * len(names) + 0.8, 3.2), draw)
 
 
 def _draw_setting(axes: Axes, name: str, trials: Sequence[Trial]) -> None:

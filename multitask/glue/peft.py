@@ -26,7 +26,7 @@ from multitask.extensions.base import Extension
 from multitask.extensions.bitfit import BitFit
 from multitask.extensions.lora import LoRA
 from multitask.glue.glue_run import finish_glue
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,7 @@ def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
     paths = [path]
     width = 4.5 * len({point.task for point in points}) + 2
     for draw, name in ((draw_sizes, "parameters"), (draw_rates, "rates")):
-        paths.append(save_svg(out / f"{name}.svg", (width, 4), partial(draw, points=points)))
+        paths.append(save_figure(out / f"{name}.svg", (width, 4), partial(draw, points=points)))
     return paths
 
 

@@ -18,15 +18,14 @@ from minbert.files import write_text
 from multitask.report import run_blocks
 from multitask.report import study_figures as figures
 from multitask.report import study_tables as tables
-from multitask.report.markdown import put_between
+from multitask.report.latex import to_latex
+from multitask.report.markdown import MARKER, RESULTS, put_between
 from multitask.report.mistakes import draw_mistakes
 from multitask.report.records import RECORDS, Study, read_records
 from multitask.report.run_set import RunSet
 from multitask.study.folder import StudyFolder
 from multitask.study.table_rows import TASKS
 
-RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
-MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")
 ANALYSED = ("mlm30-task+mt", "mlm15-task+mt", "mt", "ft+pll", "ft", "frozen")
 """Rows whose mistakes are worth a look, the published best first."""
 
@@ -93,14 +92,15 @@ def analysed(study: Study) -> str | None:
     return best if tasks[best] else None
 
 
-def block_text(study: Study, block: str, report: Path) -> str:
-    """What stands between the markers of a block; draws the figure, where it is one."""
+def block_text(study: Study, block: str, report: Path, kind: str = "svg") -> str:
+    """What stands between the markers of a block; draws the figure, where it is one, as svg or
+    pdf."""
     if not study.stages and block != "deviations":
         return tables.NOTHING
     if block in TABLES:
         return TABLES[block](study)
     title, draw, rows = FIGURES[block]
-    path = report.parent / "figures" / f"{study.name}-{block.removeprefix('figure-')}.svg"
+    path = report.parent / "figures" / f"{study.name}-{block.removeprefix('figure-')}.{kind}"
     if draw(study, path) is None:
         return tables.NOTHING
     row = analysed(study) if block == "figure-errors" else None
@@ -133,18 +133,48 @@ def redraw(report: Path, find: Callable[[str], Study], records: Path = RECORDS) 
     found = []
     for match in MARKER.finditer(text):
         name, block = match["study"], match["block"]
-        if block in run_blocks.BLOCKS:
-            new = run_blocks.block_text(RunSet.of_records(records / name), block, report)
-        elif block in TITLES:
-            new = block_text(find(name), block, report)
-        else:
-            known = ", ".join([*TITLES, *run_blocks.BLOCKS])
-            raise ValueError(f"{report}: no block is called {block!r}; known are {known}")
+        new = _drawn(report, name, block, find, records)
         end = f"<!-- end of {name}/{block} -->\n"
         text = put_between(text, match[0], end, f"\n{new}\n")
         found.append(f"{name}/{block}")
     write_text(report, text)
     return found
+
+
+def _drawn(
+    report: Path,
+    name: str,
+    block: str,
+    find: Callable[[str], Study],
+    records: Path,
+    kind: str = "svg",
+) -> str:
+    if block in run_blocks.BLOCKS:
+        return run_blocks.block_text(RunSet.of_records(records / name), block, report, kind)
+    if block in TITLES:
+        return block_text(find(name), block, report, kind)
+    known = ", ".join([*TITLES, *run_blocks.BLOCKS])
+    raise ValueError(f"{report}: no block is called {block!r}; known are {known}")
+
+
+def write_latex(report: Path, find: Callable[[str], Study], records: Path = RECORDS) -> Path:
+    """Write a report that is drawn as LaTeX too, NAME.tex beside it, with its figures as PDF.
+
+    Raises:
+        ValueError: the report shows a figure that LaTeX cannot include.
+    """
+    text = report.read_text(encoding="utf-8")
+    titles = {"results": "Results"}
+    for match in MARKER.finditer(text):
+        name, block = match["study"], match["block"]
+        if block.startswith("figure-"):
+            _drawn(report, name, block, find, records, "pdf")
+        found = run_blocks.BLOCKS.get(block)
+        title = found.title if found else TITLES[block]
+        titles[f"{name}/{block}"] = re.sub(r"^Table \d+: ", "", title)  # LaTeX counts itself
+    path = report.with_suffix(".tex")
+    write_text(path, to_latex(text, titles))
+    return path
 
 
 def skeleton(study: Study) -> str:
@@ -156,18 +186,27 @@ def skeleton(study: Study) -> str:
     return "".join(parts)
 
 
-def report_on(folder: Path) -> Path:
-    """The report of a study's own folder, drawn from its runs: FOLDER/Report.md."""
+def report_on(folder: Path, *, latex: bool = False) -> list[Path]:
+    """Draw the report of a study's own folder from its runs: FOLDER/Report.md.
+
+    Returns:
+        It, and with `latex` FOLDER/Report.tex.
+    """
     study = Study.of_runs(StudyFolder.open(folder))
     path = folder / "Report.md"
     if not path.exists():
         write_text(path, skeleton(study))
     redraw(path, lambda name: study)
-    return path
+    return [path, *([write_latex(path, lambda name: study)] if latex else [])]
 
 
-def report_on_records(documents: Iterable[Path], records: Path = RECORDS) -> None:
+def report_on_records(
+    documents: Iterable[Path], records: Path = RECORDS, *, latex: bool = False
+) -> list[Path]:
     """Draw the blocks of documents, and the results table of those that have its marker, anew.
+
+    Returns:
+        The documents, and with `latex` after each the same as LaTeX.
 
     Raises:
         ValueError: a document is not there, or a marker in it names no block.
@@ -179,6 +218,7 @@ def report_on_records(documents: Iterable[Path], records: Path = RECORDS) -> Non
             studies[name] = Study.of_records(records / name)
         return studies[name]
 
+    written = []
     for path in documents:
         if not path.is_file():
             raise ValueError(
@@ -189,6 +229,8 @@ def report_on_records(documents: Iterable[Path], records: Path = RECORDS) -> Non
         text = path.read_text(encoding="utf-8")
         if RESULTS[0] in text:
             write_text(path, with_results(text, read_records(records)))
+        written += [path, *([write_latex(path, find, records)] if latex else [])]
+    return written
 
 
 def with_results(text: str, records: dict) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from multitask.runs.run_figure import COLOURS, save_svg
+from multitask.runs.run_figure import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ THEIRS = {"color": COLOURS[1], "marker": "o", "linestyle": "--", "markerfacecolo
 
 def save(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> Path:
     """Write what `draw` puts on a figure of this size in inches, in the report's style."""
-    return save_svg(path, size, draw, STYLE)
+    return save_figure(path, size, draw, STYLE)
 
 
 def heat_map(

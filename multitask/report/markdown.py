@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+RESULTS = "<!-- results: minbert report -->\n", "<!-- end of results -->\n"
+MARKER = re.compile(r"<!-- report: (?P<study>[\w.+-]+)/(?P<block>[\w-]+) -->\n")
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -49,12 +49,13 @@ class Block:
     """Gives its Markdown; a figure is written to the path."""
 
 
-def block_text(found: RunSet, block: str, report: Path) -> str:
-    """What stands between the markers of a block; draws the figure, where it is one."""
+def block_text(found: RunSet, block: str, report: Path, kind: str = "svg") -> str:
+    """What stands between the markers of a block; draws the figure, where it is one, as svg or
+    pdf."""
     chosen = BLOCKS[block]
     if not found.runs:
         return f"There is no record of these runs yet: make them with `{chosen.command}`.\n"
-    path = report.parent / "figures" / f"{found.name}-{block.removeprefix('figure-')}.svg"
+    path = report.parent / "figures" / f"{found.name}-{block.removeprefix('figure-')}.{kind}"
     try:
         text = chosen.draw(found, path)
     except KeyError as error:

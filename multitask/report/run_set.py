@@ -26,7 +26,8 @@ POINTS = {
     "plateau.json": list[PlateauPoint],
     "comparison.json": list[ComparedGroup],
 }
-"""What `minbert glue peft`, two scripts, and all that compare write beside their runs: a list of points, each with its run, or its runs."""
+"""What `minbert glue peft`, two scripts, and all that compare write beside
+their runs: a list of points, each with its run, or its runs."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def save_svg(
+def save_figure(
     path: Path,
     size: tuple[float, float],
     draw: Callable[[Figure], None],
@@ -28,7 +28,7 @@ def save_svg(
     whatever the user's own matplotlibrc says.
 
     Args:
-        path: the file.
+        path: the file, .svg or .pdf.
         size: width and height in inches.
         draw: given the figure.
         style: settings of matplotlib, by their names in its rcParams.
@@ -37,12 +37,14 @@ def save_svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {"svg.hashsalt": "minbert", **(style or {})}
+    settings = {"svg.hashsalt": "minbert", "pdf.fonttype": 42, **(style or {})}
+    kind = path.suffix.removeprefix(".")
+    unsaid = {"svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}
     with styles.context(["default", settings]), replacing(path) as temporary:
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(temporary, format=kind, metadata=dict.fromkeys(unsaid[kind]))
     return path
 
 
