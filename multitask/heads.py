@@ -123,8 +123,8 @@ class CosineOutput(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         low, high = task.label_range if task.kind == "regression" else (-5.0, 5.0)
-        self.scale = nn.Parameter(torch.tensor(high - low))
-        self.shift = nn.Parameter(torch.tensor(low))
+        self.scale = nn.Parameter(torch.tensor([high - low]))  # (1,): no scalar can be sharded
+        self.shift = nn.Parameter(torch.tensor([low]))
 
     def forward(self, cosine: Tensor) -> Tensor:
         return self.scale * cosine + self.shift  # (B, 1)

@@ -22,7 +22,7 @@ from optim import AdamW
 
 TENSORS = {
     "a.weight": torch.arange(6.0).view(2, 3).T,  # not contiguous
-    "b": torch.tensor(2.5),
+    "b": torch.tensor([2.5]),
     "c": torch.tensor([[1.5]], dtype=torch.bfloat16),
     "d": torch.tensor([1, -(2**40)]),
 }
@@ -72,6 +72,13 @@ def test_a_checkpoint_that_the_library_wrote_is_read(path):
     save_file(plain, path.with_name("old"), metadata=header)
     tensors, state = load_checkpoint(path.with_name("old"))
     assert state == STATE and all(torch.equal(tensors[name], plain[name]) for name in plain)
+
+
+def test_scalars_of_earlier_checkpoints_are_read_as_vectors_of_one(path):
+    save_checkpoint(path, {"heads.scale": torch.tensor(5.0), "w": torch.ones(2)}, {})
+    tensors, _ = load_checkpoint(path)
+    assert tensors["heads.scale"].shape == (1,) and tensors["heads.scale"].item() == 5.0
+    assert tensors["w"].shape == (2,)
 
 
 def test_every_flipped_byte_is_noticed(path):

@@ -57,6 +57,7 @@ ALONE = {
     "surgery": {"tasks": ("sst", "sts", "cola"), "epochs": 1},
     "twice a step": {"tasks": ("sst", "sts"), "epochs": 1},
     "pretrain": {"tasks": ("sst", "sts"), "batch_size": 3, "accumulate": 3, "epochs": 1},
+    "cosine": {"tasks": ("sts", "para"), "pair": "cosine", "pooling": "mean", "epochs": 1},
     "contrast": {"tasks": ("sts", "para"), "batch_size": 3, "accumulate": 3, "epochs": 1},
 }
 """22 rows a task in batches of 8 leave a last batch of 6, and of 9 one of 4: rows 9 to 12 of it

@@ -62,6 +62,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{brief(header.get('sha256'))}; "
             "take another checkpoint of the run, or train again"
         )
+    # Scale and shift of a cosine were scalars once.
+    tensors = {name: t.reshape(1) if t.dim() == 0 else t for name, t in tensors.items()}
     try:
         return tensors, checked(json.loads(state), dict[str, Any])
     except (ValueError, RecursionError) as error:
