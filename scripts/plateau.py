@@ -47,6 +47,7 @@ def main(
     mlm_epochs: int = 2,
     heads_epochs: int = 10,
     lr: float = 1e-4,
+    only: tuple[str, ...] = (),
     device: str = "auto",
     out: Path = Path("runs/plateau"),
 ) -> None:
@@ -62,6 +63,7 @@ def main(
         mlm_epochs: passes of masked-language-model training.
         heads_epochs: passes in which the heads alone learn, where they are first.
         lr: learning rate of both; heads alone have ten times it.
+        only: of what is changed, these, such as "as it is" and "heads first"; by default all.
         device: auto, cpu, cuda, ...
         out: folder of the runs.
     """
@@ -98,9 +100,13 @@ def main(
             heads = replace(own, frozen=True, epochs=heads_epochs, lr=10 * lr)
             heads = replace(heads, out=out / f"{name}-heads-alone-{each}")
             stages.append(heads)
-            for what, config in changes(own, heads).items():
+            known = changes(own, heads)
+            unknown = [what for what in only if what not in known]
+            if unknown:
+                raise SystemExit(f"nothing is called {unknown[0]!r}; known are {', '.join(known)}")
+            for what in only or known:
                 if source != backbone or what in BOTH:
-                    changed[start, what] = config
+                    changed[start, what] = known[what]
         configs = [
             replace(config, out=out / f"{'-'.join(key).replace(' ', '-').lower()}-{each}")
             for key, config in changed.items()
