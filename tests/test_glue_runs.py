@@ -344,14 +344,25 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
     settings = {"data_dir": tmp_path / "course", "backbone": str(folder / "backbone")}
     compare = ComparePeft(
         **settings, out=tmp_path / "out", tasks=("cola",), ranks=(1, 8), seeds=2, epochs=1, limit=8,
-        batch_size=4, device="cpu",
+        batch_size=4, batch_sizes=(2, 4), warmups=(0.5,), device="cpu",
     )  # fmt: skip
     compare.run()
     printed = capsys.readouterr().out
     points = read_json(tmp_path / "out" / "peft.json")
-    assert len({(point["method"], point["run"]) for point in points}) == len(points)
+    swept = [point for point in points if point["sweep"] != "rate"]
+    assert len({(p["method"], p["sweep"], p["run"]) for p in points}) == len(points)
     shared = {p["method"] for p in points if p["run"].endswith("lora-8-0.001-11711")}
     assert shared == {"LoRA", "LoRA, rank-stabilised"}
+    assert [(p["sweep"], p["batch_size"], p["warmup"]) for p in swept] == len(rates) * [
+        ("batch size", 2, 0.0), ("batch size", 4, 0.0), ("warm-up", 4, 0.5),
+    ]  # fmt: skip
+    for point in swept:
+        settings = read_json(Path(point["run"]) / "config.json")
+        for name in ("batch_size", "warmup", "lr"):
+            assert settings[name] == point[name]
+        shown = (f"{v:g}" for v in (point["batch_size"], point["lr"]))
+        if point["sweep"] == "batch size":
+            assert re.search(r"batch size +" + r" +".join(map(re.escape, shown)), printed)
     runs = {str(run.run.folder): run for run in read_runs(tmp_path / "out" / "cola")}
     assert runs.keys() == {point["run"] for point in points}
     for point in points:
@@ -360,7 +371,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
         assert point["trained"] == record["parameters"]["trained"]
         assert (point["lr"], point["seed"]) == (record["config"]["lr"], record["config"]["seed"])
     for method, tried in rates.items():
-        own = [point for point in points if point["method"] == method]
+        own = [p for p in points if p["method"] == method and p["sweep"] == "rate"]
         sweep = [p for p in own if p["seed"] == 11711 and p["rank"] in (None, 8)]
         assert [p["lr"] for p in sweep] == list(tried)
         best = max(sweep, key=lambda p: p["score"])["lr"]
@@ -374,7 +385,7 @@ def test_methods_are_compared_at_the_best_rate_of_each(folder, tmp_path, capsys,
             cells = [method, *([str(rank)] if rank else []), f"{best:g}"]
             cells += [f"{chosen[0]['trained']:,}", f"{median(p['score'] for p in chosen):.3f}", "2"]
             assert re.search(r"matthews +" + r" +".join(map(re.escape, cells)), printed)
-    for name in ("parameters", "rates"):
+    for name in ("parameters", "rates", "batch-sizes", "warmups"):
         assert (tmp_path / "out" / f"{name}.svg").read_text(encoding="utf-8").count("<path") > 10
     monkeypatch.setattr(jobs, "train", lambda *a, **k: pytest.fail("trained again"))
     compare.run()

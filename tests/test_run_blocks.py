@@ -3,7 +3,7 @@
 import re
 import runpy
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import log
 from pathlib import Path
 
@@ -26,7 +26,14 @@ from multitask.report.run_set import RunSet
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 FOLDERS = {
     "glue": ("tasks", "overall"),
-    "peft": ("methods", "figure-parameters", "figure-rates"),
+    "peft": (
+        "methods",
+        "figure-parameters",
+        "figure-rates",
+        "sweeps",
+        "figure-batch-sizes",
+        "figure-warmups",
+    ),
     "accumulation": ("batches",),
     "ensembles": ("comparison",),
     "encoders": ("encoders", "figure-perplexity"),
@@ -78,6 +85,11 @@ def points():
                             trained=10 ** (number + 3), seconds=12.0, run=name,
                         )
                     )  # fmt: skip
+    at_best = [p for p in found if p.lr == peft.RATES[p.method][2] and p.rank in (None, 8)]
+    for p in at_best:
+        for size in (16, 32):
+            found.append(replace(p, sweep="batch size", batch_size=size, score=size / 64))
+        found.append(replace(p, sweep="warm-up", warmup=0.3, score=0.75))
     return found
 
 
@@ -180,7 +192,8 @@ def rows_of(text, block):
 @pytest.mark.slow
 def test_drawn_again_the_files_are_the_same(project):
     text, before = (project / "Report.md").read_bytes(), contents(project / "figures")
-    assert before.keys() == {"peft-parameters.svg", "peft-rates.svg", "encoders-perplexity.svg"}
+    names = ("parameters", "rates", "batch-sizes", "warmups")
+    assert before.keys() == {*(f"peft-{n}.svg" for n in names), "encoders-perplexity.svg"}
     assert all(figure.startswith(b"<?xml") for figure in before.values())
     shutil.rmtree(project / "figures")
     redraw(project / "Report.md", Study.of_records, project / "records")
@@ -239,6 +252,16 @@ def test_methods_at_their_best_rates(project):
     assert rows[5][4:] == ["1,000,000", "0.560", "1", "12"] and len(rows) == 12
 
 
+def test_sweeps_over_batch_sizes_and_warmups(project):
+    rows = rows_of((project / "Report.md").read_text(encoding="utf-8"), "sweeps")
+    assert rows[:3] == [
+        ["cola matthews", "full", "batch size", "16", "0.0001", "0.250", "12"],
+        ["cola matthews", "full", "batch size", "32", "0.0001", "0.500", "12"],
+        ["cola matthews", "full", "warm-up", "0.3", "0.0001", "0.750", "12"],
+    ]
+    assert len(rows) == 3 * 2 * len(peft.RATES)
+
+
 def test_batches_and_precisions(project):
     assert rows_of((project / "Report.md").read_text(encoding="utf-8"), "batches") == [
         ["32", "1", "fp32", "40", "900", "0.812"],
@@ -282,7 +305,12 @@ def test_as_latex_the_report_has_the_same_tables_and_its_figures_as_pdf(project,
     shutil.copy(project / "Report.md", tmp_path)
     command = Report(documents=(tmp_path / "Report.md",), records=tmp_path / "records", latex=True)
     command.run()
-    made = contents(tmp_path)
+
+    def written():
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in files}
+
+    made = written()
     text = made["Report.tex"].decode()
     assert capsys.readouterr().out.split() == [str(tmp_path / f"Report.{s}") for s in ("md", "tex")]
     assert made["Report.md"] == (project / "Report.md").read_bytes()
@@ -295,7 +323,7 @@ def test_as_latex_the_report_has_the_same_tables_and_its_figures_as_pdf(project,
         for row in rows_of(made["Report.md"].decode(), block):
             assert " & ".join(map(escaped, row)) in text
     command.run()
-    assert contents(tmp_path) == made
+    assert written() == made
 
 
 def test_every_block_names_its_records(project):

@@ -146,20 +146,27 @@ class RunGlue(Settings):
 class ComparePeft(Settings):
     """Compare BitFit, LoRA over ranks and full fine-tuning, each at the best of four rates.
 
-    Call it again to go on, as with glue run. Many runs: 12 of the sweep, and 10 over the ranks.
+    Call it again to go on, as with glue run. Many runs: 12 of the sweep, and 10 over the ranks;
+    and 3 for each batch size and warm-up that is asked for and is not the recipe's.
     """
 
     tasks: tuple[str, ...] = ("cola", "mrpc")
     """Tasks to compare on."""
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Ranks of LoRA."""
+    batch_sizes: tuple[int, ...] = ()
+    """Batch sizes to sweep, each method at its best rate."""
+    warmups: tuple[float, ...] = ()
+    """Shares of warm-up to sweep, each method at its best rate."""
 
     def run(self) -> None:
         from minbert.quick import keep_freed_memory
         from multitask.glue.peft import (
             HEADER,
+            SWEEPS_HEADER,
             compare_methods,
             comparison_rows,
+            sweep_rows,
             write_comparison,
         )
         from multitask.text_table import table
@@ -168,8 +175,17 @@ class ComparePeft(Settings):
         points = []
         for name in self.names(self.tasks):
             config, folder = self.config(name), self.out / name
-            points += compare_methods(config, folder, ranks=self.ranks, seeds=self.all_seeds())
+            points += compare_methods(
+                config,
+                folder,
+                ranks=self.ranks,
+                seeds=self.all_seeds(),
+                batch_sizes=self.batch_sizes,
+                warmups=self.warmups,
+            )
         print(table(HEADER, comparison_rows(points)))
+        if swept := sweep_rows(points):
+            print(f"\n{table(SWEEPS_HEADER, swept)}")
         with claimed(self.out, wait=60):  # others may compare other tasks
             for path in write_comparison(points, self.out):
                 print(path)

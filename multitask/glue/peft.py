@@ -4,6 +4,7 @@ Every method is first trained at a few rates, LoRA at rank 8, and the rate with 
 score is taken for all of its ranks. LoRA's strength is held constant, s = alpha / r = 2, or falls
 with the root of the rank, s = alpha / √r, equal at rank 8 (Kalajdzievski, 2023, arXiv:2312.03732).
 The sweep shows as well why BitFit wants a larger rate: few parameters must do all the moving.
+At the rate that was chosen, the batch size and the warm-up may be swept in the same way.
 
 OUT/mrpc/lora-8-0.001-11711/ ...    a run folder each, done once
 OUT/peft.json                       the points that figures are drawn from
@@ -12,12 +13,12 @@ OUT/peft.json                       the points that figures are drawn from
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.tasks import TASKS
 from minbert.files import read_json, write_json
@@ -42,6 +43,8 @@ RATES = {
     "BitFit": (5e-4, 1e-3, 2e-3, 4e-3),
 }
 """Method -> the learning rates that are tried."""
+SWEEPS = {"rate": "rates", "batch size": "batch-sizes", "warm-up": "warmups"}
+"""What is swept -> the name of its figure."""
 LINES = {"LoRA, rank-stabilised": "o--"}
 """At rank 8 it is LoRA, whose line then shows through."""
 
@@ -62,6 +65,21 @@ class Point:
     seconds: float
     run: str
     """Its folder."""
+    sweep: str = "rate"
+    """What was swept where it was run: of SWEEPS; runs over ranks and seeds are the rate's."""
+    batch_size: int | None = None
+    """Rows of a step; none in points of before it was swept."""
+    warmup: float | None = None
+    """Share of the steps in which the rate goes up; none as with the batch size."""
+
+    @property
+    def value(self) -> float:
+        """That of what was swept."""
+        found = {"rate": self.lr, "batch size": self.batch_size, "warm-up": self.warmup}
+        value = found[self.sweep]
+        if value is None:
+            raise ValueError(f"a point of {self.run} lacks its {self.sweep}; run the sweep again")
+        return value
 
 
 def extensions_of(method: str, rank: int | None) -> tuple[Extension, ...]:
@@ -77,18 +95,35 @@ def extensions_of(method: str, rank: int | None) -> tuple[Extension, ...]:
 
 
 def compare_methods(
-    base: TrainConfig, out: Path, *, ranks: Sequence[int] = RANKS, seeds: Sequence[int]
+    base: TrainConfig,
+    out: Path,
+    *,
+    ranks: Sequence[int] = RANKS,
+    seeds: Sequence[int],
+    batch_sizes: Sequence[int] = (),
+    warmups: Sequence[float] = (),
 ) -> list[Point]:
-    """Train one task by every method, at the rates of the sweep and then over ranks and seeds.
+    """Train one task by every method, at the rates of the sweep and then over ranks and seeds, and
+    at the best rate in batches of other sizes and with other warm-ups.
 
     Args:
         base: the config of full fine-tuning; its rate and seed are set here.
         out: folder of the runs.
         ranks: of LoRA.
-        seeds: the first is the sweep's; the chosen rates run with all.
-    """
+        seeds: the first is the sweeps'; the chosen rates run with all.
+        batch_sizes, warmups: to be swept, each beside the config's other settings.
 
-    def trained(method: str, rank: int | None, lr: float, seed: int) -> Point:
+    Raises:
+        ValueError: a batch size or a warm-up is none, said before anything is trained.
+    """
+    for size in batch_sizes:
+        replace(base, batch_size=size)
+    for share in warmups:
+        replace(base, warmup=share)
+
+    def trained(
+        method: str, rank: int | None, lr: float, seed: int, sweep: str = "rate", **changed: Any
+    ) -> Point:
         # At the swept rank both kinds of LoRA are one, and so are their runs.
         kind = "LoRA" if rank == SWEPT_RANK else method
         name = kind.lower().replace(", ", "-") + (f"-{rank}" if rank else "")
@@ -97,8 +132,14 @@ def compare_methods(
             lr=lr,
             seed=seed,
             extensions=(*base.extensions, *extensions_of(kind, rank)),
-            out=out / f"{name}-{lr:g}-{seed}",
+            **changed,
         )
+        name += f"-{lr:g}"  # and what is not the base's, whose run is that of the rate's sweep
+        if config.batch_size != base.batch_size:
+            name += f"-batch-{config.batch_size}"
+        if config.warmup != base.warmup:
+            name += f"-warmup-{config.warmup:g}"
+        config = replace(config, out=out / f"{name}-{seed}")
         (done,) = finish_glue([config])
         return Point(
             task=done.task,
@@ -110,6 +151,9 @@ def compare_methods(
             trained=done.record["parameters"]["trained"],
             seconds=done.record["seconds"],
             run=str(config.out),
+            sweep=sweep,
+            batch_size=config.batch_size,
+            warmup=config.warmup,
         )
 
     points = {}
@@ -120,12 +164,20 @@ def compare_methods(
         chosen = [
             trained(method, r, best, seed) for r in (ranks if rank else [None]) for seed in seeds
         ]
-        points |= {(method, point.run): point for point in (*sweep, *chosen)}
+        sizes = [
+            trained(method, rank, best, seeds[0], "batch size", batch_size=size)
+            for size in batch_sizes
+        ]
+        shares = [
+            trained(method, rank, best, seeds[0], "warm-up", warmup=share) for share in warmups
+        ]
+        every = (*sweep, *chosen, *sizes, *shares)
+        points |= {(method, point.sweep, point.run): point for point in every}
     return list(points.values())
 
 
 def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
-    """Write the points and the two figures of every task; what was written of others stays."""
+    """Write the points and the figures of every task; what was written of others stays."""
     path = out / "peft.json"
     before = read_json(path, list[Point]) if path.exists() else []
     compared = {point.task for point in points}
@@ -134,13 +186,18 @@ def write_comparison(points: Sequence[Point], out: Path) -> list[Path]:
     write_json(path, [asdict(point) for point in points])
     paths = [path]
     width = 4.5 * len({point.task for point in points}) + 2
-    for draw, name in ((draw_sizes, "parameters"), (draw_rates, "rates")):
-        paths.append(save_figure(out / f"{name}.svg", (width, 4), partial(draw, points=points)))
+    draw: dict[str, Callable[[Figure], None]] = {"parameters": partial(draw_sizes, points=points)}
+    for sweep, name in SWEEPS.items():
+        if any(point.sweep == sweep for point in points):
+            draw[name] = partial(draw_sweep, points=points, sweep=sweep)
+    for name, panel in draw.items():
+        paths.append(save_figure(out / f"{name}.svg", (width, 4), panel))
     return paths
 
 
 def at_best_rate(points: Sequence[Point]) -> Iterator[tuple[str, str, int | None, list[Point]]]:
     """Task, method and rank, with the runs at the method's best rate for the task."""
+    points = [point for point in points if point.sweep == "rate"]
     for task, method in dict.fromkeys((p.task, p.method) for p in points):
         own = [p for p in points if (p.task, p.method) == (task, method)]
         swept = [p for p in own if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed]
@@ -185,18 +242,47 @@ def draw_sizes(figure: Figure, points: Sequence[Point]) -> None:
         axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
 
 
-def draw_rates(figure: Figure, points: Sequence[Point]) -> None:
-    """Score against learning rate, each method with the first seed, LoRA at rank 8."""
+SWEEPS_HEADER = ("task", "method", "swept", "value", "rate", "score", "seconds")
+
+
+def sweep_rows(points: Sequence[Point]) -> list[list[str]]:
+    """SWEEPS_HEADER's cells for each batch size and warm-up that was swept; none without."""
+    return [
+        [
+            f"{point.task} {TASKS[point.task].metrics[0]}",
+            point.method,
+            point.sweep,
+            f"{point.value:g}",
+            f"{point.lr:g}",
+            f"{point.score:.3f}",
+            f"{point.seconds:.0f}",
+        ]
+        for point in points
+        if point.sweep != "rate"
+    ]
+
+
+def draw_sweep(figure: Figure, points: Sequence[Point], sweep: str = "rate") -> None:
+    """Score against what was swept, each method with the first seed, LoRA at rank 8."""
+    points = [point for point in points if point.sweep == sweep]
     for axes, task in _axes(figure, points):
         for method, colour in zip(RATES, COLOURS):
             own = [p for p in points if (p.task, p.method) == (task, method)]
             swept = {
-                p.lr: p.score for p in own if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed
+                p.value: p.score
+                for p in own
+                if p.rank in (None, SWEPT_RANK) and p.seed == own[0].seed
             }
             if swept:
                 line = LINES.get(method, "o-")
                 axes.plot(*zip(*sorted(swept.items())), line, color=colour, label=method)
-        axes.set(xscale="log", xlabel="learning rate", title=task)
+        axes.set(xlabel="learning rate" if sweep == "rate" else sweep, title=task)
+        if sweep == "rate":
+            axes.set_xscale("log")
+        elif sweep == "batch size":
+            sizes = sorted({p.batch_size for p in points if p.task == task and p.batch_size})
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sizes, map(str, sizes))
         axes.set_ylabel(f"development {TASKS[task].metrics[0]}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, mean, median
 from typing import TYPE_CHECKING
@@ -145,16 +146,39 @@ def parameters_figure(found: RunSet, path: Path) -> str:
 
 def rates_figure(found: RunSet, path: Path) -> str:
     """Score against learning rate."""
-    return _peft_figure(found, path, peft.draw_rates)
+    return _peft_figure(found, path, peft.draw_sweep)
+
+
+def sweeps_table(found: RunSet, path: Path) -> str:
+    """A row for each batch size and warm-up that was swept."""
+    rows = peft.sweep_rows(_peft_points(found))
+    if not rows:
+        raise KeyError("runs in batches of several sizes, or with several warm-ups")
+    note = f"Each method at its best rate, with the first seed. {_was_run(found)}\n"
+    return f"{markdown(peft.SWEEPS_HEADER, rows, left=3)}\n{note}{_sources(found)}"
+
+
+def batch_sizes_figure(found: RunSet, path: Path) -> str:
+    """Score against batch size."""
+    return _sweep_figure(found, path, "batch size")
+
+
+def warmups_figure(found: RunSet, path: Path) -> str:
+    """Score against the share of warm-up."""
+    return _sweep_figure(found, path, "warm-up")
+
+
+def _sweep_figure(found: RunSet, path: Path, sweep: str) -> str:
+    if not any(point.sweep == sweep for point in _peft_points(found)):
+        raise KeyError(f"a sweep over the {sweep}")
+    return _peft_figure(found, path, partial(peft.draw_sweep, sweep=sweep))
 
 
 def _peft_points(found: RunSet) -> list[peft.Point]:
     return checked(found.points["peft.json"], list[peft.Point])
 
 
-def _peft_figure(
-    found: RunSet, path: Path, draw: Callable[[Figure, Sequence[peft.Point]], None]
-) -> str:
+def _peft_figure(found: RunSet, path: Path, draw: Callable[..., None]) -> str:
     points = _peft_points(found)
     tasks = {point.task for point in points}
     save(path, (3.6 * len(tasks) + 1.8, 3.4), lambda figure: draw(figure, points))
@@ -396,6 +420,9 @@ BLOCKS = {
     "figure-parameters": Block("Score against trainable parameters", PEFT, parameters_figure),
     "figure-rates": Block("Learning rate against score", PEFT, rates_figure),
     "comparison": Block("Runs beside the first", COMPARE, comparison_table),
+    "sweeps": Block("Batch sizes and warm-ups", PEFT, sweeps_table),
+    "figure-batch-sizes": Block("Batch size against score", PEFT, batch_sizes_figure),
+    "figure-warmups": Block("Warm-up against score", PEFT, warmups_figure),
     "batches": Block("Batches, accumulation and precision", ACCUMULATION, batches_table),
     "encoders": Block("Encoders from scratch", ENCODERS, encoders_table),
     "plateau": Block("The plateau of STS", PLATEAU, plateau_table),
