@@ -19,7 +19,7 @@ def whole(value: Any) -> Any:
     return value
 
 
-def alphabet(draw: Draw) -> dict[int, str]:
+def alphabet(draw: Draw) -> dict[int, int]:
     """Letters in the place of a to f, to write a word in: f takes two bytes in UTF-8."""
     letters = [*draw.random.sample("abcdefghijklmnopqrstuvwxyz", 5), draw.random.choice("äéñøß")]
     return str.maketrans("abcdef", "".join(letters))
