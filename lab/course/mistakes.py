@@ -58,6 +58,8 @@ SAID: dict[str, str | None] = {
     "pool_first_row": "the batch's first row is pooled in place of each row's first token",
     "pool_without_pooler": "the first tokens are returned as they are; pooler_dense maps them",
     "counted_twice": "the step count is one too high: it is 1 at the first step",
+    "step_too_high": "the step count is one too high: it is 1 at the first step",
+    "step_too_low": "the step count is one too low: it is 1 at the first step",
     "l2_in_gradient": "weight decay is added to the gradient, as L2; it comes last, on p alone",
     "always_before": "the decay comes before the update; the handout has it last",
     "textbook_for_efficient": "this is the form with m hat and v hat; the handout asks for the "
