@@ -99,7 +99,7 @@ def attention(draw: Draw) -> Cases:
         "scores of some hundreds, S = 3",
         scaled_dot_product_attention(*large, padding()[:, None, None, 1:4], dropout),
     )
-    query, key = torch.full((1, 1, 1, D), 10.0), torch.full((1, 1, 3, D), 10.0)
+    query, key = torch.full((1, 1, 3, D), 10.0), torch.full((1, 1, 3, D), 10.0)
     key[0, 0, :2] *= draw.normal(2, 1) / 100
     real = torch.tensor([True, True, False])[None, None, None]
     yield (

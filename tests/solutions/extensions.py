@@ -59,6 +59,7 @@ def frozen_one_by_one(encoder):
 def biases_by_module(encoder, roles=("all",)):
     from minbert.adapters import apply
 
+    roles = [*roles]
     modules = dict(encoder.named_modules())
     if "all" not in roles:
         modules = {place: modules[place] for place in apply.select(encoder, roles)}
@@ -231,7 +232,8 @@ def noise_by_adding_up(self, seen):
         uphill = torch.autograd.grad([*heads.divergences(seen.task, before, after)], [noise])[0]
         with torch.no_grad():
             for token, slope in zip(noise, uphill, strict=True):
-                token += self.step_size * slope / slope.abs().max()
+                if slope.any():
+                    token += self.step_size * slope / slope.abs().max()
                 token.clamp_(min=-self.radius, max=self.radius)
     return noise.data
 

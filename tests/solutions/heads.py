@@ -47,8 +47,9 @@ def heads_in_sequence(self, features, task):
     output = self.outputs[task]
     if isinstance(output, nn.Linear):
         name = "pair" if "pair" in self.shared and self.tasks[task].is_pair else "single"
-        parts = (self.dropout, self.shared[name], nn.GELU(), self.dropout)
-        features = nn.Sequential(*parts)(features)
+        parts = (self.dropout, self.shared[name], self.activation, self.dropout)
+        for part in parts:
+            features = part(features)
     return output(features)
 
 
@@ -64,7 +65,8 @@ def product_of_normalised(u, v):
 
 @solution("losses")
 def losses_by_hand(task, outputs, labels):
-    if task.kind == "classes":
+    outputs = outputs.float()
+    if task.kind in ("classes", "tokens"):
         return F.nll_loss(outputs.log_softmax(-1), labels.long(), reduction="none")
     if task.kind == "regression":
         return (outputs[:, 0] - labels).pow(2)
@@ -76,6 +78,8 @@ def losses_by_hand(task, outputs, labels):
 
 @solution("answers")
 def answers_by_hand(task, outputs):
+    if task.kind == "tokens":
+        return outputs.max(-1).indices, None
     if task.kind == "regression":
         return outputs[:, 0], None
     if task.kind == "binary":
@@ -83,7 +87,7 @@ def answers_by_hand(task, outputs):
         yes = 1 / (1 + torch.exp(-logits))
         return (logits > 0).long(), torch.stack([1 - yes, yes], 1)
     if task.kind == "labels":
-        return (outputs >= 0).long(), (1 + outputs.neg().exp()).reciprocal()
+        return (outputs > 0).long(), (1 + outputs.neg().exp()).reciprocal()
     exponentials = (outputs - outputs.amax(-1, keepdim=True)).exp()
     return outputs.max(-1).indices, exponentials / exponentials.sum(-1, keepdim=True)
 
@@ -97,9 +101,8 @@ def built_by_hand(cls, config, encoder):
     model = cls(
         encoder, [TASKS[name] for name in config.tasks], head=config.head,
         pooling=config.pooling, pair=config.pair, head_size=config.head_size,
-        head_dropout=config.head_dropout,
+        head_dropout=config.head_dropout, head_activation=config.head_activation,
     )  # fmt: skip
-    torch.random.set_rng_state(state)
     encoder.gradient_checkpointing = config.gradient_checkpointing
     for module in encoder.modules():
         if isinstance(module, nn.Dropout) and config.encoder_dropout is not None:
@@ -108,6 +111,7 @@ def built_by_hand(cls, config, encoder):
         parameter.requires_grad = not config.frozen
     for extension in config.extensions:
         extension.prepare(model)
+    torch.random.set_rng_state(state)
     return model
 
 

@@ -76,7 +76,7 @@ def foreach_step(self, closure=None):
 
 @solution("no_decay")
 def vectors_and_biases(name, param):
-    return name.endswith(".bias") or param.dim() == 1
+    return name.endswith(".bias") or param.dim() < 2
 
 
 @solution("warmup")
