@@ -25,9 +25,9 @@ from lab.exercises import EXERCISES
 from lab.harness import Draw, bound, check, mark_dropouts, plain, planted, resolve
 from lab.source import Target
 
-MOST = 6
-"""Calls of a function that are written down in a run: first ones tell most."""
-GRADIENTS = 3
+MOST = 8
+"""Calls of a function that are written down in a run: of a layer, all before the first step."""
+GRADIENTS = 5
 """Calls of which the gradient is written down too, in two of the runs."""
 TASKS = ("cola", "sst", "para", "sts")
 
