@@ -191,14 +191,16 @@ class Ragged:
 
 
 def layout_of(lengths: np.ndarray, kind: BatchLayout) -> Layout:
-    """The layout of sequences of these lengths (B,)."""
+    """The layout of sequences of these lengths (B,), each at least 1; if padded, its mask (B, S) is
+    1 at a row's own tokens, the first ones, and S is the longest row's length."""
     if kind == "packed":
         return Packed(lengths.tolist())
     return Padded(torch.arange(lengths.max()) < torch.from_numpy(lengths).unsqueeze(1))
 
 
 def lay_out(rows: Sequence[np.ndarray], kind: BatchLayout, *, fill: int) -> Tensor:
-    """Integers of each token of each row: (T,) packed, or (B, S) padded with `fill`; int64."""
+    """Integers of each token of each row: (T,) packed, one row after another, or (B, S) padded with
+    `fill` behind each row up to the longest; int64."""
     if kind == "packed":
         return torch.from_numpy(np.concatenate(rows).astype(np.int64))
     padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)

@@ -56,11 +56,16 @@ class BatchStream:
         return self._batches[offset]
 
     def _order(self, number: int) -> list[np.ndarray]:
+        """The batches of a pass, row numbers each, as a function of seed, name and `number` alone.
+
+        Rows are shuffled and cut into batches. If bucketed, rows are sorted by length within each
+        pool of 50 batches before they are cut, and then the batches are shuffled.
+        """
         generator = np.random.default_rng((*self._seed, number))
         rows = generator.permutation(len(self._lengths))
         if not self._bucketed:
             return self._cut(rows)
-        # Sort by length within pools of 50 batches, so that batches differ from pass to pass.
+        # In pools and not all at once, so that batches differ from pass to pass.
         pool = 50 * self._batch_size
         batches = []
         for start in range(0, len(rows), pool):
@@ -71,6 +76,7 @@ class BatchStream:
         return batches
 
     def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Rows in batches, in their order; the last may be smaller."""
         return [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
 
 

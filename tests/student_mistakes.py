@@ -147,6 +147,16 @@ EDITS = (
         "self.adapters(total)",
         of="PfeifferSum.forward",
     ),
+    Edit("batch", "one_too_many", "lengths.max()) <", "lengths.max()) <=", of="layout_of"),
+    Edit("clipping", "always_to_limit", ".clamp(max=1.0)", ""),
+    Edit(
+        "accumulation",
+        "each_brings",
+        "reduce and share is shares[-1]",
+        "reduce",
+        of="Engine._backward_each",
+    ),
+    Edit("metrics", "cosine", "v - v.mean(-1, keepdims=True)", "v", of="_pearson"),
     Edit(
         "wordpiece",
         "shortest_first",

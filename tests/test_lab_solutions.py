@@ -9,6 +9,7 @@ import pytest
 import solutions.bert  # noqa: F401
 import solutions.extensions  # noqa: F401
 import solutions.heads  # noqa: F401
+import solutions.loop  # noqa: F401
 import solutions.optim  # noqa: F401
 import solutions.tokens_costs  # noqa: F401
 import torch

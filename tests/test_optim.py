@@ -12,7 +12,16 @@ import torch
 import transformers
 from torch import nn
 
-from optim import SCHEDULES, AdamW, constant, cosine, linear, parameter_groups, set_lr
+from optim import (
+    SCHEDULES,
+    AdamW,
+    clip_gradients,
+    constant,
+    cosine,
+    linear,
+    parameter_groups,
+    set_lr,
+)
 
 SHAPES = [(5, 3), (7,), (), (2, 3, 4)]
 CONVENTIONS = [
@@ -665,3 +674,22 @@ def test_group_errors():
                 weight_decay=0.0,
                 lr_scale=lambda name, scale=scale: scale,
             )
+
+
+@pytest.mark.parametrize("limit", [0.1, 2.0, 1e6])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_clipping_is_pytorchs_to_the_bit(limit, scale):
+    shapes = ((3, 5), (7,), (), (2, 2, 2))
+    ours, theirs = ([nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in range(2))
+    for n, (one, other) in enumerate(zip(ours[1:], theirs[1:], strict=True)):
+        one.grad = scale * torch.randn(one.shape, generator=torch.Generator().manual_seed(n))
+        other.grad = one.grad.clone()
+    norm = clip_gradients(ours, limit)
+    assert torch.equal(norm, nn.utils.clip_grad_norm_(theirs, limit))
+    assert ours[0].grad is None
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_clipping_nothing_has_a_norm_of_zero():
+    assert clip_gradients([nn.Parameter(torch.ones(2))], 1.0).item() == 0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from lab.exercises.bert import BERT
 from lab.exercises.extensions import EXTENSIONS
 from lab.exercises.heads import HEADS
+from lab.exercises.loop import LOOP
 from lab.exercises.optim import OPTIM
 from lab.exercises.record import PARTS, Exercise
 from lab.exercises.tokens_costs import TOKENS_COSTS
@@ -19,7 +20,9 @@ __all__ = ["BY_NAME", "EXERCISES", "PARTS", "WHOLE", "Exercise", "numbered", "pa
 
 EXERCISES: tuple[Exercise, ...] = tuple(
     replace(exercise, number=number)
-    for number, exercise in enumerate((*BERT, *OPTIM, *HEADS, *EXTENSIONS, *TOKENS_COSTS), start=1)
+    for number, exercise in enumerate(
+        (*BERT, *OPTIM, *HEADS, *EXTENSIONS, *LOOP, *TOKENS_COSTS), start=1
+    )
 )
 
 WHOLE = Exercise(

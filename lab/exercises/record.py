@@ -7,8 +7,8 @@ from typing import Literal
 
 from lab.source import Target
 
-Part = Literal["bert", "optim", "heads", "extensions", "tokens-costs"]
-PARTS: tuple[Part, ...] = ("bert", "optim", "heads", "extensions", "tokens-costs")
+Part = Literal["bert", "optim", "heads", "extensions", "loop", "tokens-costs"]
+PARTS: tuple[Part, ...] = ("bert", "optim", "heads", "extensions", "loop", "tokens-costs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -213,6 +213,10 @@ def _f1(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 def _macro_f1(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Mean of 2 TP / (2 TP + FP + FN) over the classes that occur among a list's labels or answers.
+
+    Labels and answers are (..., rows) each, of shapes that broadcast; the result is (...).
+    """
     parts = [_f1_parts(labels, answers, each) for each in _classes(labels, answers)]
     occurring = np.sum([below > 0 for _, below in parts], axis=0)
     return np.sum([_ratio(*part) for part in parts], axis=0) / occurring
@@ -242,7 +246,10 @@ def _f1_of_sets(metric: str, sets: np.ndarray) -> ManyScores:
 
 def _matthews(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """(c n - Σ t p) / √((n² - Σ p²) (n² - Σ t²)): n rows, c right, t and p of a class's labels and
-    answers."""
+    answers; 0 where nothing is below.
+
+    Labels and answers are (..., rows) each, of shapes that broadcast; the result is (...).
+    """
     rows, right = labels.shape[-1], (labels == answers).sum(-1).astype(float)
     classes = _classes(labels, answers)
     t = np.stack([(labels == each).sum(-1) for each in classes], -1).astype(float)
@@ -252,6 +259,10 @@ def _matthews(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 def _pearson(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Σ x y / √(Σ x² Σ y²) of labels and answers less their means; 0 where either are all the same.
+
+    Labels and answers are (..., rows) each, of shapes that broadcast; the result is (...).
+    """
     x, y = (v - v.mean(-1, keepdims=True) for v in (labels.astype(float), answers.astype(float)))
     # Values that are all the same differ from their mean by rounding.
     varied = (np.ptp(labels, axis=-1) > 0) & (np.ptp(answers, axis=-1) > 0)

@@ -40,6 +40,7 @@ from multitask.model import EmbeddingModel
 from multitask.objective import Objective
 from multitask.runs.checkpoint import trainable
 from multitask.trained_model import TrainedModel
+from optim import clip_gradients
 
 
 class Draw(NamedTuple):
@@ -128,7 +129,7 @@ class Engine:
         self.scaler.unscale_(optimizer)
         if not norm:
             return None
-        return distributed.full(torch.nn.utils.clip_grad_norm_(self.parameters, norm))
+        return distributed.full(clip_gradients(self.parameters, norm))
 
     def close(self) -> None:
         """Let go of what may not outlive the process group, nor hide the best weights."""
@@ -162,10 +163,18 @@ class Engine:
         return TaskLoss(task, total, tuple(ids[row] for row in rows))
 
     def _backward_each(self, task: str, shares: Sequence[Share], *, reduce: bool) -> Tensor:
-        """The mean of losses that rows have of their own, ().
+        """Add the gradient of the mean loss over all rows of the shares to each parameter's .grad.
 
-        Each batch's summed loss is divided by the weight of all of them, so that their gradients
-        add up to that of one large batch.
+        Each batch's summed loss is divided by the weight of all of them, and not by its own, so
+        that their gradients add up to that of one large batch.
+
+        Args:
+            task: whose rows they are.
+            shares: batches that make one step together; the last may have fewer rows.
+            reduce: whether the last pass brings the gradients of all processes together.
+
+        Returns:
+            () the mean loss, without a gradient.
         """
         weight = self._weight(shares)
         total = torch.zeros((), device=self.device)
@@ -237,7 +246,8 @@ class Engine:
         return shares
 
     def _weight(self, shares: Sequence[Share]) -> Tensor:
-        """() what the summed loss of all processes' batches is divided by."""
+        """() what the summed loss of all processes' batches is divided by, float32: the weights of
+        all batches that count (factor 1), at least 1."""
         own = sum(share.batch.weight * share.factor for share in shares)
         weight = distributed.sum_over_processes(torch.full((), float(own), device=self.device))
         return weight.clamp_(min=1)  # short texts may come without a masked token
