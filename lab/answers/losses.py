@@ -152,7 +152,7 @@ def yes_is_no(task, outputs):
     found, probabilities = answers(task, outputs)
     if task.kind != "binary":
         return found, probabilities
-    return 1 - found, probabilities.flip(-1)
+    return probabilities.flip(-1).argmax(-1), probabilities.flip(-1)
 
 
 @mistake("answers", "a binary output is compared with 0.5; as a logit it says yes above 0")

@@ -53,7 +53,8 @@ def bitfit(draw: Draw) -> Cases:
     encoder.pooler.requires_grad_(False)
     yield "freeze: a part is frozen already", refused(lambda: freeze(encoder))
     yield "freeze: which train after a refusal", trained(encoder)
-    encoder.requires_grad_(False)
+    for weight in encoder.parameters():
+        weight.requires_grad_(False)
     yield "freeze: all is frozen already, as it should be", refused(lambda: freeze(encoder))
     for roles in (("all",), ("query", "feed_forward_inner")):
         encoder = Bert(small)
