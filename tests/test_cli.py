@@ -724,7 +724,7 @@ def test_what_to_try_next_works(minbert, run, tmp_path):
         ("evaluate {run} --split tset", "tset"),
         ("info nowhere", "nowhere holds no run"),
         ("info runs/x --backbone minilm", "info shows a run or a backbone; name one of the two"),
-        ("info --text word", "a backbone's tokenizer cuts --text; name it"),
+        ("info --text word", "--text is cut by a backbone's tokenizer; name it"),
         ("info --data-dir nowhere", "data directory nowhere does not exist"),
         ("data check --data-dir nowhere", "data directory nowhere does not exist"),
         ("data", "Expected one of {{fetch, check, convert}}"),
