@@ -51,7 +51,7 @@ def test_an_unscaled_attention_is_seen(copy):
     text = shown(copy)
     assert "<strong>wrong</strong> the scores are not scaled" in text
     first = text.split("<section>")[1]
-    assert "in eval mode: the context" in first and text.count("<h3>yours</h3>") == 8
+    assert "in eval mode: the context" in first and text.count("<h3>yours</h3>") == 9
     inputs = re.findall(r"<h4>(\w+)</h4>", first)
     assert inputs == ["query", "key", "value", "mask", "dropout"]
     expected, yours = first.split("<h3>yours</h3>")

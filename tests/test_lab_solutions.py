@@ -23,6 +23,8 @@ from lab.harness import planted, resolve
 
 FLAGS = {"freeze", "train_biases", "BitFit.prepare"}
 """What these change is which parameters train; the others give or change numbers and words."""
+THE_SAME = {("transposed", "BatchStream._order")}
+"""A batch is the same in whatever order its rows are."""
 
 
 def test_every_function_has_a_right_solution_written_differently():
@@ -135,13 +137,14 @@ def distorted(change, target):
 def test_generic_wrong_answers_are_never_right(change):
     count = 0
     for exercise, target in TARGETS:
-        if target.name in FLAGS:
+        if target.name in FLAGS or (change, target.name) in THE_SAME:
             continue
         with planted(target, distorted(GENERIC[change], target)):
             found = verdict(exercise)
         assert found.status == "wrong" and found.message, f"{change}: {target}"
         count += 1
-    assert count == len(TARGETS) - len(FLAGS)
+    same = sum(change == each for each, _ in THE_SAME)
+    assert count == len(TARGETS) - len(FLAGS) - same
 
 
 @pytest.mark.parametrize("flags", ["all", "none", "inverted"])

@@ -22,6 +22,8 @@ from minbert.files import brief, checked, regular
 from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
+ONCE_SCALARS = (".scale", ".shift")
+"""Parameters of a cosine that were scalars once, and are vectors of one."""
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -62,8 +64,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{brief(header.get('sha256'))}; "
             "take another checkpoint of the run, or train again"
         )
-    # Scale and shift of a cosine were scalars once.
-    tensors = {name: t.reshape(1) if t.dim() == 0 else t for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.dim() == 0 and name.endswith(ONCE_SCALARS):
+            tensors[name] = tensor.reshape(1)
     try:
         return tensors, checked(json.loads(state), dict[str, Any])
     except (ValueError, RecursionError) as error:
