@@ -75,10 +75,11 @@ def test_a_checkpoint_that_the_library_wrote_is_read(path):
 
 
 def test_scalars_of_earlier_checkpoints_are_read_as_vectors_of_one(path):
-    save_checkpoint(path, {"heads.scale": torch.tensor(5.0), "w": torch.ones(2)}, {})
+    kept = {"distill/weight": torch.tensor(0.5), "w": torch.ones(2)}
+    save_checkpoint(path, {"heads.scale": torch.tensor(5.0), **kept}, {})
     tensors, _ = load_checkpoint(path)
     assert tensors["heads.scale"].shape == (1,) and tensors["heads.scale"].item() == 5.0
-    assert tensors["w"].shape == (2,)
+    assert {name: tensors[name].shape for name in kept} == {"distill/weight": (), "w": (2,)}
 
 
 def test_every_flipped_byte_is_noticed(path):
