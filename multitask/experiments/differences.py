@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec import to_builtins
 
 from data.tasks import get_task
 from minbert.files import write_json
@@ -45,14 +46,8 @@ def _point(group: Group, scores: Mapping[str, Mapping[str, ComparedScore]]) -> C
 
 def write_points(folder: Path, points: Sequence[ComparedGroup]) -> Path:
     """Write the points, for `minbert report --keep FOLDER`; the runs are in this folder too."""
-    write_json(folder / FILE, [_as_json(point) for point in points])
+    write_json(folder / FILE, to_builtins(list(points)))
     return folder / FILE
-
-
-def _as_json(point: ComparedGroup) -> dict[str, Any]:
-    from msgspec import to_builtins
-
-    return to_builtins(point)
 
 
 def differences_table(points: Sequence[ComparedGroup]) -> str:
