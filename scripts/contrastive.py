@@ -46,6 +46,7 @@ def main(
         backbone=common.backbone,
         epochs=stage_epochs,
         lr=stage_lr,
+        limit=common.limit,
         device=common.device,
         on_bad_row="skip",
         out=common.folder / "stage",

@@ -30,6 +30,7 @@ def main(common: Flat[Comparison], task: str = "sst", mlm_epochs: int = 3) -> No
         backbone=common.backbone,
         epochs=mlm_epochs,
         lr=1e-4,
+        limit=common.limit,
         device=common.device,
         on_bad_row="skip",
         evaluate_first=True,

@@ -46,7 +46,12 @@ def test_a_script_ends_with_a_table_of_what_it_compared(
     main = runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
     data = write_data_with_bad_rows(tmp_path)
     common = Comparison(
-        data_dir=data, backbone=str(folder / "backbone"), epochs=1, device="cpu", out=folder / name
+        data_dir=data,
+        backbone=str(folder / "backbone"),
+        epochs=1,
+        limit=16,
+        device="cpu",
+        out=folder / name,
     )
     main(common, **SETTINGS.get(name, {}))
     out, err = capsys.readouterr()
@@ -59,6 +64,8 @@ def test_a_script_ends_with_a_table_of_what_it_compared(
     for row, start in zip(rows, ROWS[name], strict=True):
         assert row.startswith(f"{start} ")
         assert float(row.split()[-1]) >= -1
+    folders = {path.parent for path in (folder / name).glob("*/record.json")}
+    assert {Run(made).config().limit for made in folders} == {16}
     points = checked(read_json(folder / name / "comparison.json"), list[ComparedGroup])
     answering = [row for row in ROWS[name] if row != "contrastive stage"]
     assert answering[0] == points[0].name == lines[ends + 3].split("  ")[0]

@@ -122,6 +122,8 @@ class Comparison:
     """Passes over the data."""
     seeds: int = 1
     """Train each with so many seeds."""
+    limit: int | None = None
+    """Use so many training rows of each task, taken at equal distances; by default all."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, ..."""
     out: Path | None = None
@@ -138,6 +140,7 @@ class Comparison:
             "data_dir": self.data_dir,
             "backbone": self.backbone,
             "epochs": self.epochs,
+            "limit": self.limit,
             "device": self.device,
             "pooling": "mean",
             "on_bad_row": "skip",
