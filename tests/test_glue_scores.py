@@ -14,6 +14,7 @@ from multitask.glue.score import (
     METRICS,
     PASS_MARKS,
     PUBLISHED,
+    as_json,
     describe,
     overall_rows,
     read_system,
@@ -45,7 +46,7 @@ DEV = {
     "rte": {"accuracy": 0.7},
     "wnli": {"accuracy": 0.5},
 }
-MISMATCHED = {"accuracy": 0.82}
+MISMATCHED = {"accuracy": 0.82, "loss": 1.0}
 BY_HAND = {
     "GLUE": (0.5 + 0.9 + 0.875 + 0.87 + 0.88 + 0.81 + 0.84 + 0.7 + 0.5) / 9,
     "BERT": (0.8 + 0.82 + 0.86 + 0.84 + 0.9 + 0.5 + 0.86 + 0.9 + 0.7) / 9,
@@ -113,6 +114,16 @@ def test_a_mark_is_on_the_mean_of_its_metrics_and_a_constant_that_reaches_it_is_
     assert found(accuracy=0.81) == [stsb, "✗ 0.80 (a constant answer: 0.810)"]
 
 
+def test_losses_stand_in_the_table_and_that_of_stsb_is_a_mean_squared_error(all_runs):
+    found = read_system(all_runs)
+    rows = task_rows(found)
+    losses = {row[0]: row[1] for (_, metric), row in rows.items() if metric == "loss"}
+    assert losses == {name: "mse" if name == "stsb" else "loss" for name, _ in METRICS}
+    assert [metric for name, metric in rows if name == "stsb"] == ["pearson", "spearman", "loss"]
+    metrics = {(m["set"], m["metric"]): m for m in as_json(found)["metrics"]}
+    assert metrics["stsb", "mse"]["median"] == 1.0 and ("stsb", "loss") not in metrics
+
+
 @pytest.mark.parametrize("convention", BY_HAND)
 def test_each_convention_by_hand(all_runs, convention):
     (row,) = (r for r in overall_rows(read_system(all_runs)) if r["convention"] == convention)
@@ -151,6 +162,7 @@ def test_seeds_give_median_range_and_ticks(tmp_path, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["sst2", "accuracy", "0.890", "0.700-0.900", "3", "✓", "0.88"] in lines
     assert ["rte", "accuracy", "0.690", "1", "✗", "0.70"] in lines
+    assert ["rte", "loss", "1.000", "1"] in lines
     ScoreGlue(folders=(tmp_path,), json=True).run()
     (found,) = json.loads(capsys.readouterr().out)
     assert found["seconds"] == 8.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from data.tasks import TASKS
 from multitask.glue.glue_run import MISMATCHED, read_runs
 from multitask.text_table import table
 
@@ -120,6 +121,14 @@ METRICS: tuple[Metric, ...] = tuple(
 )
 """Every metric that some convention takes."""
 
+SHOWN: tuple[Metric, ...] = tuple(
+    metric
+    for name in dict.fromkeys(name for name, _ in METRICS)
+    for metric in (*(m for m in METRICS if m[0] == name), (name, "loss"))
+)
+"""What a table shows: a set's metrics, then its loss, as ConvBERT's code and ModernBERT's notebook
+print them."""
+
 
 def _row(percents: str) -> dict[Metric, float]:
     """A published row, written as "cola matthews 56.5, sst2 accuracy 92.3"."""
@@ -173,6 +182,7 @@ development sets. MRPC's is accuracy: F1 of the answer "equivalent" to all its r
 
 
 TASKS_HEADER = ("set", "metric", "median", "range", "seeds", "pass mark")
+LOSS_NOTE = "The loss is the mean over development rows: cross-entropy, or squared error (mse)."
 
 
 @dataclass(frozen=True)
@@ -204,7 +214,7 @@ def system_of(name: str, records: Iterable[Mapping[str, Any]]) -> System:
     seconds = 0.0
     for record in records:
         seconds += record["seconds"]
-        for task, metric in METRICS:
+        for task, metric in SHOWN:
             if metric in record["dev"].get(task, {}):
                 seeds[task, metric].append(record["dev"][task][metric])
             if metric in record.get("constant", {}).get(task, {}):
@@ -233,17 +243,24 @@ def verdict(system: System, metric: Metric) -> str:
     return " ".join(words)
 
 
+def title(metric: Metric) -> str:
+    """What a metric is called: the loss of STS-B is a mean squared error."""
+    name, kind = metric
+    is_regression = name in TASKS and TASKS[name].kind == "regression"
+    return "mse" if kind == "loss" and is_regression else kind
+
+
 def task_rows(system: System) -> dict[Metric, list[str]]:
-    """TASKS_HEADER's cells of each metric that some convention takes, in the table's order."""
+    """TASKS_HEADER's cells of what a table shows of each set, in its order."""
     rows = {}
-    for metric in METRICS:
+    for metric in SHOWN:
         if metric not in system.seeds:
             continue
         values = system.seeds[metric]
         middle = median(values)
         spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
         tick = verdict(system, metric)
-        rows[metric] = [*metric, f"{middle:.3f}", spread, f"{len(values)}", tick]
+        rows[metric] = [metric[0], title(metric), f"{middle:.3f}", spread, f"{len(values)}", tick]
     return rows
 
 
@@ -273,7 +290,7 @@ def overall_rows(system: System) -> list[dict[str, Any]]:
 
 def describe(system: System) -> str:
     """Scores of a system as text."""
-    lines = [system.name, "", table(TASKS_HEADER, list(task_rows(system).values())), ""]
+    lines = [system.name, "", table(TASKS_HEADER, list(task_rows(system).values())), LOSS_NOTE, ""]
     for row in overall_rows(system):
         count = len(row["columns"])
         total = count + len(row["missing"])
@@ -293,13 +310,13 @@ def as_json(system: System) -> dict[str, Any]:
         "name": system.name,
         "metrics": [
             {
-                "set": name,
-                "metric": metric,
+                "set": metric[0],
+                "metric": title(metric),
                 "median": median(values),
                 "seeds": values,
-                "pass_mark": (mark_of((name, metric)) or (None, None))[1],
+                "pass_mark": (mark_of(metric) or (None, None))[1],
             }
-            for (name, metric), values in system.seeds.items()
+            for metric, values in system.seeds.items()
         ],
         "overall": overall_rows(system),
         "seconds": system.seconds,
