@@ -12,6 +12,7 @@ from helpers import config, make_trainer, write_backbone, write_data
 
 from data.readers import read_split
 from data.tasks import TASKS
+from minbert import load_backbone
 from minbert.encoders import encoder_class
 from minbert.files import read_json
 from multitask import Predictor, TrainConfig, train, training
@@ -25,6 +26,7 @@ from multitask.extensions.lora import LoRA
 from multitask.glue import glue_recipes, peft, score
 from multitask.glue.glue_recipes import RECIPES, method_of, recipe_config
 from multitask.glue.glue_run import read_runs
+from multitask.model import MultitaskModel
 from multitask.runs.run import Run
 from optim import AdamW
 
@@ -265,12 +267,29 @@ def test_published_settings():
     assert (sst.beta1, sst.beta2, sst.eps, sst.warmup) == (0.9, 0.98, 1e-6, 0.1)
     mnli = RECIPES["mosaicbert"]("mnli")
     assert (mnli.epochs, mnli.batch_size, mnli.warmup) == (3, 48, 0.06)
+    both = {task for task in glue_recipes.TASKS if RECIPES["convbert"](task).both_orders}
+    assert both == {"mrpc", "stsb"}
     for task in glue_recipes.TASKS:
         found = RECIPES["lora"](task)
         (lora,) = found.extensions
         assert 4e-4 <= found.lr <= 5e-4 and found.weight_decay == 0.1
         assert (lora.rank, lora.alpha, lora.targets) == (8, 16, ("query", "value"))
     assert RECIPES["bitfit"]("cola").lr == 1e-3
+
+
+def test_layers_of_convbert_learn_at_the_rates_of_its_code(folder):
+    """`_get_layer_lrs` of its model/optimization.py: lr * decay^(layers + 2 - depth), where the
+    embeddings have depth 0, the first layer 1, the classifier layers + 2."""
+    write_backbone(folder / "convbert", encoder=encoder_class("convbert"))
+    published = RECIPES["convbert"]("rte")
+    model = MultitaskModel.from_config(published, load_backbone(folder / "convbert").encoder)
+    (decayed,) = published.extensions
+    rates = {name: published.lr * s for name, s in decayed.lr_scale(model).items()}
+    depths = {"embeddings": 0, "layers.0": 1, "layers.1": 2, "heads": 4}
+    assert len(rates) > 20
+    for name, rate in rates.items():
+        (depth,) = (d for part, d in depths.items() if f"{part}." in name)
+        assert rate == pytest.approx(1e-4 * 0.8 ** (2 + 2 - depth)), name
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ FROM_MNLI = ("rte", "mrpc", "stsb")
 
 def bert(task: str) -> TrainConfig:
     """BERT-base's, after transformers' run_glue: rate 2e-5, batch 32, length 128, 3 epochs (5 for
-    the small MRPC and WNLI), no weight decay, no warm-up. Devlin et al. (2018), arXiv:1810.04805,
-    take the best rate of 2e-5, 3e-5, 4e-5 and 5e-5 for each task."""
+    the small MRPC and WNLI), no weight decay, no warm-up, its AdamW's eps of 1e-8. Devlin et al.
+    (2018), arXiv:1810.04805, take the best rate of 2e-5, 3e-5, 4e-5 and 5e-5 for each task."""
     return TrainConfig(
         tasks=(task,),
         head="linear",
@@ -43,23 +43,26 @@ def bert(task: str) -> TrainConfig:
         lr=2e-5,
         warmup=0.0,
         weight_decay=0.0,
+        eps=1e-8,
     )
 
 
 def convbert(task: str) -> TrainConfig:
-    """ConvBERT-base's (Jiang et al., 2020, arXiv:2008.02496): rate 1e-4 that decays by 0.8 a
-    layer, batch 32, length 128, 3 epochs (10 for RTE and STS-B), symmetric pairs in both orders."""
+    """ConvBERT-base's by its published code, yitu-opensource/ConvBert (configure_finetuning.py;
+    Jiang et al., 2020, arXiv:2008.02496): rate 1e-4 that decays by 0.8 a layer, batch 32, length
+    128, 3 epochs (10 for RTE and STS-B), pairs of MRPC and STS-B in both orders. The code puts the
+    last layer two steps below the classifier, as if a pooler stood between."""
     return TrainConfig(
         tasks=(task,),
         head="linear",
-        both_orders=True,
+        both_orders=task in ("mrpc", "stsb"),
         epochs=10 if task in ("rte", "stsb") else 3,
         batch_size=32,
         max_length=128,
-        lr=1e-4,
+        lr=0.8 * 1e-4,  # one of the two steps; the next layers go on from here
         warmup=0.1,
         weight_decay=0.01,
-        extensions=(LayerLR(decay=0.8),),
+        extensions=(LayerLR(decay=0.8, heads=1 / 0.8),),
     )
 
 
@@ -118,8 +121,8 @@ def _jobs_config(
 def modernbert_short(task: str) -> TrainConfig:
     """ModernBERT-base's by the notebook that its authors publish with it (examples/
     finetune_modernbert_on_glue.ipynb), a run on MRPC: 2 epochs at 8e-5 in batches of 32, linear,
-    without warm-up; here for every task. It trains with PyTorch's AdamW, for which a decay of
-    8e-6 is next to none."""
+    without warm-up; here for every task. It names a decay of 8e-6 and does not pass it on; for
+    PyTorch's AdamW, with which it trains, that is next to none."""
     config = replace(modernbert(task), epochs=2, batch_size=32, max_length=None)
     return replace(config, lr=8e-5, weight_decay=8e-6, warmup=0.0)
 
