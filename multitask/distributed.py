@@ -162,8 +162,8 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def split_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor on a parameter's device, and split where the parameter is."""
-    tensor = tensor.to(parameter.device)
+    """A whole tensor on a parameter's device and in its shape, and split where the parameter is."""
+    tensor = tensor.to(parameter.device).reshape(parameter.shape)
     if not hasattr(parameter, "full_tensor"):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor

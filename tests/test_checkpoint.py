@@ -9,7 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from data.tasks import TASKS
 from minbert import backbones
+from multitask.heads import CosineOutput
 from multitask.runs.checkpoint import (
     load_checkpoint,
     load_optimizer,
@@ -72,14 +74,6 @@ def test_a_checkpoint_that_the_library_wrote_is_read(path):
     save_file(plain, path.with_name("old"), metadata=header)
     tensors, state = load_checkpoint(path.with_name("old"))
     assert state == STATE and all(torch.equal(tensors[name], plain[name]) for name in plain)
-
-
-def test_scalars_of_earlier_checkpoints_are_read_as_vectors_of_one(path):
-    kept = {"distill/weight": torch.tensor(0.5), "w": torch.ones(2)}
-    save_checkpoint(path, {"heads.scale": torch.tensor(5.0), **kept}, {})
-    tensors, _ = load_checkpoint(path)
-    assert tensors["heads.scale"].shape == (1,) and tensors["heads.scale"].item() == 5.0
-    assert {name: tensors[name].shape for name in kept} == {"distill/weight": (), "w": (2,)}
 
 
 def test_every_flipped_byte_is_noticed(path):
@@ -156,6 +150,25 @@ def test_only_what_trains_is_kept_and_must_fit(path):
     ):
         assert problem in str(error.value)
     assert all((p == 5).all() for p in model[1].parameters())
+
+
+def test_a_scalar_of_version_0_1_0_fits_a_vector_of_one(path):
+    """Scale and shift of a cosine were scalars there; only what is one now stays one."""
+    model = CosineOutput(TASKS["sts"])
+    old = {"scale": torch.tensor(3.0), "shift": torch.tensor(-1.0)}
+    save_checkpoint(path, old, {})
+    load_trained(model, load_checkpoint(path)[0], path)
+    assert model.scale.tolist() == [3.0] and model.shift.tolist() == [-1.0]
+    model.register_parameter("kept", nn.Parameter(torch.tensor(0.0)))
+    load_trained(model, {**old, "kept": torch.tensor(0.5)}, path)
+    assert model.kept.shape == () and model.kept.item() == 0.5
+    with pytest.raises(ValueError, match=r"has shift of shape \(2,\), not \(1,\)"):
+        load_trained(model, {**old, "shift": torch.zeros(2), "kept": torch.tensor(0.5)}, path)
+
+    optimizer = AdamW([model.scale], lr=0.1)
+    moments = {f"{m}/scale": torch.tensor(2.0) for m in ("exp_avg", "exp_avg_sq")}
+    load_optimizer(optimizer, moments, {"scale": 4}, {"scale": model.scale})
+    assert optimizer.state[model.scale]["exp_avg"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -22,8 +22,6 @@ from minbert.files import brief, checked, regular
 from multitask.distributed import split_like
 
 FORMAT = "minbert checkpoint 2"
-ONCE_SCALARS = (".scale", ".shift")
-"""Parameters of a cosine that were scalars once, and are vectors of one."""
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -64,9 +62,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{brief(header.get('sha256'))}; "
             "take another checkpoint of the run, or train again"
         )
-    for name, tensor in tensors.items():
-        if tensor.dim() == 0 and name.endswith(ONCE_SCALARS):
-            tensors[name] = tensor.reshape(1)
     try:
         return tensors, checked(json.loads(state), dict[str, Any])
     except (ValueError, RecursionError) as error:
@@ -94,7 +89,7 @@ def check_tensors(
     problems += [
         f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
         for name, parameter in expected.items()
-        if name in tensors and tensors[name].shape != parameter.shape
+        if name in tensors and _shape(tensors[name]) != _shape(parameter)
     ]
     if problems:
         raise ValueError(f"{source} does not fit the model: " + "; ".join(sorted(problems)[:20]))
@@ -133,9 +128,9 @@ def load_optimizer(
     Raises:
         ValueError: moments or steps are of other parameters.
     """
-    moments = {key: tensor.shape for key, tensor in tensors.items()}
+    moments = {key: _shape(tensor) for key, tensor in tensors.items()}
     names = ("exp_avg", "exp_avg_sq")
-    shapes = {name: parameters[name].shape if name in parameters else None for name in steps}
+    shapes = {name: _shape(parameters[name]) if name in parameters else None for name in steps}
     if moments != {f"{m}/{name}": shape for name, shape in shapes.items() for m in names}:
         raise ValueError("the optimizer's moments are not of the parameters that are trained")
     for name, step in steps.items():
@@ -145,6 +140,11 @@ def load_optimizer(
             if owner == name:
                 state[moment] = split_like(tensor, parameters[name])
         optimizer.state[parameters[name]] = state
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape; that of a scalar, as version 0.1.0 has some, is a vector's of one."""
+    return tuple(tensor.shape) or (1,)
 
 
 def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
