@@ -58,9 +58,17 @@ def scores_table(study: Study, section: str, variant: str = "corrected") -> str:
         rows.append(["", CONSTANT, *[""] * len(STUDIED), *constant, ""])
     note = (
         "Development sets; SST, PARA, LIN: accuracy, STS: Pearson's r. The columns without "
-        f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}.\n"
+        f"“ours” are published, of bert-base-uncased; ours are of {study.settings['backbone']}. "
+        f"{_cut_of_para(lasts)}\n"
     )
     return markdown(header, rows, left=2) + "\n" + note + sources(study)
+
+
+def _cut_of_para(lasts: Iterable[Record]) -> str:
+    """Which of Quora's rows PARA is of."""
+    sizes = {f"{r['rows']['para']['dev']:,}" for r in lasts if "para" in r["rows"]}
+    ours = f", ours of {' or '.join(sorted(sizes))} rows" if sizes else ""
+    return f"Published PARA is of the 40,429 rows of the course's Quora of 2024{ours}."
 
 
 def best_table(study: Study, variant: str = "corrected") -> str:
@@ -81,10 +89,11 @@ def best_table(study: Study, variant: str = "corrected") -> str:
     note = (
         "Overall is mean(SST, PARA, (1 + STS) / 2) on the development sets. On the test sets, "
         "whose labels are not public, the last published row had SST {:.3f}, PARA {:.3f}, "
-        "STS {:.3f}, overall {:.3f}.\n"
+        "STS {:.3f}, overall {:.3f}. "
     ).format(*TEST_PUBLISHED)
+    note += _cut_of_para(r[-1] for row in MAIN for r in study.results(variant, row.id, "para"))
     header = ["row", "overall, published", f"overall, {study.settings['backbone']}"]
-    return markdown(header, lines) + "\n" + note + sources(study)
+    return markdown(header, lines) + "\n" + note + "\n" + sources(study)
 
 
 def deviations_table() -> str:
@@ -113,7 +122,8 @@ def presets_table(study: Study) -> str:
             "There is no record of another variant than corrected yet: `--preset as-published`.\n"
         )
     table = markdown(["row", "variant", *LABELS.values()], rows, left=2)
-    return table + sources(study)
+    lasts = [r[-1] for v in others for i in BY_ID for r in study.results(v, i, "para")]
+    return f"{table}\n{_cut_of_para(lasts)}\n{sources(study)}"
 
 
 def costs_table(study: Study, variant: str = "corrected") -> str:
