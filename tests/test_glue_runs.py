@@ -277,6 +277,20 @@ def test_published_settings():
     assert RECIPES["bitfit"]("cola").lr == 1e-3
 
 
+def test_the_page_has_the_settings_of_both_sources_of_modernbert():
+    page = (Path(__file__).parent.parent / "docs" / "glue.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if "| (8e-6) |" in line]
+    assert len(rows) == 9 and rows[-1][0] == "WNLI"
+    for name, *cells in rows[:-1]:
+        task = name.lower().replace("-", "")
+        code, notebook = RECIPES["modernbert"](task), RECIPES["modernbert_short"](task)
+        for found, texts in (code, cells[:4]), (notebook, cells[4:]):
+            lr, decay, epochs, size = (float(text.strip("()")) for text in texts)
+            assert (found.lr, found.epochs, found.batch_size) == (lr, epochs, size)
+            share = found.lr if found is code else 1
+            assert found.weight_decay * share == pytest.approx(decay)
+
+
 def test_layers_of_convbert_learn_at_the_rates_of_its_code(folder):
     """`_get_layer_lrs` of its model/optimization.py: lr * decay^(layers + 2 - depth), where the
     embeddings have depth 0, the first layer 1, the classifier layers + 2."""

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from helpers import MADE_UP_CONFIG, MADE_UP_RECORD
+from scipy.stats import sem, t
 
 from minbert.files import write_json
 from multitask.commands.glue_commands import ScoreGlue
@@ -159,8 +160,10 @@ def test_seeds_give_median_range_and_ticks(tmp_path, capsys):
         write_run(tmp_path, "sst2", seed, accuracy=accuracy)
     write_run(tmp_path, "rte", accuracy=0.69)
     ScoreGlue(folders=(tmp_path,)).run()
+    low, high = t.interval(0.95, 2, loc=0.83, scale=sem([0.7, 0.9, 0.89]))
+    interval = [f"{low:.3f}", "to", f"{high:.3f}"]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["sst2", "accuracy", "0.890", "0.700-0.900", "3", "✓", "0.88"] in lines
+    assert ["sst2", "accuracy", "0.890", "0.700-0.900", "3", *interval, "✓", "0.88"] in lines
     assert ["rte", "accuracy", "0.690", "1", "✗", "0.70"] in lines
     assert ["rte", "loss", "1.000", "1"] in lines
     ScoreGlue(folders=(tmp_path,), json=True).run()

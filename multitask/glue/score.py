@@ -7,11 +7,12 @@ run, and says which are missing.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 from data.tasks import TASKS
@@ -181,8 +182,11 @@ PASS_MARKS: Mapping[tuple[Metric, ...], float] = {
 development sets. MRPC's is accuracy: F1 of the answer "equivalent" to all its rows is .812."""
 
 
-TASKS_HEADER = ("set", "metric", "median", "range", "seeds", "pass mark")
-LOSS_NOTE = "The loss is the mean over development rows: cross-entropy, or squared error (mse)."
+TASKS_HEADER = ("set", "metric", "median", "range", "seeds", "95% of the mean", "pass mark")
+TASKS_NOTE = (
+    "The interval is of the mean over seeds, by Student's t. The loss is the mean over development "
+    "rows: cross-entropy, or squared error (mse)."
+)
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,16 @@ def title(metric: Metric) -> str:
     return "mse" if kind == "loss" and is_regression else kind
 
 
+def interval(values: Sequence[float]) -> str:
+    """Where the mean over all seeds is with 95%, mean ± t s / √n; nothing of fewer than three."""
+    if len(values) < 3:
+        return ""
+    from scipy.stats import t
+
+    width = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return f"{mean(values) - width:.3f} to {mean(values) + width:.3f}"
+
+
 def task_rows(system: System) -> dict[Metric, list[str]]:
     """TASKS_HEADER's cells of what a table shows of each set, in its order."""
     rows = {}
@@ -259,8 +273,15 @@ def task_rows(system: System) -> dict[Metric, list[str]]:
         values = system.seeds[metric]
         middle = median(values)
         spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
-        tick = verdict(system, metric)
-        rows[metric] = [metric[0], title(metric), f"{middle:.3f}", spread, f"{len(values)}", tick]
+        rows[metric] = [
+            metric[0],
+            title(metric),
+            f"{middle:.3f}",
+            spread,
+            f"{len(values)}",
+            interval(values),
+            verdict(system, metric),
+        ]
     return rows
 
 
@@ -290,7 +311,7 @@ def overall_rows(system: System) -> list[dict[str, Any]]:
 
 def describe(system: System) -> str:
     """Scores of a system as text."""
-    lines = [system.name, "", table(TASKS_HEADER, list(task_rows(system).values())), LOSS_NOTE, ""]
+    lines = [system.name, "", table(TASKS_HEADER, list(task_rows(system).values())), TASKS_NOTE, ""]
     for row in overall_rows(system):
         count = len(row["columns"])
         total = count + len(row["missing"])

@@ -18,9 +18,9 @@ from minbert.files import checked
 from multitask.experiments import differences
 from multitask.glue import peft
 from multitask.glue.score import (
-    LOSS_NOTE,
     MISMATCHED,
     TASKS_HEADER,
+    TASKS_NOTE,
     System,
     overall_rows,
     system_of,
@@ -93,7 +93,7 @@ def tasks_table(found: RunSet, path: Path) -> str:
         )
     note = (
         "Development sets; a run keeps its best epoch. The pass mark is a course's, for runs that "
-        f"train few parameters; seconds are the median over seeds. {LOSS_NOTE} {_was_run(found)}\n"
+        f"train few parameters; seconds are the median over seeds. {TASKS_NOTE} {_was_run(found)}\n"
     )
     return f"{markdown(header, rows, left=2)}\n{note}{_sources(found)}"
 
