@@ -113,6 +113,14 @@ def test_small_scale_cuts_what_is_read_but_for_fine_tuning_on_cola():
     }
 
 
+def test_medium_scale_has_ten_epochs_on_a_quarter_of_the_rows():
+    plan = make_plan([ROWS["mlm30-task"], ROWS["mt"]], SCALES["medium"])
+    assert {s.config.limit for s in plan.stages} == {8544 // 4}  # of SST
+    epochs = {s.config.epochs for s in plan.stages if s.kind == "finetune"}
+    mlm = [sum(s.config.epochs for s in r.stages if s.kind == "mlm") for r in plan.results]
+    assert epochs == {10} and mlm == [8] * 4 + [0] * 4
+
+
 def test_a_stage_is_known_by_what_it_computes():
     stage = plan_of("ft").stages[0]
     name = stage.name

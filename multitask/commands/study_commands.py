@@ -25,8 +25,9 @@ class PlanStudy:
 
     rows: Positional[tuple[str, ...]] = ()
     """Rows to run, such as ft+pll lora-4; by default all of them."""
-    scale: Literal["full", "small", "tiny"] = "tiny"
-    """Published settings (for a GPU), fewer epochs (hours on a CPU), or a first look (minutes)."""
+    scale: Literal["full", "medium", "small", "tiny"] = "tiny"
+    """Published settings (for a GPU), a quarter of the rows (a day on a CPU), fewer epochs too
+    (hours), or a first look (minutes)."""
     preset: Literal["corrected", "as-published"] = "corrected"
     """What the published text says, or what the published code did."""
     deviations: tuple[str, ...] = ()
