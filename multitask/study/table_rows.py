@@ -91,7 +91,8 @@ SCALES = {
             "distances; every run 10 epochs in batches of 16, with linear decay of the rate after "
             "a warm-up of 10 %; full fine-tuning at 1e-4 in place of 1e-5, which suits a small "
             "encoder; 4 and 8 epochs of MLM, at 1e-4, in place of 15 and 30; multitask training 3 "
-            "x 250 steps in place of 3 x 1000; the mean of the tokens in place of the pooler",
+            "x 250 steps in place of 3 x 1000, drawn from all rows; the mean of the tokens in "
+            "place of the pooler",
         ),
         Scale(
             name="small",
@@ -110,9 +111,9 @@ SCALES = {
             note="2 epochs in place of 10 to 20 (heads alone: 10), with linear decay of the rate "
             "after a warm-up of 10 %; full fine-tuning at 1e-4 in place of 1e-5, which suits a "
             "small encoder; 2 and 4 epochs of MLM, at 1e-4, in place of 15 and 30; multitask "
-            "training 3 x 125 steps in place of 3 x 1000; 2,000 training rows of each task, taken "
-            "at equal distances, but for fine-tuning on CoLA, which learns nothing from so few and "
-            "takes all of its rows; the mean of the tokens in place of the pooler, which "
+            "training 3 x 125 steps in place of 3 x 1000, drawn from all rows; otherwise 2,000 "
+            "training rows of each task, taken at equal distances, but for fine-tuning on CoLA, "
+            "which learns nothing from so few and takes all of its rows; the mean of the tokens in place of the pooler, which "
             "sentence encoders such as MiniLM have never trained",
         ),
         Scale(
