@@ -113,8 +113,8 @@ SCALES = {
             "small encoder; 2 and 4 epochs of MLM, at 1e-4, in place of 15 and 30; multitask "
             "training 3 x 125 steps in place of 3 x 1000, drawn from all rows; otherwise 2,000 "
             "training rows of each task, taken at equal distances, but for fine-tuning on CoLA, "
-            "which learns nothing from so few and takes all of its rows; the mean of the tokens in place of the pooler, which "
-            "sentence encoders such as MiniLM have never trained",
+            "which learns nothing from so few and takes all of its rows; the mean of the tokens in "
+            "place of the pooler, which sentence encoders such as MiniLM have never trained",
         ),
         Scale(
             name="tiny",
