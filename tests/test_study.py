@@ -361,6 +361,18 @@ def test_the_commands_run_show_and_report_a_study(home, tmp_path, forked, capsys
     assert "5 of them finished" in shown.out and "done: " not in shown.err
     parse(["study", "status", str(tmp_path / "study")]).run()
     assert "5 of 5 stages are finished" in capsys.readouterr().out
+    parse(["study", "compare", str(tmp_path / "study"), "frozen", "only-layer-1"]).run()
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:5] == ["row", "task", "metric", "seeds", "first"]
+    cells = {line.split()[2]: line.split()[:6] for line in lines}
+    assert cells.keys() == {"pearson", "spearman"}  # STS is what both have
+    records = map(read_json, tmp_path.glob("study/stages/finetune-sts-*/record.json"))
+    (expected,) = (r["dev"]["sts"]["pearson"] for r in records if r["config"]["frozen"])
+    assert cells["pearson"][:2] == ["only-layer-1", "sts"] and cells["pearson"][3:5] == ["1,", "1"]
+    assert float(cells["pearson"][5]) == pytest.approx(expected, abs=6e-4)
+    for names, message in (["frozen"], "at least two"), (["frozen", "mt"], "no task in common"):
+        with pytest.raises(ValueError, match=message):
+            parse(["study", "compare", str(tmp_path / "study"), *names]).run()
     parse(["report", str(tmp_path / "study")]).run()
     text = (tmp_path / "study" / "Report.md").read_text(encoding="utf-8")
     score = read_json(next(tmp_path.glob("study/stages/finetune-cola-*/record.json")))["dev"]

@@ -120,6 +120,34 @@ class StudyStatus:
         print(describe_study(self.folder))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareRows:
+    """Say whether rows of a study are better than the first of them, task by task.
+
+    Each difference comes with an interval that has it with 95%, and with p, how often chance alone
+    makes one as large: docs/comparing.md says how. Three seeds a row are the least to rely on.
+    """
+
+    folder: Positional[Path]
+    """Folder of the study."""
+    rows: Positional[tuple[str, ...]]
+    """Two rows or more, such as ft lora-4; the first is what the others are compared with."""
+    variant: str = "corrected"
+    """The variant of all of them: corrected, as-published, or with deviations as study status
+    names it."""
+
+    def run(self) -> None:
+        from multitask.study.folder import StudyFolder
+        from multitask.study.row_differences import HEADER, row_differences
+        from multitask.text_table import table
+
+        if len(self.rows) < 2:
+            raise ValueError("study compare takes at least two rows, such as ft lora-4")
+        print(
+            table(HEADER, row_differences(StudyFolder.open(self.folder), self.variant, self.rows))
+        )
+
+
 class StudyGroup(Group):
     """Reproduce the study: rows of stages, shared, resumable, on several processes."""
 
@@ -127,6 +155,7 @@ class StudyGroup(Group):
         "run": RunStudy,
         "plan": PlanStudy,
         "status": StudyStatus,
+        "compare": CompareRows,
     }
 
 
