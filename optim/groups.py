@@ -20,7 +20,7 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float,
-    no_decay: Callable[[str, Tensor], bool] = is_bias_or_norm,
+    no_decay: Callable[[str, Tensor], bool] | None = None,
     lr_scale: Callable[[str], float] | None = None,
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer, one per pair of learning rate and weight decay.
@@ -30,7 +30,7 @@ def parameter_groups(
             as tied weights do, counts once, under its first name; a frozen one is left out.
         lr: the learning rate.
         weight_decay: the weight decay, where `no_decay(name, param)` is False; 0 elsewhere.
-        no_decay: says which parameters do not decay.
+        no_decay: says which parameters do not decay; `is_bias_or_norm` where None.
         lr_scale: the factor on `lr` for a parameter of this name; 1 throughout where None.
 
     Returns:
@@ -40,6 +40,7 @@ def parameter_groups(
     Raises:
         ValueError: no parameter is trainable, or a factor is negative or not finite.
     """
+    spared = is_bias_or_norm if no_decay is None else no_decay
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     seen: set[Tensor] = set()  # a tensor hashes by identity
     for name, param in named_parameters:
@@ -52,7 +53,7 @@ def parameter_groups(
                 f"lr_scale must be finite and at least 0; got {scale} for {name}; "
                 "return 1 to leave the rate as it is, 0 to hold the parameter still"
             )
-        key = (lr * scale, 0.0 if no_decay(name, param) else weight_decay)
+        key = (lr * scale, 0.0 if spared(name, param) else weight_decay)
         if key not in groups:
             groups[key] = {"params": [], "lr": key[0], "weight_decay": key[1], "names": []}
         groups[key]["params"].append(param)

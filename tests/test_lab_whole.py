@@ -3,13 +3,16 @@
 import pytest
 from planting import blanked, plant
 
+from lab.answers.batches import last_left_out, mask_at_the_end, padding_in_front
+from lab.answers.scores import f1_weighted
 from lab.answers.step import break_for_continue
+from lab.checks.whole import APART
 from lab.diagnose import Verdict
-from lab.exercises import BY_NAME, WHOLE
+from lab.exercises import BY_NAME, EXERCISES, WHOLE
 from lab.golden import expected, outcome
 from lab.harness import planted, resolve
 from lab.source import Target
-from lab.suspects import alike, judge_whole, suspects_of, withdraw
+from lab.suspects import OWNERS, alike, judge_whole, suspects_of, withdraw
 
 SEED = 5
 
@@ -57,6 +60,20 @@ def squashed(self, features, task):
     return outputs.sigmoid() if self.tasks[task].kind == "binary" else outputs
 
 
+def clipped_one_by_one(parameters, limit):
+    norms = [CLIP([parameter], limit) for parameter in parameters]
+    return sum(norm**2 for norm in norms) ** 0.5
+
+
+def mean_of_means(self, task, shares, *, reduce):
+    parts = [BACKWARD(self, task, [share], reduce=reduce) for share in shares]
+    return sum(parts) / len(parts)
+
+
+CLIP, BACKWARD = (
+    resolve(target("clipping"))[2],
+    resolve(target("accumulation", "Engine._backward_each"))[2],
+)
 ATTENTION = resolve(target("self_attention", "SelfAttention.forward"))[2]
 FROM_CONFIG = resolve(target("freezing"))[2]
 HEADS = resolve(target("classifier"))[2]
@@ -77,6 +94,12 @@ def test_the_librarys_own_code_trains_as_it_should(right):
         ("freezing", "", without_adapter),
         ("classifier", "", squashed),
         ("adamw_step", "", break_for_continue),
+        ("batch", "lay_out", padding_in_front),
+        ("batch", "layout_of", mask_at_the_end),
+        ("batch", "BatchStream._order", last_left_out),
+        ("clipping", "", clipped_one_by_one),
+        ("accumulation", "Engine._backward_each", mean_of_means),
+        ("metrics", "_macro_f1", f1_weighted),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -84,6 +107,18 @@ def test_a_small_wrong_is_a_suspect_and_nobody_else(exercise, of, function, righ
     with planted(target(exercise, of), function):
         found = judge_whole(outcome(WHOLE, SEED), right)
     assert found.status == "wrong" and set(found.suspects) == {exercise}
+
+
+def test_every_exercise_has_a_part_but_those_that_are_said_to_have_none(right):
+    called = {OWNERS[name].name for _, run in right["right"]["cases"] for name, *_ in run["calls"]}
+    assert called == {exercise.name for exercise in EXERCISES} - APART.keys()
+
+
+def test_any_order_of_what_is_drawn_is_right(right):
+    place = target("batch", "BatchStream._order")
+    order = resolve(place)[2]
+    with planted(place, lambda self, number: [rows[::-1] for rows in order(self, number)][::-1]):
+        assert judge_whole(outcome(WHOLE, SEED), right).status == "done"
 
 
 def test_many_at_once_are_suspects_and_lose_their_points(right):

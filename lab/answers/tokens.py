@@ -1,4 +1,4 @@
-"""Part 5, tokens: right answers, and mistakes."""
+"""Part 6, tokens: right answers, and mistakes."""
 
 from __future__ import annotations
 

@@ -1,46 +1,55 @@
-"""The whole: a few steps of training through all exercises, and what each function did in them.
+"""The whole: a few steps of training through the exercises, and what each function did in them.
 
 An exercise is tried alone; here all work together, as they do when a model is trained. Each run
 gives what training gives (losses, the gradient of every parameter, parameters, states, answers),
 and a trace: what every function was given, and what it gave. A function that gives another result
-for the same input is a suspect (lab/suspects.py). Tensors are written down as a few sums.
+for the same input is a suspect (lab/suspects.py). APART says who has no part in it, and why.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import math
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+import importlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lab.checks.bert import tiny_config
+from lab.checks.trace import Trace, digest, in_one, in_order
 from lab.exercises import EXERCISES
-from lab.harness import Draw, bound, check, mark_dropouts, plain, planted, resolve
-from lab.source import Target
+from lab.harness import Draw, check, mark_dropouts, plain
 
-MOST = 8
-"""Calls of a function that are written down in a run: of a layer, all before the first step."""
-GRADIENTS = 5
-"""Calls of which the gradient is written down too, in two of the runs."""
 TASKS = ("cola", "sst", "para", "sts")
+
+APART = {
+    **dict.fromkeys(("pair", "wordpiece", "bpe_merge", "bpe"), "texts are ids before a step"),
+    **dict.fromkeys(("sampling", "mlm_masking"), "what is drawn may be drawn in many ways"),
+    **dict.fromkeys(("parameters", "memory_flops", "few_rate"), "what is counted moves no weight"),
+    "loading": "nothing is loaded",
+    **dict.fromkeys(("rope", "local_attention", "convolution"), "they are no part of BERT"),
+    **dict.fromkeys(("bitfit", "bottleneck", "surgery", "vaccine", "smart", "contrastive"),
+                    "a run of its own would be as long as all that are here"),
+}  # fmt: skip
+"""The exercises that no run calls, and why."""
 
 
 @check("whole")
 def whole(draw: Draw) -> Iterator[tuple[str, Any]]:
     from minbert.quick import route_of
 
+    for name in MODULES:  # first of all: a name that is imported while a trace watches stays its
+        importlib.import_module(name)
     seeds = [draw.random.randrange(2**31) for _ in RUNS]  # whatever one run draws, or leaves
-    for seed, (title, run) in zip(seeds, RUNS.items(), strict=True):
-        trace = Trace(gradients=title.startswith(("four tasks", "LoRA")))
-        found: Any = None
-        with route_of("plain"), trace.watching():
+    targets = [place for e in EXERCISES if e.name not in APART for place in e.places]
+    trace = Trace()
+    with route_of("plain"), trace.watching(targets):
+        for seed, (title, run) in zip(seeds, RUNS.items(), strict=True):
+            trace.begin(gradients=title.startswith(("four tasks", "LoRA")))
+            found: Any = None
             try:
                 found = run(Draw(seed, title))
             except NotImplementedError as error:
@@ -49,7 +58,7 @@ def whole(draw: Draw) -> Iterator[tuple[str, Any]]:
                 found = f"waits for {error}"
             except Exception as error:
                 found = f"{type(error).__name__}: {error}"
-        yield title, {"found": found, "calls": trace.calls}
+            yield title, {"found": found, "calls": trace.calls}
 
 
 def fine_tuned(
@@ -209,6 +218,69 @@ def pretrained(draw: Draw) -> Any:
     return found
 
 
+def looped(draw: Draw) -> Any:
+    """From rows to batches to one clipped gradient, a pass over each task; then scores."""
+    from data.draws import BatchStream
+    from minbert.encoders.bert import Bert
+    from multitask.config import TrainConfig
+    from multitask.experiments import significance
+    from multitask.extensions.base import Together
+    from multitask.heads import answers
+    from multitask.loop.engine import Engine, Share
+    from multitask.loop.optimizer import make_optimizer
+    from multitask.model import MultitaskModel
+    from multitask.objective import Objective
+
+    kinds: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "sst": ("packed", ("macro_f1", "matthews")),
+        "sts": ("padded", ("pearson",)),
+    }
+    config = TrainConfig(tasks=tuple(kinds), seed=3, head_size=6, lr=0.02)
+    model = MultitaskModel.from_config(config, Bert(replace(tiny_config(), num_layers=1)))
+    draw.fill(mark_dropouts(model.train()))
+    objective, found = Objective(model, config.extensions), {}
+    engine, optimizer = Engine(config, objective, {}), make_optimizer(config, model, Together(()))
+    lengths = np.array([3, 5, 1, 6, 2, 7, 4])
+    texts = [draw.integers(1, 11, int(length)).numpy() for length in lengths]
+    labels = draw.integers(0, 2, len(texts)).float()
+    for task, (kind, scores) in kinds.items():
+        stream = BatchStream(lengths, 4, seed=3, name=task, bucketed=True)
+        every = batch_of(texts, labels, kind)
+        said = [answers(model.tasks[task], model(every, task))[0].detach()]
+        steps = zip(in_order(stream[n] for n in range(2)), (0.5, 1000.0))
+        for number, (chosen, limit) in enumerate(steps, start=1):
+            shares = [
+                Share(batch_of([texts[n] for n in part], labels[part], kind), 1.0)
+                for part in (chosen[:2], chosen[2:])
+            ]
+            engine._begin()
+            loss = engine._backward_each(task, shares, reduce=True)
+            norm = engine.clip(optimizer, limit)
+            gradient = in_one([p.grad for p in engine.parameters if p.grad is not None])
+            parts = {"loss": loss, "norm": norm, "gradient": gradient}
+            found |= {f"{k} of {task} at step {number}": digest(x) for k, x in parts.items()}
+            optimizer.step()
+        said.append(answers(model.tasks[task], model(every, task))[0].detach())
+        for score in scores:
+            scored = getattr(significance, f"_{score}")(labels.numpy(), torch.stack(said).numpy())
+            found[f"{score} of {task}, before and after"] = digest(scored)
+    return found
+
+
+def batch_of(texts: list[np.ndarray], labels: Tensor, kind: Any) -> Any:
+    """A batch of these rows, by the functions that make one."""
+    from data.batching import Batch, lay_out, layout_of
+
+    input_ids = lay_out(texts, kind, fill=0)
+    return Batch(
+        ids=tuple(map(str, range(len(texts)))),
+        labels=labels,
+        input_ids=input_ids,
+        token_type_ids=torch.zeros_like(input_ids),
+        layout=layout_of(np.array([len(text) for text in texts]), kind),
+    )
+
+
 RUNS: dict[str, Callable[[Draw], Any]] = {
     "four tasks, default settings": functools.partial(fine_tuned, layers=4),
     "pairs as two embeddings, means, a rate for each layer": rates,
@@ -217,154 +289,14 @@ RUNS: dict[str, Callable[[Draw], Any]] = {
     ),
     "LoRA, linear heads, small values": adapted,
     "the masked language model": pretrained,
+    "batches of rows, added up and clipped; scores": looped,
 }
-
-
-# What functions were given, and what they gave
-
-
-class Trace:
-    """The calls of all exercises' functions, in the order in which they end."""
-
-    def __init__(self, *, gradients: bool) -> None:
-        self.gradients = gradients
-        """Whether the gradient of each call is written down too."""
-        self.calls: list[list[Any]] = []
-        """Of each: function, how many of those before it were inside of it, given, gave."""
-        self._busy = False
-        self._left: dict[str, int] = {}
-
-    @contextmanager
-    def watching(self) -> Generator[None]:
-        with ExitStack() as stack:
-            for exercise in EXERCISES:
-                for target in exercise.places:
-                    stack.enter_context(planted(target, self.wrapped(target)))
-            yield
-
-    def wrapped(self, target: Target) -> Callable[..., Any]:
-        function = resolve(target)[2]
-        function = getattr(function, "__func__", function)  # of a class method
-        signature = inspect.signature(function)
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            name = str(target)
-            left = self._left.setdefault(name, MOST)
-            if self._busy or not left:
-                return function(*args, **kwargs)
-            self._left[name] = left - 1
-            # What is left out is None; a signature may be without it.
-            arguments = [x for x in bound(signature, args, kwargs) if x is not None]
-            with self.aside():
-                given, before = digest(arguments), len(self.calls)
-            again = signature.bind(*args, **kwargs)
-            again.arguments |= {k: [*v] for k, v in again.arguments.items() if isinstance(v, list)}
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                if not type(error).__module__.startswith("torch."):  # checkpointing stops so
-                    self.add(name, before, given, ["raises", type(error).__name__])
-                raise
-            with self.aside():
-                changed = [x for x in arguments if result is None or isinstance(x, list)]
-                gave = [digest(result), digest(changed)]
-                if (
-                    self.gradients
-                    and left > MOST - GRADIENTS
-                    and isinstance(result, Tensor | list | tuple)
-                ):
-                    gave.append(gradient_of(function, again))
-            self.add(name, before, given, gave)
-            return result
-
-        return call
-
-    def add(self, name: str, before: int, given: Any, gave: Any) -> None:
-        self.calls.append([name, len(self.calls) - before, given, gave])
-
-    @contextmanager
-    def aside(self) -> Generator[None]:
-        """Calls that come from writing down are no part of the trace."""
-        self._busy, was = True, self._busy
-        try:
-            yield
-        finally:
-            self._busy = was
-
-
-def gradient_of(function: Callable[..., Any], call: inspect.BoundArguments) -> Any:
-    """Sums of the gradients that a call passes on to its inputs and its module's parameters.
-
-    The function is called once more, on inputs without a history, for theirs is not its own.
-    """
-    for name, x in call.arguments.items():
-        if isinstance(x, Tensor) and x.requires_grad:
-            call.arguments[name] = x.detach().requires_grad_()
-    outputs = [x for x in tensors(function(*call.args, **call.kwargs)) if x.requires_grad]
-    inputs = [x for each in call.arguments.values() for x in tensors(each) if x.requires_grad]
-    if not outputs or not inputs:
-        return None
-    weights = [torch.from_numpy(waves(x.numel())).view(x.shape).to(x.dtype) for x in outputs]
-    found = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
-    return [[x is not None for x in found], digest(in_one([x for x in found if x is not None]))]
-
-
-def in_one(parts: list[Tensor]) -> Tensor:
-    """All numbers of many tensors, so that rounding in a tiny one is small beside the others."""
-    return torch.cat([torch.zeros(0), *(part.detach().flatten() for part in parts)])
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """The tensors that a value holds; of a module its parameters."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, nn.Module):
-        return list(value.parameters())
-    if isinstance(value, list | tuple):
-        return [x for item in value for x in tensors(item)]
-    return []
-
-
-@functools.lru_cache(maxsize=256)
-def waves(count: int) -> np.ndarray:
-    """A weight of its own for every number of a tensor, between -1 and 1."""
-    return np.cos(1.7 * np.arange(1, count + 1))
-
-
-def digest(value: Any) -> Any:
-    """A value in a few numbers: of a tensor shape, two sums, and whether it has a gradient."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        if value.dim() == 0 and not value.requires_grad:
-            return value.item()
-        sums = sums_of(value.detach().numpy().ravel())
-        return {"of": list(value.shape), "sums": sums, "learns": value.requires_grad}
-    if isinstance(value, nn.Module):
-        return [type(value).__name__, value.training, digest_all(list(value.parameters()))]
-    if isinstance(value, torch.optim.Optimizer):
-        params = [p for group in value.param_groups for p in group["params"]]
-        grads = [p.grad for p in params if p.grad is not None]
-        return [digest_all(params), digest(in_one(grads))]
-    if isinstance(value, list | tuple):
-        return [digest(item) for item in value]
-    if hasattr(value, "per_sequence") or hasattr(value, "input_ids"):  # a layout, or a batch
-        return [digest(x) for x in vars(value).values() if isinstance(x, Tensor)]
-    return type(value).__name__
-
-
-def digest_all(parts: list[Tensor]) -> Any:
-    """The digest of many parameters, as one."""
-    flat = [part.detach().numpy().ravel() for part in parts]
-    return {
-        "many": len(parts),
-        "sums": sums_of(np.concatenate(flat) if flat else np.zeros(0)),
-        "learns": sum(part.requires_grad for part in parts),
-    }
-
-
-def sums_of(numbers: np.ndarray) -> list[float]:
-    """The root of the sum of squares, and a sum with weights."""
-    found = math.sqrt(np.dot(numbers, numbers.astype(float))), numbers @ waves(len(numbers))
-    return [float(f"{number:.7g}") for number in found]
+MODULES = (
+    "multitask.experiments.significance",
+    "multitask.extensions.layer_lr",
+    "multitask.extensions.lora",
+    "multitask.loop.engine",
+    "multitask.loop.optimizer",
+    "multitask.model",
+)
+"""What the runs import, with all that these import."""

@@ -37,7 +37,8 @@ WHOLE = Exercise(
         "minbert lab check N --pdb opens a debugger at a breakpoint() of yours.",
     ),
 )
-"""No exercise: a few steps of training through all of them, when they are done (lab/whole.py)."""
+"""No exercise: a few steps of training through all of them, when they are done
+(lab/checks/whole.py)."""
 
 BY_NAME: dict[str, Exercise] = {exercise.name: exercise for exercise in (*EXERCISES, WHOLE)}
 

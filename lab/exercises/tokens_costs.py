@@ -1,4 +1,4 @@
-"""Part 5: tokens and costs."""
+"""Part 6: tokens and costs."""
 
 from __future__ import annotations
 
