@@ -35,13 +35,20 @@ def describe(error: BaseException, root: Path = ROOT) -> dict[str, Any]:
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        if path.is_relative_to(root) and not path.is_relative_to(ROOT / "lab"):
+        inside = path.is_relative_to(root) and not is_installed(path.relative_to(root))
+        if inside and not path.is_relative_to(ROOT / "lab"):
             lines.append(f"{path.relative_to(root)}:{frame.lineno}")
     if isinstance(error, SyntaxError) and error.filename:
         lines.append(f"{os.path.relpath(error.filename, root)}:{error.lineno}")
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     where = lines[-1] if lines else None
     return {"type": type(error).__name__, "message": message[:2000], "where": where}
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file of a project is none of its own, but in an environment within it."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return hidden or any(part.endswith("-packages") for part in path.parts)
 
 
 def options() -> argparse.ArgumentParser:

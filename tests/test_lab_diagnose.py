@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lab.diagnose import Verdict, judge
+from lab.runner import describe
 from lab.values import decode, encode, same
 
 X = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -171,3 +172,15 @@ def test_values_come_back_as_they_were(value):
 )  # fmt: skip
 def test_what_is_the_same(a, b, equal):
     assert same(a, b) == same(b, a) == equal
+
+
+@pytest.mark.parametrize(
+    "package", [".venv/lib/python3.11/site-packages/torch/nn.py", "env/lib/dist-packages/x.py"]
+)
+def test_an_error_is_at_the_students_line(package, tmp_path):
+    names = {}
+    exec(compile("def fail():\n    raise TypeError('of two')", tmp_path / package, "exec"), names)
+    exec(compile("\n\ndef own():\n    fail()", tmp_path / "minbert" / "bert.py", "exec"), names)
+    with pytest.raises(TypeError) as raised:
+        names["own"]()
+    assert describe(raised.value, tmp_path)["where"] == "minbert/bert.py:4"

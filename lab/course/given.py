@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from lab.harness import Draw, mark_dropouts, marked_dropout, planted
+from lab.runner import is_installed
 from lab.source import Target
 
 Load = Callable[[str], Any]
@@ -81,7 +82,8 @@ def built(cls: type[nn.Module], config: Config) -> Any:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        raised = next(f for f in frames[::-1] if f.filename != __file__ or f is frames[0])
+        theirs = [f for f in frames[1:] if not is_installed(Path(f.filename))]
+        raised = (theirs or frames)[-1]
         where = f"{Path(raised.filename).name}:{raised.lineno}"
         raise NotHere(
             f"{cls.__name__} cannot be made as the handout makes it: {type(error).__name__} at "
