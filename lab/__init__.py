@@ -1,6 +1,7 @@
 """The students' lab: exercises cut out of this library, checks that say what went wrong, grading.
 
     exercises/     the list of exercises: one record each             <- start reading here
+                   reading.py: what to read before each part
     checks/        what is tried on an exercise's functions           (in the handout)
     answers/       what is right, and the catalogue of mistakes       (never in the handout)
     handout.py     writes a student's copy: bodies out, expected numbers in

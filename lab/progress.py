@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab.check import Output, assigned, verdicts
 from lab.exercises import BY_NAME, Exercise
+from lab.exercises.reading import in_lines
 from lab.source import Target, body_of, find_line
 
 REFERENCES = Path("lab", "golden", "references")
@@ -29,6 +30,9 @@ def show_next(root: Path) -> None:
         return
     exercise, verdict = left[0]
     hours = sum(each.minutes for each, _ in left) / 60
+    begun = [each for each, said in found if said.status != "not started"]
+    if exercise.part not in {each.part for each in begun}:
+        print("\n".join([*in_lines(exercise.part), ""]))
     print(f"{exercise.heading} ({exercise.points} points)")
     print(f"  {exercise.effort}")
     for place in exercise.places:

@@ -20,7 +20,7 @@ from lab.bundle import bundle
 from lab.check import Launch, Output, assigned, outcomes, stamp_of
 from lab.commands import lab
 from lab.diagnose import Verdict
-from lab.exercises import EXERCISES, numbered, parse_numbers
+from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers, reading
 from lab.progress import beside, write_references
 from lab.source import body_of, find, replace_body
 from lab.stamp import PLACE, UNKNOWN, Stamp
@@ -281,6 +281,27 @@ def test_every_exercise_has_a_page(made):
         assert f"\n\n*{exercise.effort}.*\n" in page, f"put *{exercise.effort}.* under the heading"
         assert f'<a id="{exercise.name}"></a>' in text
         assert f"{exercise.number}. {exercise.title[0].upper()}{exercise.title[1:]}" in text
+
+
+def test_each_part_begins_with_what_to_read(made, monkeypatch, capsys):
+    page = (made / "README.md").read_text(encoding="utf-8")
+    for number, part in enumerate(PARTS, start=1):
+        begins = page.partition(f"\n## Part {number}: ")[2].partition("\n\n")[2]
+        said = "print it with python -m lab.exercises.reading"
+        assert begins.startswith(f"{reading.table(part)}\n\n"), said
+        paths = [each.path for each in reading.READINGS[part] if each.path]
+        assert paths and all((made / path).is_file() for path in paths)
+    verdicts = [
+        (each, Verdict("done" if each.part == "bert" else "not started")) for each in EXERCISES
+    ]
+    monkeypatch.setattr(progress, "verdicts", lambda *_: verdicts)
+    progress.show_next(made)
+    said = capsys.readouterr().out
+    assert said.startswith("Part 2 begins. Read before it, about 80 minutes:\n  Kingma & Ba")
+    assert "\n\nExercise 12: " in said
+    verdicts[11] = (EXERCISES[11], Verdict("wrong", "no."))
+    progress.show_next(made)
+    assert capsys.readouterr().out.startswith("Exercise 12: ")
 
 
 def test_a_part_alone_and_solutions_to_start_from(tmp_path):
