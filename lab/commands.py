@@ -136,9 +136,9 @@ def run_check(given: argparse.Namespace) -> int:
         exercises = (numbered(given.number),)
     say_whose(root)
     if given.watch:
-        from lab.watch import Watch
+        from lab.watch import CopyWatch
 
-        Watch(root, exercises).run()
+        CopyWatch(root, exercises).run()
     all_done = check(root, exercises, go_on=given.all, terminal=given.pdb)
     if made_from := stamp_of(root):
         print(f"This copy was made from {made_from}.")
@@ -158,10 +158,30 @@ def check_checkout(root: Path, given: argparse.Namespace) -> int:
     """Check another course's project, by the names of its own."""
     from lab.course import parts, report
 
-    if given.watch:
-        raise ValueError("--watch takes the lab's own copies; leave it out for this checkout")
     chosen = parts.PARTS if given.number is None else (parts.numbered(given.number),)
+    if given.watch:
+        from lab.course.watch import CheckoutWatch
+
+        report.begin(root)
+        CheckoutWatch(root, chosen).run()
     return 0 if report.check(root, chosen, go_on=given.all, terminal=given.pdb) else 1
+
+
+def copy_here() -> Path:
+    """The student's copy that the current folder is in.
+
+    Raises:
+        ValueError: it is in none.
+    """
+    from lab.check import find_copy
+
+    folder = Path.cwd()
+    if copy_around(folder) is None and other_courses(folder) is not None:
+        raise ValueError(
+            "in another course's project there are minbert lab check, replay and hint; this "
+            "command takes the lab's own copies: minbert lab start my-work"
+        )
+    return find_copy(folder)
 
 
 def say_whose(root: Path) -> None:
@@ -172,18 +192,16 @@ def say_whose(root: Path) -> None:
 
 
 def run_next(given: argparse.Namespace) -> int:
-    from lab.check import find_copy
     from lab.progress import show_next
 
-    show_next(find_copy(Path.cwd()))
+    show_next(copy_here())
     return 0
 
 
 def run_diff(given: argparse.Namespace) -> int:
-    from lab.check import find_copy
     from lab.progress import show_beside
 
-    show_beside(find_copy(Path.cwd()), numbered(given.number))
+    show_beside(copy_here(), numbered(given.number))
     return 0
 
 
@@ -194,19 +212,18 @@ def run_predictions(given: argparse.Namespace) -> int:
 
 
 def run_hand_in(given: argparse.Namespace) -> int:
-    from lab.check import find_copy
     from lab.handin import NAME, hand_in
 
-    root = find_copy(Path.cwd())
+    root = copy_here()
     return hand_in(root, given.path or root / NAME)
 
 
 def run_show(given: argparse.Namespace) -> int:
-    from lab.check import assigned, find_copy
+    from lab.check import assigned
     from lab.show import show
     from lab.terminal import open_page
 
-    root, exercise = find_copy(Path.cwd()), numbered(given.number)
+    root, exercise = copy_here(), numbered(given.number)
     if exercise not in assigned(root):
         raise ValueError(f"exercise {given.number} is not set in this copy")
     path = given.out or root / "pictures" / f"{exercise.number}-{exercise.name}.html"
@@ -226,10 +243,14 @@ def run_hint(given: argparse.Namespace) -> int:
 
 
 def run_replay(given: argparse.Namespace) -> int:
-    from lab.check import find_copy
     from lab.replay import start
 
-    return start(find_copy(Path.cwd()), numbered(given.number), printed=given.print)
+    folder = Path.cwd()
+    if copy_around(folder) is None and (checkout := other_courses(folder)) is not None:
+        from lab.course import parts, replay
+
+        return replay.start(checkout, parts.numbered(given.number), printed=given.print)
+    return start(copy_here(), numbered(given.number), printed=given.print)
 
 
 def run_grade(given: argparse.Namespace) -> int:

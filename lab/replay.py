@@ -13,6 +13,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def start(root: Path, exercise: Exercise, *, printed: bool = False) -> int:
 
 def replay(exercise: Exercise, *, printed: bool) -> int:
     """Run an exercise's check up to the first case that is wrong, and show it."""
-    from lab.harness import Shown, raw_cases, supplied, watched
+    from lab.harness import raw_cases, supplied
 
     golden = ROOT / "lab" / "golden"
     path = golden / "expected" / f"{exercise.name}.json"
@@ -39,29 +40,59 @@ def replay(exercise: Exercise, *, printed: bool) -> int:
         return 2
     right = json.loads(path.read_text(encoding="utf-8"))["right"]["cases"]
     known = json.loads((golden / "supplied" / f"{exercise.name}.json").read_text(encoding="utf-8"))
-    calls: list[Shown] = []
-    number = 0
-    with supplied(exercise, known), watched(exercise, calls):
+    with supplied(exercise, known):
         try:
-            for title, value in raw_cases(exercise, seed=0):
-                if not same(encode(value), right[number][1]):
-                    show(title, calls, value, decode(right[number][1]), printed=printed)
-                    return 1
-                number += 1
+            return first_wrong(exercise, raw_cases(exercise, seed=0), right, printed=printed)
         except NotImplementedError as error:
             if "exercise " not in str(error):
                 raise
             print(f"{exercise} is not started")
             return 1
+
+
+def first_wrong(
+    exercise: Exercise,
+    cases: Iterator[tuple[str, Any]],
+    right: Sequence[Any],
+    *,
+    printed: bool,
+    raises: tuple[type[Exception], ...] = (NotImplementedError,),
+) -> int:
+    """Show the first case that is wrong, and open a prompt in it; gives the exit code.
+
+    An exception of the code under test is a wrong case too, but for those in `raises`.
+    """
+    from lab.harness import Shown, watched
+
+    calls: list[Shown] = []
+    number = 0
+    with watched(exercise, calls):
+        try:
+            for title, value in cases:
+                if not same(encode(value), right[number][1]):
+                    wanted = decode(right[number][1])
+                    show(title, exercise, calls, value, wanted, printed=printed)
+                    return 1
+                number += 1
+        except raises:
+            raise
         except Exception as error:
             title, wanted = right[number] if number < len(right) else ("", None)
-            show(title, calls, error, decode(wanted), printed=printed)
+            show(title, exercise, calls, error, decode(wanted), printed=printed)
             return 1
     print(f"{exercise} is done: there is no case that is wrong")
     return 0
 
 
-def show(title: str, calls: list[Any], result: Any, expected: Any, *, printed: bool) -> None:
+def show(
+    title: str,
+    exercise: Exercise,
+    calls: list[Any],
+    result: Any,
+    expected: Any,
+    *,
+    printed: bool,
+) -> None:
     """Print a case, and open a prompt in it."""
     import torch
 
@@ -78,13 +109,13 @@ def show(title: str, calls: list[Any], result: Any, expected: Any, *, printed: b
         return
     names: dict[str, Any] = {"result": result, "expected": expected, "torch": torch}
     if last is not None:
-        names |= {**last.arguments, last.name.split(".")[-1]: function_of(last.name)}
+        names |= {**last.arguments, last.name.split(".")[-1]: function_of(exercise, last.name)}
     code.interact(banner="", local=names, exitmsg="")
 
 
-def function_of(name: str) -> Any:
+def function_of(exercise: Exercise, name: str) -> Any:
     """The student's function of this name, as it stands in its module."""
-    place = next(p for e in BY_NAME.values() for p in e.places if p.name == name)
+    place = next(place for place in exercise.places if place.name == name)
     found: Any = importlib.import_module(place.module)
     for word in name.split("."):
         found = getattr(found, word)

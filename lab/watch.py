@@ -8,16 +8,18 @@ second. A file that holds exercises has those checked again, and any other file 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from lab.check import Launch, Output, expected_path, follow, kill, outcomes, show
+from lab.check import Launch, Output, expected_of, follow, kill, outcomes, show
 from lab.diagnose import judge
 from lab.exercises import Exercise
 from lab.handin import files_of
@@ -26,15 +28,25 @@ PAUSE = 0.15
 """Seconds between two looks."""
 
 
-class Watch:
-    """Checks of a copy, made again as its files change."""
+E = TypeVar("E", bound=Exercise)
 
-    def __init__(self, root: Path, exercises: Sequence[Exercise]) -> None:
-        self.launch = Launch(root, root / "lab" / "golden" / "supplied")
+
+class Watch(Generic[E]):
+    """Checks of a project, made again as its files change."""
+
+    WARM: Sequence[str] = (sys.executable, "-B", "-m", "lab.warm")
+    """How a runner that waits is started."""
+
+    def __init__(self, launch: Launch, exercises: Sequence[E]) -> None:
+        self.launch = launch
         self.exercises = exercises
         self.statuses: dict[str, str] = {}
-        self.times = times_of(root)
+        self.times = times_of(launch.root)
         self._spare: Spare | None = None
+
+    @abstractmethod
+    def say(self, exercise: E, outcome: dict[str, Any]) -> tuple[str, Callable[[], None]]:
+        """The status of an exercise, and what prints all there is to say."""
 
     def run(self) -> None:
         """Check all that has been begun, then what changes, until Ctrl-C."""
@@ -43,14 +55,14 @@ class Watch:
             print("Watching; save a file to have it checked again, Ctrl-C ends it.", flush=True)
             while True:
                 if self._spare is None:
-                    self._spare = Spare(self.launch)
+                    self._spare = Spare(self.launch, self.WARM)
                 time.sleep(PAUSE)
                 self.look()
         finally:
             if self._spare is not None:
                 self._spare.close()
 
-    def look(self) -> tuple[Exercise, ...]:
+    def look(self) -> tuple[E, ...]:
         """Check what has changed since the last look; gives the exercises that were checked."""
         now = times_of(self.launch.root)
         changed = {path for path in now.keys() | self.times.keys()
@@ -63,40 +75,51 @@ class Watch:
         self.check(again)
         return again
 
-    def check(self, exercises: Sequence[Exercise]) -> None:
+    def check(self, exercises: Sequence[E]) -> None:
         """Check exercises and print what there is to say of those that were begun."""
         output = Output()
         for exercise, found in self._outcomes(exercises, output):
-            path = expected_path(self.launch.root, exercise)
-            verdict = judge(found, json.loads(path.read_text(encoding="utf-8")))
-            if {verdict.status, self.statuses.get(exercise.name)} - {"not started", None}:
-                show(exercise, verdict)
-            self.statuses[exercise.name] = verdict.status
+            status, tell = self.say(exercise, found)
+            if {status, self.statuses.get(exercise.name)} - {"not started", None}:
+                tell()
+            self.statuses[exercise.name] = status
         if output.text.strip():
             print("Your code printed:", *output.text.strip().splitlines()[:20], sep="\n  ")
         done = list(self.statuses.values()).count("done")
         print(f"{done} of {len(self.exercises)} done.", flush=True)
 
     def _outcomes(
-        self, exercises: Sequence[Exercise], output: Output
-    ) -> Iterator[tuple[Exercise, dict[str, Any]]]:
+        self, exercises: Sequence[E], output: Output
+    ) -> Iterator[tuple[E, dict[str, Any]]]:
         spare, self._spare = self._spare, None
         left = list(exercises)
         if spare is not None:
             for found in spare.outcomes(exercises, output):
                 yield left.pop(0), found
-        yield from outcomes(self.launch, left, output)  # after a hang or an exit: a new process
+        for _, found in outcomes(self.launch, tuple(left), output):  # after a hang: a new process
+            yield left.pop(0), found
+
+
+class CopyWatch(Watch[Exercise]):
+    """Checks of a student's copy."""
+
+    def __init__(self, root: Path, exercises: Sequence[Exercise]) -> None:
+        super().__init__(Launch(root, root / "lab" / "golden" / "supplied"), exercises)
+
+    def say(self, exercise: Exercise, outcome: dict[str, Any]) -> tuple[str, Callable[[], None]]:
+        verdict = judge(outcome, expected_of(self.launch.root, exercise))
+        return verdict.status, functools.partial(show, exercise, verdict)
 
 
 class Spare:
     """A process that waits with PyTorch imported."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, command: Sequence[str]) -> None:
         self.launch = launch
         results, self._theirs = os.pipe()
         self._results = os.fdopen(results, "rb", buffering=0)
         self._process = subprocess.Popen(
-            [sys.executable, "-B", "-m", "lab.warm"],
+            command,
             cwd=launch.root,
             env={"OMP_NUM_THREADS": "1", **launch.environment},
             stdin=subprocess.PIPE,
@@ -142,7 +165,7 @@ def times_of(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def affected(changed: set[str], exercises: Sequence[Exercise]) -> tuple[Exercise, ...]:
+def affected(changed: set[str], exercises: Sequence[E]) -> tuple[E, ...]:
     """The exercises that changed files bear on: those in them; all, where one holds none."""
     held = {place.path.as_posix() for exercise in exercises for place in exercise.places}
     if changed - held:

@@ -11,13 +11,15 @@ import torch
 
 from lab.commands import lab
 from lab.course import expected as sums
-from lab.course import report
+from lab.course import replay, report
 from lab.course.checks import cases
 from lab.course.layout import checkout_around, course_of, missing_packages
 from lab.course.mistakes import known
 from lab.course.parts import PART_BY_NAME, PARTS
+from lab.course.watch import CheckoutWatch
 from lab.exercises import BY_NAME
 from lab.runner import describe
+from lab.watch import Spare
 
 CHECKOUT = Path(__file__).parent / "checkout"
 MODULES = ("bert", "base_bert", "config", "utils", "optimizer", "classifier")
@@ -306,9 +308,58 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
         assert text in said
 
 
+@pytest.mark.slow
+def test_a_saved_file_is_checked_again(checkout, capsys):
+    (checkout / "classifier.py").unlink()
+    watch = CheckoutWatch(checkout, PARTS)
+    assert [part.number for part in watch.missing] == [7]
+    assert watch.look() == ()
+    edit(checkout, "optimizer.py", 'if group["correct_bias"]:', "if False:")
+    watch._spare = Spare(watch.launch, watch.WARM)
+    assert [part.name for part in watch.look()] == ["adamw"]
+    assert watch.statuses == {"adamw": "wrong"}
+    said = capsys.readouterr().out
+    assert "optimizer.py\n✗  6  AdamW: the step" in said and "there is no bias correction" in said
+
+
+@pytest.mark.slow
+def test_a_case_that_is_wrong_is_replayed(tmp_path, monkeypatch, capfd):
+    root = shutil.copytree(CHECKOUT, tmp_path / "their work")
+    edit(root, "bert.py", " / math.sqrt(key.size(-1))", "")
+    monkeypatch.chdir(root)
+    assert lab(["replay", "1", "--print"]) == 1
+    said = capfd.readouterr().out
+    assert said.startswith(
+        "in eval mode: the context, heads merged\n\nBertSelfAttention.attention("
+    )
+    assert "\nkey = tensor(" in said and "\nexpected = tensor(" in said
+    assert lab(["replay", "2", "--print"]) == 0
+    assert "there is no case that is wrong" in capfd.readouterr().out
+
+
+def test_what_cannot_be_replayed_is_said(checkout, capsys, monkeypatch):
+    monkeypatch.chdir(checkout)
+    (checkout / "classifier.py").unlink()
+    assert lab(["replay", "7"]) == 2
+    assert "there is no classifier.py in this checkout, which part 7" in capsys.readouterr().err
+    assert lab(["next"]) == 2
+    assert (
+        "in another course's project there are minbert lab check, replay" in capsys.readouterr().err
+    )
+    assert lab(["replay", "9"]) == 2
+    assert "there is no part 9 of a checkout" in capsys.readouterr().err
+    monkeypatch.setattr("lab.course.runner.prepare", lambda root: None)
+    blank = "        raise NotImplementedError\n        scores = query @"
+    edit(checkout, "bert.py", "        scores = query @", blank)
+    assert replay.replay(PART_BY_NAME["attention"], checkout, printed=True) == 1
+    assert capsys.readouterr().out == "part 1: multi-head attention is not started\n"
+    edit(checkout, "bert.py", "self.interm_dense = ", "self.second = ")
+    assert replay.replay(PART_BY_NAME["layer"], checkout, printed=True) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("part 3: the layer cannot be tried: BertLayer has no interm_dense")
+
+
 def test_what_the_command_refuses(checkout, capsys, tmp_path):
-    assert lab(["check", "--watch", "--folder", str(checkout)]) == 2
-    assert "--watch takes the lab's own copies" in capsys.readouterr().err
     assert lab(["check", "9", "--folder", str(checkout)]) == 2
     assert "there is no part 9 of a checkout" in capsys.readouterr().err
     assert lab(["check", "--folder", str(tmp_path / "nothing")]) == 2

@@ -24,7 +24,7 @@ from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers, reading
 from lab.progress import beside, write_references
 from lab.source import body_of, find, replace_body
 from lab.stamp import PLACE, UNKNOWN, Stamp
-from lab.watch import Spare, Watch, affected
+from lab.watch import CopyWatch, Spare, affected
 from minbert.version import commit
 from multitask.report.document import with_results
 
@@ -569,16 +569,16 @@ def test_a_zip_is_made_and_checked(copy, monkeypatch, capsys):
 
 
 def test_a_saved_file_has_its_exercises_checked_again(copy, capsys):
-    watch = Watch(copy, EXERCISES)
+    watch = CopyWatch(copy, EXERCISES)
     assert watch.look() == ()
     edit(copy, "optim/adamw.py", "bias_corrections", ["return 1 - betas[0] ** step, 1.0"])
-    watch._spare = Spare(watch.launch)
+    watch._spare = Spare(watch.launch, watch.WARM)
     checked = [exercise.number for exercise in watch.look()]
     assert checked == [12, 13, 14, 15, 16]
     out = capsys.readouterr().out
     assert "optim/adamw.py" in out and "✗ 13" in out and "12" not in out.split("✗ 13")[1][:60]
     assert watch.statuses["bias_correction"] == "wrong" and watch._spare is None
     assert affected({"optim/adamw.py"}, EXERCISES[:11]) == EXERCISES[:11]  # it may serve any
-    spare = Spare(watch.launch)
+    spare = Spare(watch.launch, watch.WARM)
     spare.close()
     assert spare._process.returncode is not None

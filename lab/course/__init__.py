@@ -7,6 +7,8 @@
     mistakes.py   the lab's catalogue of mistakes, brought to them too, and a few of their own
     expected.py   what is right and what each mistake gives, worked out when it is asked for
     runner.py     runs the checks on the student's modules, in a process of its own
+    watch.py      ... again at each save; warm.py is a runner that waits
+    replay.py     the first case that is wrong, in a prompt
     report.py     the list of what is right, wrong, not begun, and not there
 
 A student's copy of this library has none of it, for it has no answers; nothing of it is graded.

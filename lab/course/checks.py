@@ -27,12 +27,17 @@ BETAS = (0.8, 0.95)
 
 
 def cases(name: str, seed: int, load: Load) -> Cases:
-    """The cases of a part's check, encoded, with a dropout that draws nothing."""
+    """The cases of a part's check, encoded."""
+    for case, value in raw_cases(name, seed, load):
+        yield case, encode(value)
+
+
+def raw_cases(name: str, seed: int, load: Load) -> Cases:
+    """The cases of a part's check as they are, with a dropout that draws nothing."""
     functional = "torch.nn.functional"
     attend = planted(Target(functional, "scaled_dot_product_attention"), attend_without_chance)
     with planted(Target(functional, "dropout"), without_chance), attend:
-        for case, value in CHECKS[name](Draw(seed, name), load):
-            yield case, encode(value)
+        yield from CHECKS[name](Draw(seed, name), load)
 
 
 def attend_without_chance(

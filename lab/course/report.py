@@ -45,23 +45,16 @@ def findings(
 ) -> Iterator[Found]:
     """What there is to say of parts of a checkout, one after the other."""
     there = [part for part in parts if (root / part.file).is_file()]
-    launch = Launch(
-        root.resolve(),
-        root.resolve(),
-        seconds=SECONDS,
-        command=(sys.executable, "-B", str(RUNNER)),
-        environment={**os.environ, **OFFLINE},
-        terminal=terminal,
-    )
+    launch = launch_of(root, terminal=terminal)
     with ThreadPoolExecutor(1) as pool:  # theirs is run meanwhile, in its own process
         wanted: dict[str, Future[dict[str, Any]]] = {
-            part.name: pool.submit(_expected, part) for part in there
+            part.name: pool.submit(expected_of, part) for part in there
         }
         found = outcomes(launch, there, output)
         try:
             for part in parts:
                 if part not in there:
-                    yield Found(part, "not there", f"There is no {part.file}.")
+                    yield not_there(part)
                     continue
                 _, outcome = next(found)
                 yield say(root, part, outcome, wanted[part.name].result)
@@ -69,10 +62,27 @@ def findings(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _expected(part: Part) -> dict[str, Any]:
+def launch_of(root: Path, *, terminal: bool = False) -> Launch:
+    """How the runner is started on a checkout."""
+    return Launch(
+        root.resolve(),
+        root.resolve(),
+        seconds=SECONDS,
+        command=(sys.executable, "-B", str(RUNNER)),
+        environment={**os.environ, **OFFLINE},
+        terminal=terminal,
+    )
+
+
+def expected_of(part: Part) -> dict[str, Any]:
+    """What is right in a part, and what its mistakes give."""
     from lab.course.expected import expected
 
     return expected(part, seed=0)
+
+
+def not_there(part: Part) -> Found:
+    return Found(part, "not there", f"There is no {part.file}.")
 
 
 def say(
@@ -118,16 +128,21 @@ def show(found: Found) -> None:
         print(f"      hints: {part.hinted}")
 
 
-def check(
-    root: Path, parts: Sequence[Part], *, go_on: bool = False, terminal: bool = False
-) -> bool:
-    """Check parts of a checkout and print the list; True if all that are there are right."""
+def begin(root: Path) -> None:
+    """Say whose code is checked, and what is not installed."""
     print(f"checking the code of {course_of(root)}'s minBERT in {quoted(root)}")
     if missing := missing_packages(root):
         print(
             f"not installed here: {', '.join(missing)}; the checks stand in for what is only "
             f"imported (else: pip install {' '.join(missing)})"
         )
+
+
+def check(
+    root: Path, parts: Sequence[Part], *, go_on: bool = False, terminal: bool = False
+) -> bool:
+    """Check parts of a checkout and print the list; True if all that are there are right."""
+    begin(root)
     output, seen = Output(), list[Found]()
     for found in findings(root, parts, output, terminal=terminal):
         show(found)
