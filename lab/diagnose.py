@@ -49,8 +49,7 @@ def judge(found: dict[str, Any], expected: dict[str, Any]) -> Verdict:
         reached = len(found["cases"])
         if alike := as_if_raised(error, expected["mistakes"], reached):
             return Verdict("wrong", sentence(alike), named=True)
-        told = raised(error, right, reached) + call_of(right, reached)
-        return Verdict("wrong", sentence(told))
+        return Verdict("wrong", with_call(raised(error, right, reached), right, reached))
     return Verdict("wrong", "The check ended early.")
 
 
@@ -64,13 +63,15 @@ def first_difference(found: dict[str, Any], expected: dict[str, Any], number: in
     message = f"{title}: {difference(value, wanted)}" + right_in_eval(found, right)
     if near := closest(value, wanted, [m for m in mistakes if len(m["cases"]) > number], number):
         message += f". Of the known mistakes this is closest to, without being equal: {near}"
-    return Verdict("wrong", sentence(message + call_of(right, number)))
+    return Verdict("wrong", with_call(message, right, number))
 
 
-def call_of(right: dict[str, Any], number: int) -> str:
-    """A remark on the call that leads to a case, where it is known."""
+def with_call(message: str, right: dict[str, Any], number: int) -> str:
+    """A message as a sentence, and the call that leads to the case, where it is known."""
     calls = right.get("calls", [])
-    return f". The call: {calls[number]}" if number < len(calls) and calls[number] else ""
+    if number >= len(calls) or not calls[number]:
+        return sentence(message)
+    return f"{sentence(message)} {sentence(f'The call: {calls[number]}')}"
 
 
 def as_if(
@@ -86,7 +87,7 @@ def as_if(
         if len(cases) <= number or same(cases[number][1], right["cases"][number][1]):
             continue
         differs_before = not all(same(a[1], b[1]) for a, b in zip(cases[:number], right["cases"]))
-        if differs_before and not fractions(cases[number][1]):
+        if differs_before and not telling(cases[number][1]):
             continue  # a yes or no that another mistake explains, and what it does before is right
         if same(cases[number][1], found["cases"][number][1]):
             equal_ones = sum(same(a[1], b[1]) for a, b in zip(cases, found["cases"]))
@@ -97,14 +98,18 @@ def as_if(
         return None
     more = further(found, right, mistakes, number, best[0])
     # A yes or no, a word, or classes: that is what many mistakes give.
-    if not fractions(found["cases"][number][1]) and (more or len(best) > 1):
+    if not telling(found["cases"][number][1]) and (more or len(best) > 1):
         return None
     return "; or as if ".join(best) + more
 
 
-def fractions(value: Any) -> bool:
-    """Whether there are numbers in a value that are not whole."""
-    return any(not n.is_integer() for n in numbers_in(value))
+LARGE = 1000
+"""From here on a whole number is no coincidence."""
+
+
+def telling(value: Any) -> bool:
+    """Whether there are numbers in a value that few mistakes give: broken ones, or large ones."""
+    return any(not n.is_integer() or abs(n) >= LARGE for n in numbers_in(value))
 
 
 def further(
@@ -229,6 +234,8 @@ def difference(value: Any, wanted: Any) -> str:
     if isinstance(wanted, list) and isinstance(value, str):
         return value  # why there are no gradients, in words
     if isinstance(wanted, list) and isinstance(value, list):
+        if is_short(value) and is_short(wanted):
+            return f"the result is {value}; it should be {wanted}"
         if len(value) != len(wanted):
             return f"there are {len(value)} results; there should be {len(wanted)}"
         place = next(n for n, (a, b) in enumerate(zip(value, wanted)) if not same(a, b))
@@ -236,8 +243,8 @@ def difference(value: Any, wanted: Any) -> str:
     if isinstance(wanted, dict) and isinstance(value, dict) and "object" not in value:
         missing, extra = wanted.keys() - value.keys(), value.keys() - wanted.keys()
         if missing or extra:
-            what, names = ("missing", missing) if missing else ("too many", extra)
-            return f"{what}: {', '.join(sorted(names)[:3])}"
+            both = {"missing": missing, "too many": extra}
+            return "; ".join(f"{k}: {', '.join(sorted(v)[:3])}" for k, v in both.items() if v)
         key = next(key for key in wanted if not same(value[key], wanted[key]))
         return f"{key}: {difference(value[key], wanted[key])}"
     if wanted is True or wanted is False:
@@ -245,6 +252,11 @@ def difference(value: Any, wanted: Any) -> str:
             return f"the result is {kind_of(value)}; it should be {wanted}"
         return value  # what was found, in words
     return f"the result is {kind_of(value)}; it should be {kind_of(wanted)}"
+
+
+def is_short(value: list[Any]) -> bool:
+    """Whether a list is best shown as it is: a few words or whole numbers."""
+    return len(value) <= 10 and all(isinstance(item, int | str) for item in value)
 
 
 def kind_of(value: Any) -> str:

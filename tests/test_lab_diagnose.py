@@ -184,3 +184,29 @@ def test_an_error_is_at_the_students_line(package, tmp_path):
     with pytest.raises(TypeError) as raised:
         names["own"]()
     assert describe(raised.value, tmp_path)["where"] == "minbert/bert.py:4"
+
+
+def test_a_short_list_is_shown_as_it_is():
+    assert (
+        message([["un", "##k"]], [["[UNK]"]])
+        == "case 0: the result is ['un', '##k']; it should be ['[UNK]']."
+    )
+    assert "there are 1 results; there should be 2" in message([[X]], [[X, X]])
+
+
+def test_a_large_whole_number_tells_of_a_mistake_beside_another():
+    expected = {
+        "right": outcome(3099, 40),
+        "mistakes": [{"says": "a layer has one LayerNorm here; it has two", **outcome(3027, 40)}],
+    }
+    verdict = judge(outcome(3027, 7), expected)
+    assert verdict.named and verdict.message.startswith("case 0: as if a layer has one LayerNorm")
+    small = {"right": outcome(3, 40), "mistakes": [{"says": "no", **outcome(2, 40)}]}
+    assert not judge(outcome(2, 7), small).named
+
+
+def test_the_call_follows_a_sentence_of_any_kind():
+    right = {**outcome(X), "calls": ["f(x (2, 5, 4))"]}
+    late = {"type": "timeout", "message": "no answer; is there an endless loop?", "where": None}
+    verdict = judge(outcome(error=late), {"right": right, "mistakes": []})
+    assert verdict.message == "no answer; is there an endless loop? The call: f(x (2, 5, 4))."

@@ -58,6 +58,11 @@ def wordpiece(draw: Draw) -> Cases:
     yield "an unknown word where <unk> is unknown", word_pieces("?", vocabulary, unknown="<unk>")
 
 
+def named(pair: Any) -> str:
+    """A pair of symbols, with a space between them; anything else as Python writes it."""
+    return " ".join(pair) if isinstance(pair, tuple) and len(pair) == 2 else repr(pair)
+
+
 @check("bpe_merge")
 def bpe_merge(draw: Draw) -> Cases:
     from minbert.subwords import merge_pair, pair_counts
@@ -76,7 +81,7 @@ def bpe_merge(draw: Draw) -> Cases:
         counts = {tuple(symbols(word)): draw.random.randrange(2, 30) for word in words}
         found = pair_counts(counts)
         if isinstance(found, Mapping):  # pairs that count 0 may be there
-            found = {" ".join(key): whole(value) for key, value in found.items() if value}
+            found = {named(pair): whole(value) for pair, value in found.items() if value}
         yield f"pair_counts of {name}", found
     merges = {
         "a pair at both ends": ("a b c a b", "a b"),

@@ -17,8 +17,6 @@ class Part(Exercise):
     hints: tuple[str, str, str] = ("", "", "")
     like: tuple[str, ...] = ()
     """The exercises of the lab that it is made of; theirs are its hints."""
-    given: bool = False
-    """Whether the handout gives it as it is."""
 
     @property
     def file(self) -> str:
@@ -67,7 +65,6 @@ PARTS: tuple[Part, ...] = tuple(
                 title="the stack of layers and the pooler",
                 targets=("bert:BertModel.encode", "bert:BertModel.forward"),
                 like=("encoder", "pooler"),
-                given=True,
             ),
             Part(
                 name="adamw",
