@@ -38,7 +38,7 @@ from lab.exercises import EXERCISES, WHOLE, Exercise
 from lab.helpers import HOOKS, MOST_HELPERS, new_files
 from lab.parallel import in_parallel
 from lab.results import Grade, write_class, write_results
-from lab.similar import write_similar
+from lab.similar import bodies_of, write_similar
 from lab.stamp import PLACE, Stamp
 from lab.submission import Submission, open_submission
 from lab.suspects import withdraw
@@ -72,18 +72,25 @@ class Marking:
 
     @classmethod
     def prepare(
-        cls, folder: Path, exercises: Sequence[Exercise], seed: int, kind: sandbox.Kind
+        cls,
+        folder: Path,
+        exercises: Sequence[Exercise],
+        seed: int,
+        kind: sandbox.Kind,
+        jobs: int = 1,
     ) -> Marking:
-        """Make a clean copy and the expected numbers of a seed."""
+        """Make a clean copy and the expected numbers of a seed, in so many processes."""
         from lab import golden
 
+        nursery = sandbox.Nursery(folder) if kind == sandbox.QUICK else None  # imports meanwhile
         clean, supplied = folder / "clean", folder / "supplied"
         handout.copy(clean, exercises=exercises)
         shutil.copy(handout.ROOT / "lab" / "guard.py", clean / "lab")
         supplied.mkdir()
         expected = {}
-        for exercise in (*exercises, WHOLE):
-            expected[exercise.name], calls = golden.expected(exercise, seed)
+        wanted = [WHOLE, *exercises]  # what takes longest first
+        for exercise, (numbers, calls) in zip(wanted, golden.expected_of(wanted, seed, jobs)):
+            expected[exercise.name] = numbers
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
         compile_dir(clean, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
         for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
@@ -91,7 +98,6 @@ class Marking:
             for name in files:
                 Path(parent, name).chmod(0o644)
         ours = {p.relative_to(clean).as_posix(): p.read_bytes() for p in clean.rglob("*.py")}
-        nursery = sandbox.Nursery(folder) if kind == sandbox.QUICK else None
         return cls(exercises, seed, clean, supplied, expected, kind, ours, nursery)
 
     def close(self) -> None:
@@ -138,6 +144,7 @@ def grade(
     labels = {} if data_dir is None else read_labels(data_dir)
     total = sum(exercise.points for exercise in exercises)
     grades: list[Grade] = []
+    bodies: dict[str, dict[str, str]] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(
             tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True)
@@ -145,7 +152,7 @@ def grade(
         folder.chmod(0o755)  # another user comes by
         class_ = collect(paths, folder)
         kind = sandbox.choose(unsafe=unsafe, hidden=[out, *paths], many=len(class_) >= MANY)
-        marking = Marking.prepare(folder, exercises, seed, kind)
+        marking = Marking.prepare(folder, exercises, seed, kind, jobs)
         stack.callback(marking.close)
         names: dict[str, Handed] = {}
         for handed in class_:
@@ -172,12 +179,13 @@ def grade(
 
         for found in in_parallel(one, list(names.items()), jobs):
             grades.append(found)
+            bodies[found.name] = bodies_of(found.texts, exercises)  # while others are graded
             write_class(out / "class.csv", grades, exercises)
             print(f"{found.name}: {found.score} of {total} points", flush=True)
             for note in (*found.notes, *found.private):
                 print(f"  {note}")
     write_class(out / "class.csv", grades, exercises)
-    pairs = write_similar(out / "similar.csv", {g.name: g.texts for g in grades}, exercises)
+    pairs = write_similar(out / "similar.csv", bodies, exercises)
     if pairs:
         print(
             f"{pairs} pairs of submissions look alike; {out / 'similar.csv'} is a list to look at"

@@ -191,6 +191,7 @@ def serve(settings: dict[str, Any]) -> None:
     sys.path[:0] = settings["packages"]
     for name in settings["imports"]:
         importlib.import_module(name)
+    warm_up()
     gc.freeze()  # a collection in a child would write on, and so copy, all of this
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     with socket.socket(fileno=settings["listen"]) as listening:
@@ -213,6 +214,17 @@ def serve(settings: dict[str, Any]) -> None:
                 message, pipes, _, _ = socket.recv_fds(connection, 1 << 20, 2)
                 if message:  # else the one who called has been ended
                     children[start(json.loads(message), pipes, own)] = connection
+
+
+def warm_up() -> None:
+    """Have PyTorch do once what it prepares when an optimizer is first made and takes a step."""
+    import torch
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def start(message: Any, pipes: list[int], own: int) -> int:

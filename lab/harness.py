@@ -40,6 +40,7 @@ Check = Callable[["Draw"], Iterator[tuple[str, Any]]]
 CHECKS: dict[str, Check] = {}
 PACKAGES = ("minbert", "optim", "data", "multitask")
 """Where the code under test is."""
+PREFIXES = tuple(f"{name}." for name in PACKAGES)
 
 
 def check(name: str) -> Callable[[Check], Check]:
@@ -167,7 +168,7 @@ def gradients(output: Tensor, *inputs: Tensor) -> Any:
 
 def resolve(target: Target) -> tuple[Any, str, Any]:
     """Owner, attribute and function of a target."""
-    owner: Any = importlib.import_module(target.module)
+    owner: Any = sys.modules.get(target.module) or importlib.import_module(target.module)
     *outer, name = target.name.split(".")
     for part in outer:
         owner = getattr(owner, part)
@@ -177,7 +178,7 @@ def resolve(target: Target) -> tuple[Any, str, Any]:
 @functools.lru_cache(maxsize=1)
 def project_modules(count: int) -> list[Any]:
     """The modules with code under test, looked up anew when more modules have been imported."""
-    return [m for key, m in sys.modules.items() if key.partition(".")[0] in PACKAGES]
+    return [m for key, m in sys.modules.items() if f"{key}.".startswith(PREFIXES)]
 
 
 @contextmanager

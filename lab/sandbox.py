@@ -87,9 +87,9 @@ def installed_copies() -> list[str]:
 class Nursery:
     """A process with PyTorch that forks a child for each submission: lab/nursery.py calls it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, imports: Sequence[str] = IMPORTS) -> None:
         self.folder = folder
-        settings: dict[str, Any] = {"packages": packages(), "imports": IMPORTS}
+        settings: dict[str, Any] = {"packages": packages(), "imports": imports}
         place = os.open(folder, os.O_PATH)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             listening.bind(address(place))
@@ -200,7 +200,7 @@ def failure(kind: Kind) -> str | None:
             path.chmod(0o755)
         nursery = None
         try:
-            nursery = Nursery(Path(folder)) if kind == QUICK else None
+            nursery = Nursery(Path(folder), ["torch"]) if kind == QUICK else None
             tried = subprocess.run(
                 command(kind, work, Path(folder), nursery=nursery),
                 env=ENVIRONMENT,

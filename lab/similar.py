@@ -8,6 +8,7 @@ have, says nothing and is left out: short exercises have few right answers.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import keyword
@@ -32,16 +33,15 @@ pairs in the list."""
 
 
 def write_similar(
-    path: Path, class_: Mapping[str, Mapping[str, str]], exercises: Sequence[Exercise]
+    path: Path, bodies: Mapping[str, Mapping[str, str]], exercises: Sequence[Exercise]
 ) -> int:
     """Write the pairs that look alike; gives their number.
 
     Args:
         path: the table.
-        class_: name -> path -> text of the files with exercises.
+        bodies: name -> `bodies_of` the files that were handed in.
         exercises: those that were set.
     """
-    bodies = {name: bodies_of(texts, exercises) for name, texts in class_.items()}
     reference = {
         e.name: "\n".join(itertools.chain(*map(handout.body, e.places))) for e in exercises
     }
@@ -101,14 +101,16 @@ def alike(
     return sorted(found, key=lambda pair: (-pair[0], -pair[1], pair[3:5]))[:MOST]
 
 
-def fingerprints(text: str) -> set[int]:
-    """The hashes that winnowing keeps of a body."""
+@functools.cache
+def fingerprints(text: str) -> frozenset[int]:
+    """The hashes that winnowing keeps of a body; many have the same one."""
     row = tokens(text)
     hashes = [
         zlib.crc32(" ".join(row[start : start + TOKENS]).encode("utf-8", "replace"))
         for start in range(len(row) - TOKENS + 1)
     ]
-    return {min(hashes[start : start + WINDOW]) for start in range(len(hashes) - WINDOW + 1)}
+    ends = range(WINDOW, len(hashes) + 1)
+    return frozenset(min(hashes[end - WINDOW : end]) for end in ends)
 
 
 def tokens(text: str) -> list[str]:

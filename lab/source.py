@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,12 @@ class Target:
         return f"{self.module}:{self.name}"
 
 
+@functools.lru_cache(maxsize=64)
+def parsed(source: str) -> ast.Module:
+    """A file's tree, which nobody changes: many functions of the same file are asked for."""
+    return ast.parse(source)
+
+
 def find(tree: ast.Module, name: str) -> Function:
     """The definition of `name`, such as "f" or "Class.method".
 
@@ -48,12 +55,12 @@ def find(tree: ast.Module, name: str) -> Function:
 
 def find_line(source: str, name: str) -> int:
     """The line, counted from 1, on which a function begins."""
-    return find(ast.parse(source), name).lineno
+    return find(parsed(source), name).lineno
 
 
 def body_lines(source: str, name: str) -> tuple[int, int]:
     """First and last line of a function's body without its docstring, counted from 0, end out."""
-    function = find(ast.parse(source), name)
+    function = find(parsed(source), name)
     skipped = 1 if ast.get_docstring(function) is not None else 0
     statements = function.body[skipped:]
     if not statements:
@@ -70,7 +77,7 @@ def replace_body(source: str, name: str, lines: list[str]) -> str:
     # Comments above the first statement belong to the body.
     while old[first - 1].strip().startswith("#"):
         first -= 1
-    indent = " " * (find(ast.parse(source), name).col_offset + 4)
+    indent = " " * (find(parsed(source), name).col_offset + 4)
     new = [f"{indent}{line}\n" if line else "\n" for line in lines]
     return "".join([*old[:first], *new, *old[last:]])
 
@@ -78,5 +85,5 @@ def replace_body(source: str, name: str, lines: list[str]) -> str:
 def body_of(source: str, name: str) -> list[str]:
     """The lines of a function's body, without its docstring and without indentation."""
     first, last = body_lines(source, name)
-    indent = find(ast.parse(source), name).col_offset + 4
+    indent = find(parsed(source), name).col_offset + 4
     return [line[indent:] for line in source.splitlines()[first:last]]
