@@ -1,6 +1,7 @@
 """`minbert lab check`: what is done, what is wrong and why, what is left.
 
-The student's code runs in a process of its own (lab/runner.py) with a time limit for each exercise.
+The student's code runs in a process of its own (lab/runner.py) with limits of time for each
+exercise: of what it computes, which a busy machine does not change, and of what it takes in all.
 What it gives comes back through a pipe and is compared here, so that code which hangs, exits or
 prints without end is named like any other mistake. All that comes may be that code's own work: it
 is bounded, and taken in the runner's order alone.
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import selectors
 import signal
@@ -24,12 +24,13 @@ from typing import IO, Any
 
 from lab.diagnose import Verdict, judge
 from lab.exercises import BY_NAME, EXERCISES, WHOLE, Exercise
+from lab.runner import SECONDS, times_as_long
 from lab.stamp import PLACE, Stamp
 from lab.suspects import judge_whole
 from lab.whose import copy_around
 
-SECONDS = 10.0
-"""Time for an exercise; a check takes a small part of a second."""
+WAIT = 60.0
+"""Seconds on the clock for an exercise: for code that waits, and for machines with much to do."""
 START_SECONDS = 300.0
 """Time to import torch, which is slow on a busy machine."""
 KEPT = 4000
@@ -48,6 +49,9 @@ class Launch:
     """Folder with the calls of upstream functions."""
     seed: int = 0
     seconds: float = SECONDS
+    """Of computing, for an exercise."""
+    wait: float = WAIT
+    """Seconds until an exercise is given up in any case."""
     command: Sequence[str] = (sys.executable, "-B", "-m", "lab.runner")
     """The runner's options follow it."""
     options: Sequence[str] = ()
@@ -92,7 +96,8 @@ def _one_process(
     results, theirs = os.pipe()
     options = ["--results", str(theirs), "--supplied", str(launch.supplied)]
     options += ["--pdb"] if launch.terminal else []
-    options += ["--seed", str(launch.seed), *launch.options, *(e.name for e in exercises)]
+    options += ["--seed", str(launch.seed), *time_options(launch), *launch.options]
+    options += [exercise.name for exercise in exercises]
     with open(results, "rb", buffering=0) as pipe, open(theirs, "wb") as other_end:
         process = subprocess.Popen(
             [*launch.command, *options],
@@ -105,19 +110,23 @@ def _one_process(
             pass_fds=(theirs,),
         )
         other_end.close()
-        seconds = math.inf if launch.terminal else launch.seconds
         try:
-            yield from follow(process, pipe, seconds, exercises, output)
+            yield from follow(process, pipe, launch, exercises, output)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.2)  # if it has done all it ends by itself
         finally:
             kill(process)
 
 
+def time_options(launch: Launch) -> list[str]:
+    """The runner's option for another limit than its own; of an older copy it knows none."""
+    return [] if launch.seconds == SECONDS else ["--seconds", str(launch.seconds)]
+
+
 def follow(
     process: subprocess.Popen[bytes],
     results: IO[bytes],
-    seconds: float,
+    launch: Launch,
     exercises: Sequence[Exercise],
     output: Output,
 ) -> Iterator[dict[str, Any]]:
@@ -145,7 +154,8 @@ def follow(
             for line in lines:
                 match _parse(line):
                     case ["begin", name] if cases is None and name == left[0]:
-                        started, cases, limit = True, [], seconds
+                        started, cases = True, []
+                        limit = times_as_long(name) * launch.wait
                     case ["case", str() as title, value] if cases is not None:
                         cases.append([title, value])
                         continue
@@ -163,7 +173,7 @@ def follow(
                         size = LARGEST + 1
                         break
                 began = time.monotonic()
-            late = time.monotonic() - began > limit
+            late = time.monotonic() - began > limit and not launch.terminal
             over = not block and (ended or results in ready)  # exited, or closed its end
             if not started and (late or over):
                 reason = (output.text.strip().splitlines() or ["it took too long"])[-1]
@@ -177,11 +187,15 @@ def follow(
             if over and cases is None and len(left) < len(exercises):
                 return  # between two exercises: the next ones run in a new process
             if late or over:
-                if over:
-                    text = f"the process ended in the middle{_how(process)}"
+                how = _how(process) if over else ""
+                if late and not over:
+                    text = f"no answer within {limit:g} seconds; what does it wait for?"
+                elif how.endswith("SIGXCPU"):
+                    most = f"{times_as_long(left[0]) * launch.seconds:g} seconds of computing"
+                    text = f"no answer in {most}; is there an endless loop?"
                 else:
-                    text = f"no answer within {limit:.0f} seconds; is there an endless loop?"
-                kind = "ended" if over else "timeout"
+                    text = f"the process ended in the middle{how}"
+                kind = "timeout" if text.startswith("no answer") else "ended"
                 yield {"cases": cases or [], "error": _error(kind, text)}
                 return
 
@@ -279,7 +293,7 @@ def check_whole(root: Path, output: Output) -> bool:
     """Check the whole of a student's copy and print what there is to say; True if it is right."""
     if not expected_path(root, WHOLE).exists():  # the copy is older than this check
         return True
-    launch = Launch(root, root / "lab" / "golden" / "supplied", seconds=10 * SECONDS)
+    launch = Launch(root, root / "lab" / "golden" / "supplied")
     _, found = next(iter(outcomes(launch, [WHOLE], output)))
     verdict = judge_whole(found, expected_of(root, WHOLE))
     print(f"{SIGNS[verdict.status]}     {'the whole: a few steps of training':<46}{verdict.status}")

@@ -12,6 +12,11 @@ from pathlib import Path
 from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers
 from lab.whose import ROOT, copy_around, described, quoted
 
+LIMITS = (
+    "An exercise may compute for 10 seconds, however busy the machine is, and take 60 with what it "
+    "waits for; its check takes a small part of one."
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `minbert lab`."""
@@ -32,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     start.set_defaults(run=run_start)
 
-    check = commands.add_parser("check", help="say what is done, what is wrong, and why")
+    check = commands.add_parser(
+        "check", help="say what is done, what is wrong, and why", epilog=LIMITS
+    )
     check.add_argument("number", nargs="?", type=int, help="one exercise; by default all")
     check.add_argument(
         "--folder", type=Path, default=Path(),
@@ -80,7 +87,9 @@ def parser() -> argparse.ArgumentParser:
     hand_in.add_argument("path", nargs="?", type=Path, help="by default hand-in.zip in the copy")
     hand_in.set_defaults(run=run_hand_in)
 
-    grade = commands.add_parser("grade", help="for teachers: grade submissions in a sandbox")
+    grade = commands.add_parser(
+        "grade", help="for teachers: grade submissions in a sandbox", epilog=LIMITS
+    )
     grade.add_argument("submissions", nargs="+", type=Path, help="folders, zip or tar files")
     grade.add_argument("--out", type=Path, default=Path("results"), help="folder for the results")
     grade.add_argument("--only", choices=PARTS, help="the part that was set")

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import gc
 import json
+import math
 import os
 import pdb
 import sys
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 10.0
+"""Of computing, for an exercise; a check takes a small part of one."""
 
 
 def describe(error: BaseException, root: Path = ROOT) -> dict[str, Any]:
@@ -58,9 +61,34 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=int, required=True)
     parser.add_argument("--supplied", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for each exercise")
     parser.add_argument("--pdb", action="store_true", help="open a debugger where it ends")
     parser.add_argument("--calls", action="store_true", help="note what goes into the functions")
     return parser
+
+
+def times_as_long(name: str) -> int:
+    """How many times as long as an exercise a check may take: the whole is several runs."""
+    return 3 if name == "whole" else 1
+
+
+def limit_time(seconds: float) -> None:
+    """Have the kernel end this process (SIGXCPU) when it has computed for so long from now on.
+
+    That counts the work of all its threads, in whole seconds, and no time in which it waits.
+    """
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    wanted = {
+        resource.RLIMIT_CPU: math.ceil(used.ru_utime + used.ru_stime + seconds),
+        resource.RLIMIT_CORE: 0,  # such an end would write one
+    }
+    for kind, value in wanted.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(kind, (value, hard))
 
 
 def report(
@@ -83,6 +111,8 @@ def report(
             results.flush()
 
         for name in given.names:
+            if not given.pdb:
+                limit_time(times_as_long(name) * given.seconds)
             write("begin", name)
             error = None
             try:

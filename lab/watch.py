@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from lab.check import Launch, Output, expected_of, follow, kill, outcomes, show
+from lab.check import Launch, Output, expected_of, follow, kill, outcomes, show, time_options
 from lab.diagnose import judge
 from lab.exercises import Exercise
 from lab.handin import files_of
@@ -132,14 +132,14 @@ class Spare:
     def outcomes(self, exercises: Sequence[Exercise], output: Output) -> Iterator[dict[str, Any]]:
         """Run exercises, and give the outcomes that come from this one process."""
         words = ["--results", str(self._theirs), "--supplied", str(self.launch.supplied)]
-        words += [exercise.name for exercise in exercises]
+        words += [*time_options(self.launch), *(exercise.name for exercise in exercises)]
         stdin = self._process.stdin
         assert stdin is not None
         try:
             stdin.write(json.dumps(words).encode() + b"\n")
             stdin.close()
             os.close(self._theirs)
-            yield from follow(self._process, self._results, self.launch.seconds, exercises, output)
+            yield from follow(self._process, self._results, self.launch, exercises, output)
         finally:
             self._end()
 

@@ -20,7 +20,7 @@ from lab.bundle import bundle
 from lab.check import Launch, Output, assigned, outcomes, stamp_of
 from lab.commands import lab
 from lab.diagnose import Verdict
-from lab.exercises import EXERCISES, PARTS, numbered, parse_numbers, reading
+from lab.exercises import BY_NAME, EXERCISES, PARTS, numbered, parse_numbers, reading
 from lab.progress import beside, write_references
 from lab.source import body_of, find, replace_body
 from lab.stamp import PLACE, UNKNOWN, Stamp
@@ -337,21 +337,40 @@ def test_mistakes_are_named_where_to_look_is_said_and_the_check_stops(copy, caps
 
 
 def test_broken_code_fails_its_own_exercises_and_is_named(copy):
-    """A syntax error, an exit and an endless loop."""
+    """A syntax error, an exit, and an endless loop; time in which nothing is computed is given."""
     (copy / "data" / "draws.py").write_text("def uniform_task(:\n", encoding="utf-8")
     edit(copy, "optim/schedules.py", "linear", ["import sys", "sys.exit('bye')"])
     edit(copy, "optim/groups.py", "is_bias_or_norm", ["while True:", "    pass"])
-    handout.solve(copy, numbered(13))
+    (place,) = numbered(13).places
+    slow = ["import time", "time.sleep(0.3)", *handout.body(place)]  # six times
+    edit(copy, "optim/adamw.py", place.name, slow)
     names = ("bias_correction", "no_decay", "warmup", "sampling")
     exercises = [e for e in EXERCISES if e.name in names]
-    launch = Launch(copy, copy / "lab/golden/supplied", seconds=1.5)
+    launch = Launch(copy, copy / "lab/golden/supplied", seconds=0.5)
     errors = {e.name: found["error"] for e, found in outcomes(launch, exercises, Output())}
     assert errors["bias_correction"] is None
-    assert "no answer within 2 seconds" in errors["no_decay"]["message"]
+    assert "no answer in 0.5 seconds of computing" in errors["no_decay"]["message"]
     assert errors["warmup"]["type"] == "SystemExit"
     assert errors["warmup"]["where"].startswith("optim/schedules.py:")
     assert errors["sampling"]["type"] == "SyntaxError"
     assert errors["sampling"]["where"] == "data/draws.py:1"
+
+
+@pytest.mark.parametrize("code", [152, -24])  # a sandbox gives 128 + the number of SIGXCPU
+def test_what_computes_for_too_long_is_told_from_what_waits(code, tmp_path):
+    begin = """if 1:
+        import os, sys, time
+        os.write(int(sys.argv[sys.argv.index("--results") + 1]), b'["begin", "warmup"]\\n')
+    """
+    end = f"sys.exit({code})" if code > 0 else f"os.kill(os.getpid(), {-code})"
+    for how, said in (
+        (end, "no answer in 10 seconds of computing; is there an endless loop?"),
+        ("time.sleep(60)", "no answer within 0.2 seconds; what does it wait for?"),
+    ):
+        command = (sys.executable, "-S", "-c", f"{begin}    {how}")
+        launch = Launch(tmp_path, tmp_path, wait=0.2 if "sleep" in how else 60, command=command)
+        ((_, found),) = outcomes(launch, [BY_NAME["warmup"]], Output())
+        assert found["error"] == {"type": "timeout", "message": said, "where": None}
 
 
 def test_threads_and_memory_of_an_exercise_cost_no_other(copy):

@@ -292,7 +292,7 @@ def test_hanging_dying_and_forging_cost_their_own_exercises_only(tmp_path_factor
     if kind == "none":  # there is nothing to keep these in
         return
     marking = prepare(tmp_path_factory.mktemp("killers"), kind)
-    marking.seconds = 8.0
+    marking.wait = 8
     submission = hand_in(tmp_path / "mallory")
     for name, (line, _) in KILLERS.items():
         edit(submission, name, line)

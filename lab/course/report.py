@@ -68,6 +68,7 @@ def launch_of(root: Path, *, terminal: bool = False) -> Launch:
         root.resolve(),
         root.resolve(),
         seconds=SECONDS,
+        wait=6 * SECONDS,
         command=(sys.executable, "-B", str(RUNNER)),
         environment={**os.environ, **OFFLINE},
         terminal=terminal,
