@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from csv import DictReader
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,45 @@ def measure(count: int, *, jobs: int) -> dict[str, Any]:
     }
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds of a command, and CPU seconds of it and of all that it starts."""
+def run(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    code: int = 0,
+) -> tuple[float, float]:
+    """Seconds of a command, and CPU seconds of it and of all that it starts.
+
+    Args:
+        command: its words.
+        folder: where it runs.
+        environment: its variables, by default this process's.
+        code: how it should end.
+
+    Raises:
+        ValueError: it ended otherwise.
+    """
     child_subreaper = 36
     ctypes.CDLL(None).prctl(child_subreaper, 1, 0, 0, 0)  # what outlives its parent is ours
     before, began = spent(), time.monotonic()
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     seconds = time.monotonic() - began
     while True:
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             break
-    if ended.returncode:
-        raise ValueError(f"grading ended with {ended.returncode}: {ended.stdout[-500:]}")
+    if ended.returncode != code:
+        said = ended.stdout[-500:]
+        raise ValueError(f"{' '.join(command[:5])} ended with {ended.returncode}: {said}")
     return seconds, spent() - before
 
 
@@ -202,7 +227,7 @@ def tarred(files: Files, inside: str) -> bytes:
 HEADER = ["submissions", "at once", "s", "CPU s", "s each", "CPU s each"]
 
 
-def row(found: Mapping[str, Any]) -> list[str]:
-    """The line of a table of what `measure` found."""
+def rows(found: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """The lines of a table of what `measure` found of each class."""
     keys = ("submissions", "jobs", "seconds", "cpu_seconds", "seconds_each", "cpu_seconds_each")
-    return [f"{found[key]:g}" for key in keys]
+    return [[f"{each[key]:g}" for key in keys] for each in found]

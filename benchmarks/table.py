@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import drift, growth, host, inside, length
+from benchmarks import drift, grade, growth, host, inside, length, student
 from minbert.files import read_json, write_text
 from multitask.report.markdown import markdown, put_between
 from multitask.runs.run_figure import COLOURS, save_figure
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/speed.md", "docs/gpu.md", "docs/show.md")
+DOCUMENTS = ("README.md", "docs/speed.md", "docs/gpu.md", "docs/show.md", "docs/teaching.md")
 OURS = "minbert"
 
 
@@ -108,6 +108,12 @@ def all_tables(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     if (RESULTS / "inside.json").exists():
         found = read_json(RESULTS / "inside.json")["runs"]
         tables["inside"] = markdown(inside.HEADER, inside.rows(found), left=4)
+    if (RESULTS / "grade.json").exists():
+        found = read_json(RESULTS / "grade.json")["classes"]
+        tables["class"] = markdown(grade.HEADER, grade.rows(found), left=0)
+    if (RESULTS / "student.json").exists():
+        found = read_json(RESULTS / "student.json")["steps"]
+        tables["student"] = markdown(student.HEADER, student.rows(found))
     found = {}
     for path in sorted(RESULTS.glob("host*.json")):
         found = {**read_json(path)["candidates"], **found}
