@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,8 +99,9 @@ def write(folder: Path, exercises: Iterable[Exercise], seed: int = 0) -> None:
     """Write the expected numbers of exercises, and of the whole, into a folder."""
     for kind in ("expected", "supplied"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    for exercise in (*exercises, WHOLE):
-        numbers, calls = expected(exercise, seed)
+    wanted = [WHOLE, *exercises]
+    both = expected_of(wanted, seed, jobs=min(4, os.cpu_count() or 1))
+    for exercise, (numbers, calls) in zip(wanted, both):
         for kind, value in (("expected", numbers), ("supplied", calls)):
             text = json.dumps(value, separators=(",", ":")) + "\n"
             (folder / kind / f"{exercise.name}.json").write_text(text, encoding="utf-8")
