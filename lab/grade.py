@@ -25,19 +25,20 @@ import zipfile
 import zlib
 from collections.abc import Collection, Sequence
 from compileall import compile_dir
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import TYPE_CHECKING, Any
 
 from lab import handout, sandbox
-from lab.check import KEPT, SECONDS, Launch, Output, outcomes, stamp_of
+from lab.check import KEPT, WAIT, Launch, Output, outcomes, stamp_of
 from lab.collect import Handed, collect, folder_name, without_suffix
 from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, WHOLE, Exercise
 from lab.helpers import HOOKS, MOST_HELPERS, new_files
 from lab.parallel import in_parallel
 from lab.results import Grade, write_class, write_results
+from lab.runner import SECONDS
 from lab.similar import bodies_of, write_similar
 from lab.stamp import PLACE, Stamp
 from lab.submission import Submission, open_submission
@@ -68,7 +69,8 @@ class Marking:
     nursery: sandbox.Nursery | None
     """Of the kind "forked"."""
     seconds: float = SECONDS
-    """Time for an exercise."""
+    wait: float = WAIT
+    """As in Launch."""
 
     @classmethod
     def prepare(
@@ -82,17 +84,17 @@ class Marking:
         """Make a clean copy and the expected numbers of a seed, in so many processes."""
         from lab import golden
 
-        nursery = sandbox.Nursery(folder) if kind == sandbox.QUICK else None  # imports meanwhile
         clean, supplied = folder / "clean", folder / "supplied"
         handout.copy(clean, exercises=exercises)
         shutil.copy(handout.ROOT / "lab" / "guard.py", clean / "lab")
+        compile_dir(clean, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+        nursery = sandbox.Nursery(folder, clean) if kind == sandbox.QUICK else None
         supplied.mkdir()
-        expected = {}
+        expected = {}  # while that imports
         wanted = [WHOLE, *exercises]  # what takes longest first
         for exercise, (numbers, calls) in zip(wanted, golden.expected_of(wanted, seed, jobs)):
             expected[exercise.name] = numbers
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
-        compile_dir(clean, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
         for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
             Path(parent).chmod(0o755)  # another user reads them
             for name in files:
@@ -241,6 +243,7 @@ def grade_one(
             supplied=marking.supplied,
             seed=marking.seed,
             seconds=marking.seconds,
+            wait=marking.wait,
             command=sandbox.command(
                 marking.kind, work, Path(own), own=[marking.supplied], nursery=marking.nursery
             ),
@@ -267,7 +270,6 @@ def grade_one(
 
 def check_whole(launch: Launch, marking: Marking, found: Grade, output: Output) -> None:
     """Train a small model with all that was done, and take the points of who does otherwise."""
-    launch = replace(launch, seconds=3 * launch.seconds)
     ((_, outcome),) = outcomes(launch, [WHOLE], output)
     try:
         found.notes += withdraw(found.verdicts, outcome, marking.expected[WHOLE.name])

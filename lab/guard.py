@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import platform
@@ -179,18 +180,19 @@ def refuse_system_calls() -> None:
 def serve(settings: dict[str, Any]) -> None:
     """Import PyTorch once, and give each that connects a child that goes inside.
 
-    What a child has of this process is libraries and the settings: no submission is read here, and
-    no number that one should not see has ever been. It ends when its connection is closed; how it
-    ended is the answer.
+    What a child has of this process is libraries, what of the clean copy holds no exercise, and the
+    settings: no submission is read here, and no number that one should not see has ever been. It
+    ends when its connection is closed; how it ended is the answer.
     """
     import gc
-    import importlib
     import select
     import socket
 
     sys.path[:0] = settings["packages"]
     for name in settings["imports"]:
         importlib.import_module(name)
+    early = sys.modules.keys() & settings["held"]
+    assert not early, f"these stand in the way of a submission's own: {early}"
     warm_up()
     gc.freeze()  # a collection in a child would write on, and so copy, all of this
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
@@ -260,6 +262,7 @@ def start(message: Any, pipes: list[int], own: int) -> int:
                 with contextlib.suppress(OSError):  # of the one that lists them
                     os.close(other)
         sys.argv = ["guard.py", *arguments]
+        importlib.invalidate_caches()  # the submission's folders are in the place of others
         go_inside(settings)
         os._exit(0)
     except BaseException as error:

@@ -2,10 +2,11 @@
 
     python -I -S -B nursery.py REQUEST [RUNNER-ARGUMENTS...]
 
-`sandbox.Nursery` keeps lab/guard.py waiting with PyTorch imported, in namespaces of its own and
-before it has read a line of anybody's. This program stands in for the process of one submission:
-it hands over its output and the results' pipe, and ends when the submission's child does. That
-child makes its own namespaces, takes the same steps as any other, and dies when this one is killed.
+`sandbox.Nursery` keeps lab/guard.py waiting with PyTorch imported, and with what of the clean copy
+holds no exercise, in namespaces of its own and before it has read a line of anybody's. This program
+stands in for the process of one submission: it hands over its output and the results' pipe, and
+ends when the submission's child does. That child makes its own namespaces, takes the same steps as
+any other, and dies when this one is killed.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.exercises import EXERCISES
 from lab.handout import PACKAGES, ROOT
 from lab.nursery import address
 
@@ -45,9 +46,15 @@ ENVIRONMENT = {
     "TORCHINDUCTOR_CACHE_DIR": "/",  # gradient checkpointing looks for one, and writes nothing
 }
 
-IMPORTS = ("torch._dynamo", "msgspec", "safetensors.torch", "tokenizers", "tyro")
+INSTALLED = ("torch._dynamo", "msgspec", "safetensors.torch", "tokenizers", "tyro")
 """What the library imports, for a process that forks. Gradient checkpointing and optimizers import
 torch._dynamo, for seconds."""
+OURS = ("lab.runner", "data.readers", "data.task_files", "minbert.backbones", "minbert.classifier",
+        "minbert.quick", "minbert.transfer", "minbert.per_task", "multitask.config",
+        "multitask.runs.checkpoint", "multitask.text_table")  # fmt: skip
+CHECKS = tuple(f"lab.checks.{path.stem}" for path in (ROOT / "lab" / "checks").glob("[!_]*.py"))
+"""Of the clean copy: neither these nor what they import holds an exercise, so they are the same for
+all submissions."""
 
 
 def python() -> str:
@@ -87,9 +94,19 @@ def installed_copies() -> list[str]:
 class Nursery:
     """A process with PyTorch that forks a child for each submission: lab/nursery.py calls it."""
 
-    def __init__(self, folder: Path, imports: Sequence[str] = IMPORTS) -> None:
-        self.folder = folder
-        settings: dict[str, Any] = {"packages": packages(), "imports": imports}
+    def __init__(self, folder: Path, clean: Path | None = None) -> None:
+        """Start it.
+
+        Args:
+            folder: for its address.
+            clean: the copy whose OURS it imports; a submission's own copy takes its place. By
+                default it imports PyTorch alone.
+        """
+        self.folder, self.clean = folder, clean
+        imports = ["torch"] if clean is None else [*INSTALLED, *OURS, *CHECKS]
+        places = [*([] if clean is None else [str(clean)]), *packages()]
+        held = sorted({place.module for exercise in EXERCISES for place in exercise.places})
+        settings: dict[str, Any] = {"packages": places, "imports": imports, "held": held}
         place = os.open(folder, os.O_PATH)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             listening.bind(address(place))
@@ -132,8 +149,9 @@ def command(
         own: what else of ours the submission sees.
         nursery: of the kind "forked".
     """
+    seen_as = work if nursery is None or nursery.clean is None else nursery.clean
     settings = {
-        "code": str(work),
+        "code": str(seen_as),
         "walls": kind in (QUICK, *WALLS),
         "drop": kind != "none",
         "packages": packages(),
@@ -146,7 +164,8 @@ def command(
     empty, root = folder / "empty", folder / "root"
     empty.mkdir(exist_ok=True)
     root.mkdir(exist_ok=True)
-    sees = [(path, path) for path in (*shared(), *map(str, (work, *own)))]
+    sees = [(path, path) for path in (*shared(), *map(str, own))]
+    sees.append((str(work), str(seen_as)))
     sees += [(str(empty), path) for path in installed_copies()]
     root_user = os.geteuid() == 0
     if kind == "bubblewrap":
@@ -200,7 +219,7 @@ def failure(kind: Kind) -> str | None:
             path.chmod(0o755)
         nursery = None
         try:
-            nursery = Nursery(Path(folder), ["torch"]) if kind == QUICK else None
+            nursery = Nursery(Path(folder)) if kind == QUICK else None
             tried = subprocess.run(
                 command(kind, work, Path(folder), nursery=nursery),
                 env=ENVIRONMENT,

@@ -219,6 +219,9 @@ def test_attacks_are_refused_and_change_nothing(marking, tmp_path, monkeypatch):
     edit(submission, "embeddings", "return attack()")
     code = path.read_text(encoding="utf-8")
     hostile = PRELUDE + f"\nATTACKS = {ATTACKS!r}\nPLACES = {places!r}\n"
+    helper = path.with_name("own_helper.py")
+    helper.write_text("FOUND = True\n", encoding="utf-8")
+    hostile += "from minbert.encoders.own_helper import FOUND\n"
     hostile += "PLACES['work'] = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))\n"
     path.write_text(f"{code}\n{hostile}", encoding="utf-8")
     before = state(tmp_path)
