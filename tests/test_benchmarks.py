@@ -216,7 +216,8 @@ def test_the_documents_show_the_recorded_results():
             assert workload["commit"] and "+" not in workload["commit"]
     shown = [(ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS]
     tables = all_tables(results)
-    assert tables.keys() == {"drift", "host", "inside", *(f"speed: {name}" for name in results)}
+    speed = {f"speed: {name}" for name in results}
+    assert tables.keys() == {"class", "drift", "host", "inside", "student", *speed}
     for text in shown:
         assert with_tables(text, tables) == text
     assert all(f"<!-- {name} -->" in "".join(shown) for name in tables)
