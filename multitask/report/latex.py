@@ -1,8 +1,9 @@
 """A document as LaTeX, for hand-ins as PDF, which pdflatex compiles.
 
 Each table becomes a longtable in booktabs' style, with a caption where `minbert report` draws it,
-and each figure the PDF beside its SVG. The markers study-small/table-1 and study-small/figure-curves
-have the labels tab:study-small-table-1 and fig:study-small-curves. All text is escaped.
+and each figure the PDF beside its SVG. Those of the markers study-small/table-1 and
+study-small/figure-curves have the labels tab:study-small-table-1 and fig:study-small-curves. All
+text is escaped.
 """
 
 from __future__ import annotations
