@@ -13,13 +13,14 @@ import functools
 import json
 import multiprocessing
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lab.answers import MISTAKES, RIGHT, Mistake, load_answers
 from lab.exercises import WHOLE, Exercise
@@ -68,11 +69,13 @@ def expected_of(
     """The same of each of many exercises, of which `jobs` are worked on at once."""
     load_answers()
     of_seed = functools.partial(expected, seed=seed)
-    if jobs == 1 or sys.platform != "linux":  # elsewhere each process imports PyTorch again
+    if jobs == 1 or "forkserver" not in multiprocessing.get_all_start_methods():
         yield from map(of_seed, exercises)
         return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context) as processes:
+    context = multiprocessing.get_context("forkserver")  # this one's threads are in no fork's way
+    context.set_forkserver_preload([__name__])
+    own = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(jobs, mp_context=context, **own) as processes:
         yield from processes.map(of_seed, exercises)
 
 
