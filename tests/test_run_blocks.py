@@ -224,13 +224,14 @@ def test_a_figure_has_no_background_and_no_black(project):
 def test_scores_of_glue(project):
     text = (project / "Report.md").read_text(encoding="utf-8")
     rows = rows_of(text, "tasks")
-    assert rows[0][:6] == ["mrpc", "f1", "0.850", "0.700-0.900", "3", ""]
-    assert rows[0][6:] == ["4.4", "0.0001", "16", "50"]  # passes: 1,100 * 16 / 4,000
-    assert rows[1][:6] == ["mrpc", "accuracy", "0.750", "0.600-0.800", "3", "✗ 0.80"]
+    assert rows[0][:6] == ["mrpc", "f1", "0.850", "0.700-0.900", "3", "0.558 to 1.075"]
+    assert rows[0][6:] == ["", "4.4", "0.0001", "16", "50"]  # passes: 1,100 * 16 / 4,000
+    assert rows[1][:5] == ["mrpc", "accuracy", "0.750", "0.600-0.800", "3"]
+    assert rows[1][5:7] == ["0.458 to 0.975", "✗ 0.80"]  # mean ± 4.303 · 0.104 / √3
     assert [row[:3] for row in rows[2:]] == [
         ["mnli", "accuracy", "0.810"], ["mnli-mm", "accuracy", "0.790"],
     ]  # fmt: skip
-    assert rows[3][5:] == ["✗ 0.80", "4.4", "2e-05", "16", "40"]
+    assert rows[3][5:] == ["", "✗ 0.80", "4.4", "2e-05", "16", "40"]
     assert "Only 5,000 training rows of a task, taken at equal distances." in text
     overall = {row[0]: row for row in rows_of(text, "overall")}
     assert overall.keys() == {convention.name for convention in CONVENTIONS}
