@@ -11,6 +11,7 @@ from multitask import train
 from multitask.analysis import constant_scores, learnt_nothing
 from multitask.commands.words import finished
 from multitask.evaluate import Evaluation
+from multitask.report.study_tables import constant_cells
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -136,3 +137,11 @@ def test_a_record_of_an_older_version_has_no_column_for_it(folder):
     run.record_path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ValueError, match="the scores of sst lack macro_f1"):
         run.record()
+
+
+def test_a_report_has_a_row_of_it_where_it_says_something():
+    constant = {"sst": {"accuracy": 0.262}, "sts": {"pearson": 0.0}}
+    records = [{"constant": constant}, {"constant": {"sst": {"accuracy": 0.25}}}, {}]
+    found = constant_cells(records, ["sst", "para", "sts"], ["accuracy", "accuracy", "pearson"])
+    assert found == ["0.250, 0.262", "", "0.000"]
+    assert constant_cells(records, ["sts"], ["pearson"]) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import mean
 
 from data.readers import has_split, texts_by_id
@@ -292,22 +292,24 @@ CONSTANT = "one answer to all rows"
 
 
 def constant_cells(
-    records: Iterable[Record], tasks: Sequence[str], metrics: Sequence[str]
+    records: Collection[Record], tasks: Sequence[str], metrics: Sequence[str]
 ) -> list[str]:
-    """The constant answer's score on each task, where records have it; nothing if none has.
+    """The constant answer's score on each task, where records have it; nothing where none has one
+    but 0, which all correlations are.
 
     It follows from the development rows; of other rows, as with a limit, there are several.
     """
-    records = list(records)
-    cells = []
-    for task, metric in zip(tasks, metrics):
-        found = {
-            f"{record['constant'][task][metric]:.3f}"
+    scores = [
+        {
+            record["constant"][task][metric]
             for record in records
             if metric in record.get("constant", {}).get(task, {})
         }
-        cells.append(", ".join(sorted(found)))
-    return cells if any(cells) else []
+        for task, metric in zip(tasks, metrics)
+    ]
+    if not any(map(any, scores)):
+        return []
+    return [", ".join(sorted({f"{score:.3f}" for score in found})) for found in scores]
 
 
 def _number(value: float | None) -> str:
