@@ -102,18 +102,15 @@ def all_results() -> dict[str, dict[str, Any]]:
 def all_tables(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """Every table by the name of its markers."""
     tables = {f"speed: {name}": speed_table(found) for name, found in results.items()}
-    if (RESULTS / "drift.json").exists():
-        found = read_json(RESULTS / "drift.json")["runs"]
-        tables["drift"] = markdown(drift.HEADER, drift.rows(found), left=2)
-    if (RESULTS / "inside.json").exists():
-        found = read_json(RESULTS / "inside.json")["runs"]
-        tables["inside"] = markdown(inside.HEADER, inside.rows(found), left=4)
-    if (RESULTS / "grade.json").exists():
-        found = read_json(RESULTS / "grade.json")["classes"]
-        tables["class"] = markdown(grade.HEADER, grade.rows(found), left=0)
-    if (RESULTS / "student.json").exists():
-        found = read_json(RESULTS / "student.json")["steps"]
-        tables["student"] = markdown(student.HEADER, student.rows(found))
+    for name, key, mark, module, left in (
+        ("drift", "runs", "drift", drift, 2),
+        ("inside", "runs", "inside", inside, 4),
+        ("grade", "classes", "class", grade, 0),
+        ("student", "steps", "student", student, 1),
+    ):
+        if (RESULTS / f"{name}.json").exists():
+            found = read_json(RESULTS / f"{name}.json")[key]
+            tables[mark] = markdown(module.HEADER, module.rows(found), left=left)
     found = {}
     for path in sorted(RESULTS.glob("host*.json")):
         found = {**read_json(path)["candidates"], **found}

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,7 +31,7 @@ PAUSE = 0.15
 E = TypeVar("E", bound=Exercise)
 
 
-class Watch(Generic[E]):
+class Watch(ABC, Generic[E]):
     """Checks of a project, made again as its files change."""
 
     WARM: Sequence[str] = (sys.executable, "-B", "-m", "lab.warm")

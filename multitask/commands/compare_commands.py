@@ -64,9 +64,8 @@ def described(found: RunComparison, rows: int) -> str:
         names = tuple(str(group.runs[0].folder) for group in (found.first, found.second))
     scores = [
         [
-            task, metric, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.difference:+.3f}",
-            f"{d.low:+.3f} to {d.high:+.3f}", f"{d.p:.2g}", f"{compared.constant[metric]:.3f}",
-            d.test,
+            task, metric, f"{d.first:.3f}", f"{d.second:.3f}", *d.cells,
+            f"{compared.constant[metric]:.3f}", d.test,
         ]
         for task, compared in found.tasks.items()
         for metric, d in compared.differences.items()

@@ -12,6 +12,7 @@ from data.tasks import get_task
 from minbert.files import write_json
 from multitask.experiments.compare_runs import RunComparison
 from multitask.experiments.groups import Group
+from multitask.experiments.significance import cells_of
 from multitask.runs.file_types import ComparedGroup, ComparedScore
 from multitask.text_table import table
 
@@ -64,10 +65,10 @@ def rows(points: Sequence[ComparedGroup]) -> list[list[str]]:
             metric = get_task(task).metrics[0]
             score = scores[metric]
             cells = [point.name, task, metric, f"{score.score:.3f}"]
-            if score.difference is None or score.low is None or score.high is None:
+            d, low, high, p = score.difference, score.low, score.high, score.p
+            if d is None or low is None or high is None or p is None:
                 cells += ["", "", ""]
             else:
-                interval = f"{score.low:+.3f} to {score.high:+.3f}"
-                cells += [f"{score.difference:+.3f}", interval, f"{score.p:.2g}"]
+                cells += cells_of(d, low, high, p)
             found.append(cells)
     return found

@@ -55,6 +55,16 @@ class Difference:
         """Second - first."""
         return self.second - self.first
 
+    @property
+    def cells(self) -> list[str]:
+        """The difference, its interval and p, as tables show them."""
+        return cells_of(self.difference, self.low, self.high, self.p)
+
+
+def cells_of(difference: float, low: float, high: float, p: float) -> list[str]:
+    """A difference, its interval and p, as tables show them."""
+    return [f"{difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{p:.2g}"]
+
 
 def compare_answers(
     metric: str,

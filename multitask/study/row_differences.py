@@ -35,9 +35,8 @@ def row_differences(study: StudyFolder, variant: str, rows: Sequence[str]) -> li
             found = compare_runs(first[task], groups[task], data_dir=study.data_dir)
             seeds = f"{len(first[task].runs)}, {len(groups[task].runs)}"
             for metric, d in found.tasks[task].differences.items():
-                scores = (f"{d.first:.3f}", f"{d.second:.3f}", f"{d.difference:+.3f}")
-                interval = f"{d.low:+.3f} to {d.high:+.3f}"
-                lines.append([row, task, metric, seeds, *scores, interval, f"{d.p:.2g}"])
+                scores = (f"{d.first:.3f}", f"{d.second:.3f}")
+                lines.append([row, task, metric, seeds, *scores, *d.cells])
     return lines
 
 
