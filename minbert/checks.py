@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from minbert.files import brief, checked
@@ -92,7 +92,8 @@ def check_unused(settings: Any, why: str, *names: str) -> None:
     """Raise ValueError if a field that has no effect, and `why`, is not at its default."""
     for f in fields(settings):
         value = getattr(settings, f.name)
-        if f.name in names and value != f.default:
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if f.name in names and value != default:
             raise ValueError(f"{f.name} is {value!r} and has no effect: {why}")
 
 

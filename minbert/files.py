@@ -284,7 +284,10 @@ def _explained(message: str, value: Any, kind: Any, name: str) -> str:
         except (LookupError, TypeError):  # a name with a dot in it
             break
     field = (name + path).removeprefix(".")
-    hint = get_type_hints(kind).get(field) if isinstance(kind, type) else kind
+    outer = field.partition("[")[0]
+    hint = get_type_hints(kind).get(outer) if isinstance(kind, type) else kind
+    if get_origin(hint) is dict and (field != outer):
+        hint = get_args(hint)[1]
     if get_origin(hint) is Literal:
         rule = f"choose one of {', '.join(get_args(hint))}"
     elif rule.startswith("Expected"):

@@ -129,6 +129,12 @@ class TrainConfig(HeadSettings, RunConfig):
         super().__post_init__()
         if not self.tasks:
             raise ValueError("tasks is empty; name at least one")
+        for name in self.pair_of:
+            if name not in self.tasks:
+                known = ", ".join(self.tasks)
+                raise ValueError(f"pair_of has {name}, and tasks of this run are {known}")
+            if not get_task(name).is_pair:
+                raise ValueError(f"pair_of has {name}, whose rows are single texts; leave it out")
         if self.frozen:
             why = "frozen computes the encoder's features once, without dropout; leave it out"
             check_unused(self, why, "encoder_dropout", "gradient_checkpointing", "compile", "shard")

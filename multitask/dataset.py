@@ -83,7 +83,7 @@ def load_data(
             encoded = EncodedRows(
                 examples,
                 tokenizer,
-                pair=config.pair,
+                pair=config.pair_kind(task.name),
                 max_length=max_length,
                 layout=config.layout,
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,11 @@ def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
     return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
 
 
+COMPARE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": compare_concat,
+    "cosine": compare_cosine,
+}
+"""How two embeddings (B, H) are compared, by the kind of pair."""
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
@@ -79,6 +85,7 @@ class Heads(nn.Module):
         hidden_size: int,
         *,
         pair: str = "cross",
+        pair_of: Mapping[str, str] = MappingProxyType({}),
         head_size: int = 256,
         layers: int = 1,
         activation: str = "gelu",
@@ -87,9 +94,11 @@ class Heads(nn.Module):
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
         self.activation = act = ACTIVATIONS[activation]
-        # Two embeddings are compared before the shared layer, so pairs have one of their own.
+        kinds = {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
+        # Two embeddings side by side are wider than one, so these tasks have a layer of their own.
+        self.paired = {name for name, kind in kinds.items() if kind == "concat"}
         widths = {"single": hidden_size}
-        if pair == "concat" and any(task.is_pair for task in tasks):
+        if self.paired:
             widths["pair"] = 3 * hidden_size
         self.shared = nn.ModuleDict()
         for name, width in widths.items():
@@ -99,7 +108,7 @@ class Heads(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.outputs = nn.ModuleDict()
         for task in tasks:
-            if pair == "cosine" and task.is_pair:
+            if kinds.get(task.name) == "cosine":
                 self.outputs[task.name] = CosineOutput(task)
             elif task.unit is not None:
                 self.outputs[task.name] = RangeOutput(head_size, task)
@@ -111,8 +120,7 @@ class Heads(nn.Module):
         output = self.outputs[task]
         if isinstance(output, CosineOutput):
             return output(features)
-        paired = self.tasks[task].is_pair and "pair" in self.shared
-        shared = self.shared["pair" if paired else "single"]
+        shared = self.shared["pair" if task in self.paired else "single"]
         x = self.activation(shared(self.dropout(features)))  # (B, 256)
         return output(self.dropout(x))  # (B, K)
 

@@ -7,7 +7,8 @@ EmbeddingModel         Batch -> encoder -> pooled embeddings (B, C, H) of each r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from minbert.loading import Backbone
 from minbert.per_task import PerTask
 from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.contrastive import ContrastiveLoss
-from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.heads import COMPARE, POOLINGS, Heads
 from multitask.learnt_pooling import LEARNT, LayerMix
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
@@ -38,6 +39,7 @@ class MultitaskModel(TrainedModel):
         head: str = "shared",
         pooling: str = "pooler",
         pair: str = "cross",
+        pair_of: Mapping[str, str] = MappingProxyType({}),
         layer_mix: bool = False,
         head_size: int = 256,
         head_layers: int = 1,
@@ -48,7 +50,8 @@ class MultitaskModel(TrainedModel):
         if head == "linear" and not encoder.has_pooler:
             pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
         self.encoder = encoder
-        self.compare = {"concat": compare_concat, "cosine": compare_cosine}.get(pair)
+        kinds = {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
+        self.compare = {name: COMPARE[kind] for name, kind in kinds.items() if kind in COMPARE}
         if head == "linear":
             self.heads = LinearHeads(tasks, encoder, dropout=head_dropout)
         else:
@@ -56,6 +59,7 @@ class MultitaskModel(TrainedModel):
                 tasks,
                 encoder.config.hidden_size,
                 pair=pair,
+                pair_of=pair_of,
                 head_size=head_size,
                 layers=head_layers,
                 activation=head_activation,
@@ -94,6 +98,7 @@ class MultitaskModel(TrainedModel):
                 head=config.head,
                 pooling=config.pooling,
                 pair=config.pair,
+                pair_of=config.pair_of,
                 layer_mix=config.layer_mix,
                 head_size=config.head_size,
                 head_layers=config.head_layers,
@@ -130,9 +135,9 @@ class MultitaskModel(TrainedModel):
     def pooled(self, output: EncoderOutput, task: str) -> Tensor:
         """The same of an encoder's output whose layers have been mixed."""
         pooled = self.pooling(output)
-        if self.compare is not None and self.tasks[task].is_pair:
+        if task in self.compare:
             first, second = pooled.chunk(2)  # a batch holds all first texts, then all second
-            return self.compare(first, second)
+            return self.compare[task](first, second)
         return pooled
 
     def mixed(self, output: EncoderOutput) -> EncoderOutput:

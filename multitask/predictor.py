@@ -90,7 +90,7 @@ class Predictor:
         examples, record = self.examples(task, rows), self.task(task)
         if not examples:
             return []
-        source = self.encoded(examples)
+        source = self.encoded(examples, task)
         evaluation = evaluate(
             self.model,
             record,
@@ -199,7 +199,7 @@ class Predictor:
         """Answer the test rows of a task that has no training rows with the head of another."""
         rows = read_split(task, "test", data_dir, on_bad_row=self.config.on_bad_row)
         named = replace(task, name=head)  # the model finds its head by the name
-        source = self.encoded(rows.examples)
+        source = self.encoded(rows.examples, head)
         cut = [source.ids[row] for row in source.cut]
         for note in TaskData(task, {}, rows.skipped, {"test": cut}).notes(self.max_length):
             warn(note)
@@ -219,12 +219,12 @@ class Predictor:
             )
         return self.model.tasks[name]
 
-    def encoded(self, examples: Sequence[Example]) -> EncodedRows:
-        """The token ids of rows, cut to the longest that the run takes."""
+    def encoded(self, examples: Sequence[Example], task: str) -> EncodedRows:
+        """The token ids of a task's rows, cut to the longest that the run takes."""
         return EncodedRows(
             examples,
             self.tokenizer,
-            pair=self.config.pair,
+            pair=self.config.pair_kind(task),
             max_length=self.max_length,
             layout=self.config.layout,
         )

@@ -8,9 +8,9 @@ This file imports no torch, so that `minbert --help` is quick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from tyro.conf import arg
 
@@ -223,6 +223,8 @@ class Settings(DeviceSettings, RunSettings, OptimizerSettings, ModelSettings, Da
 
 # Fine-tuning has these too
 
+PairKind: TypeAlias = Literal["cross", "concat", "cosine"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(Section):
@@ -236,8 +238,10 @@ class HeadSettings(Section):
     itself, the tokens' mean or maximum, or a mean whose weights each task learns."""
     layer_mix: bool = False
     """Pool a mix of all layers, whose shares each task learns, in place of the last layer."""
-    pair: Literal["cross", "concat", "cosine"] = "cross"
+    pair: PairKind = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
+    pair_of: dict[str, PairKind] = field(default_factory=dict)
+    """The same for single tasks, where it is another, as in --pair-of sts cosine para concat."""
     both_orders: bool = False
     """Train on each pair in both orders, where the order means nothing."""
     head_size: int = 256
@@ -264,8 +268,8 @@ class HeadSettings(Section):
         check_rates(self, "head_dropout")
         if self.head == "linear":
             why = "a linear head is the encoder's own, pooling included, on one sequence; leave it "
-            own = ("pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation")
-            check_unused(self, f"{why}out, or take head shared", *own)
+            own = ("pooling", "layer_mix", "pair", "pair_of", "head_size", "head_layers")
+            check_unused(self, f"{why}out, or take head shared", *own, "head_activation")
         if self.layer_mix and self.pooling == "pooler":
             raise ValueError(
                 "the pooler is trained for the last layer, so layer_mix does not go with it; "
@@ -278,11 +282,19 @@ class HeadSettings(Section):
                 f"{name} is learnt on the encoder's tokens, and frozen keeps one vector of each "
                 "text; leave one of the two out, or freeze the encoder with --use bottleneck"
             )
-        if self.frozen and self.pair == "cosine":
+        if self.frozen and "cosine" in (self.pair, *self.pair_of.values()):
             raise ValueError(
                 "pair cosine learns by changing the embeddings, and frozen keeps them as they "
                 "are; use pair concat with frozen, or train the encoder"
             )
+
+    def pair_kind(self, task: str) -> PairKind:
+        """How a task's pairs are read."""
+        return self.pair_of.get(task, self.pair)
+
+    def embeds_pairs(self, task: str) -> bool:
+        """Whether a task's rows are pairs that become two embeddings."""
+        return get_task(task).is_pair and self.pair_kind(task) != "cross"
 
 
 # Pre-training has these too

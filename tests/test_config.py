@@ -70,8 +70,8 @@ CHANGED = {
     "tasks": ("sts", "cfimdb"), "data_dir": Path("a b"), "out": Path("c/d"), "frozen": True,
     "backbone": "bert-base-uncased", "keep_heads": True, "overwrite": True, "pooling": "max",
     "head": "linear", "head_layers": 2, "head_activation": "relu", "layer_mix": True,
-    "pair": "concat", "both_orders": True, "head_size": 3, "head_dropout": 0.3,
-    "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
+    "pair": "concat", "pair_of": {"sts": "cross"}, "both_orders": True, "head_size": 3,
+    "head_dropout": 0.3, "encoder_dropout": 0.0, "epochs": 4, "accumulate": 2,
     "steps_per_epoch": 5, "batch_size": 6, "batches": "bucketed", "layout": "padded",
     "max_length": 7, "lr": 1e-3, "schedule": "cosine", "warmup": 0.0, "weight_decay": 0.5,
     "beta1": 0.8, "beta2": 0.99, "eps": 1e-8, "correct_bias": False, "optimizer": "plain",
@@ -98,8 +98,8 @@ APART = [
     {"frozen", "from_scratch", "encoder_config", "size", "vocab_size", "head", "cuda_graphs"},
     {"encoder_dropout", "gradient_checkpointing", "compile", "shard", "adapter", "encoder_config",
      "backbone", "revision", "head", "layer_mix"},
-    {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "head_size",
-     "head_layers", "head_activation", "layer_mix", "cuda_graphs"},
+    {"frozen", "from_scratch", "size", "backbone", "revision", "pooling", "pair", "pair_of",
+     "head_size", "head_layers", "head_activation", "layer_mix", "cuda_graphs"},
 ]  # fmt: skip
 """Settings that exclude others: each set is what the rest goes without."""
 
@@ -201,6 +201,10 @@ def test_an_impossible_setting_of_pretraining_is_refused(changes, message):
             for value in (-1, 2**64)
         ],
         ({"frozen": True, "pair": "cosine"}, "use pair concat with frozen, or train the encoder"),
+        ({"frozen": True, "pair_of": {"sts": "cosine"}}, "use pair concat with frozen, or train"),
+        ({"pair_of": {"sst": "concat"}}, "pair_of has sst, whose rows are single texts"),
+        ({"tasks": ("sst",), "pair_of": {"sts": "concat"}}, "pair_of has sts, and tasks of this"),
+        ({"pair_of": {"sts": "other"}}, "pair_of.*'other'.*; choose one of cross, concat"),
         *[
             ({"frozen": True, name: value}, f"{name} is {value} and has no effect: frozen computes")
             for name, value in {

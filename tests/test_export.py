@@ -84,7 +84,7 @@ def test_transformers_answers_alike(made, tmp_path, kind, task):
         inputs = tokenizer(*row, return_tensors="pt", truncation=True)
         with torch.no_grad():
             expected = model(**inputs).logits
-            batch = predictor.encoded([_example(row)]).batch([0])
+            batch = predictor.encoded([_example(row)], task).batch([0])
             features = predictor.model.features(batch, task)
             found = predictor.model.heads.logits(features, task)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -359,6 +359,21 @@ def test_pair_modes_compare_the_embeddings_of_the_two_texts(folder, pair, poolin
     assert model(source.batch(rows), "sts").shape == (3, 1)
 
 
+@pytest.mark.parametrize("all_pairs", ["cross", "concat", "cosine"])
+@pytest.mark.parametrize("own", ["cross", "concat", "cosine"])
+def test_a_task_of_pairs_may_be_read_in_its_own_way(folder, all_pairs, own):
+    """Each answers as in a model that reads all pairs in that way, with the same weights."""
+    mixed, data = make_model(folder, pair=all_pairs, pair_of={"para": own}, pooling="mean")
+    for name, kind in (("sst", all_pairs), ("sts", all_pairs), ("para", own)):
+        model, rows = make_model(folder, pair=kind, pooling="mean")
+        shapes = {key: x.shape for key, x in model.state_dict().items()}
+        weights = {k: x for k, x in mixed.state_dict().items() if shapes.get(k) == x.shape}
+        assert {k for k in shapes if f"outputs.{name}." in k} <= weights.keys()
+        model.load_state_dict(weights, strict=False)
+        found = mixed(data[name].train.batch([3, 8, 0]), name)
+        torch.testing.assert_close(found, model(rows[name].train.batch([3, 8, 0]), name), **TIGHT)
+
+
 @pytest.mark.parametrize("pair", ["cross", "concat", "cosine"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_packed_and_padded_give_the_same_outputs_and_gradients(folder, pair, pooling):

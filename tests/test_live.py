@@ -196,6 +196,17 @@ def test_all_heads_answer_as_predict_does(run, answerer):
     assert value["runs"][0]["answers"].keys() == {"sst"} and value["runs"][0]["inside"] is None
 
 
+def test_pairs_may_be_read_in_two_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "draw_run", lambda run: None)
+    run = several_tasks(tmp_path, epochs=1, pair="cross", pair_of={"sts": "cosine"})
+    predictor, texts = Predictor(run), ["bon superb", "awful dot"]
+    value, _ = reply(Answerer([run], PageSettings(rows=4, explain=0)), texts=texts, task="sst")
+    for name in ("para", "sts"):
+        (expected,) = predictor.predict(name, [tuple(texts)])
+        found = value["runs"][0]["answers"][name]["answer"]
+        assert found == pytest.approx(expected.value, abs=1e-4)
+
+
 def test_the_inside_is_that_of_explain(run, answerer):
     texts = ["bon superb dot", "awful"]
     changes = Changes(masked=[2], swapped=[(1, 3)], heads_off=[(0, 1)], layers_off=[1])

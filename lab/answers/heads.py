@@ -27,7 +27,7 @@ def head(
     output = self.outputs[task]
     if type(output).__name__ == "CosineOutput":
         return last(output(features))
-    kind = "pair" if self.tasks[task].is_pair and "pair" in self.shared else "single"
+    kind = "pair" if task in self.paired else "single"
     x = self.dropout(features) if before else features
     x = (activation or chosen(self))(linear_map(self.shared[kind], x))
     return last(linear_map(output, self.dropout(x) if between else x))

@@ -15,7 +15,7 @@ def heads_forward(self, features, task):
     out = self.outputs[task]
     if isinstance(out, CosineOutput):
         return out(features)
-    which = "pair" if self.tasks[task].is_pair and "pair" in self.shared else "single"
+    which = "pair" if task in self.paired else "single"
     x = self.dropout(features)
     x = self.shared[which](x)
     x = self.activation(x)
@@ -55,8 +55,13 @@ heads_forward.but(
 )
 heads_forward.but(
     'single texts take `self.shared["pair"]` too; it is for tasks of pairs',
-    'self.tasks[task].is_pair and "pair" in self.shared',
+    "task in self.paired",
     '"pair" in self.shared',
+)
+heads_forward.but(
+    'all pairs take `self.shared["pair"]`; it is for the tasks in `self.paired`',
+    "task in self.paired",
+    'self.tasks[task].is_pair and "pair" in self.shared',
 )
 heads_forward.but(
     "a regression is cut to its range, where it has no gradient; outputs are raw",

@@ -90,6 +90,9 @@ def classifier(draw: Draw) -> Cases:
         heads.train(training)
         yield mode + "five classes (sst)", heads(single, "sst")
         yield mode + "a regression on pairs (sts)", heads(double, "sts")
+    mixed = {"para": "cross", "sts": "concat"}
+    heads = draw.fill(Heads(tasks("para", "sts"), 4, pair_of=mixed, head_size=6)).eval()
+    yield "a pair in one sequence, beside a task in `self.paired` (para)", heads(single, "para")
     names = "cola", "para", "sts"
     heads = mark_dropouts(draw.fill(Heads(tasks(*names), 4, pair="cross", head_size=6)))
     for name in names:

@@ -43,8 +43,8 @@ HEADS = (
         hints=(
             "One shared layer, one output layer for each task.",
             "Dropout comes before each of the two linear maps, and GELU after the first.",
-            'Pair tasks take `self.shared["pair"]` where there is one; a CosineOutput takes the '
-            "features as they are. Outputs are raw: no softmax, no squashing.",
+            'Tasks in `self.paired` take `self.shared["pair"]`, others "single"; a CosineOutput '
+            "takes the features as they are. Outputs are raw: no softmax, no squashing.",
         ),
     ),
     Exercise(

@@ -130,6 +130,6 @@ def _next_commands(run: Run) -> list[str]:
     whole = ""
     if isinstance(config, TrainConfig) and config.head == "linear":
         whole = f" --task {name}"
-    elif isinstance(config, TrainConfig) and config.pair != "cross" and get_task(name).is_pair:
+    elif isinstance(config, TrainConfig) and config.embeds_pairs(name):
         whole = " --format sentence-transformers"
     return [*commands, f"minbert export {folder} my-{name}{whole}"]

@@ -36,8 +36,8 @@ from multitask.runs.checkpoint import load_checkpoint, load_trained, save_checkp
 from multitask.runs.run import Run, located
 
 SAME = (
-    "tasks", "head", "pooling", "layer_mix", "pair", "head_size", "head_layers", "head_activation",
-    "adapter",
+    "tasks", "head", "pooling", "layer_mix", "pair", "pair_of", "head_size", "head_layers",
+    "head_activation", "adapter",
 )  # fmt: skip
 """Settings in which runs must agree, for their weights to be of one model."""
 

@@ -59,7 +59,7 @@ def export_run(
         _write_onnx(folder, predictor, name)
     else:
         tokenizer, config = _limited(predictor), predictor.config
-        normalised = config.pair == "cosine"
+        normalised = config.pair_kind(name) == "cosine"
         _write_bi_encoder(folder, predictor.model.encoder, tokenizer, config.pooling, normalised)
     if predictor.run.record_path.exists():  # of a run that is finished
         write_card(folder, predictor, name, format)
@@ -113,7 +113,7 @@ def check(predictor: Predictor, task: str | None, format: Format) -> None:
     if task is None:
         return
     config, encoder = predictor.config, predictor.model.encoder
-    compares = predictor.model.tasks[task].is_pair and config.pair != "cross"
+    compares = config.embeds_pairs(task)
     if format == "sentence-transformers":
         if not compares:
             raise ValueError(
@@ -127,8 +127,9 @@ def check(predictor: Predictor, task: str | None, format: Format) -> None:
                 "--pooling mean, cls or max and without --layer-mix"
             )
     elif compares:
+        kind = config.pair_kind(task)
         raise ValueError(
-            f"{task} compares two embeddings (--pair {config.pair}), and {format} has no such "
+            f"{task} compares two embeddings (--pair {kind}), and {format} has no such "
             "head; export it with --format sentence-transformers, or train with --pair cross"
         )
     elif format == "transformers" and not isinstance(predictor.model.heads, LinearHeads):

@@ -199,7 +199,7 @@ def ask(
     teacher: Predictor, task: Task, examples: Sequence[Example], *, progress: bool
 ) -> np.ndarray:
     """A teacher's probabilities for rows of a task, or numbers of a regression, (rows, K)."""
-    source = teacher.encoded(examples)
+    source = teacher.encoded(examples, task.name)
     found = evaluate(teacher.model, task, source, precision=teacher.precision, progress=progress)
     if distributed.is_writer():
         warn_of_cut(source.cut, len(examples), teacher.max_length, f"rows of {task.name}")

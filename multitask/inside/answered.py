@@ -63,7 +63,7 @@ def answer_rows(
     folder = Path(data_dir or predictor.config.data_dir or SAMPLES)
     rows = read_split(task, SPLIT, folder, on_bad_row=on_bad_row or predictor.config.on_bad_row)
     examples = spread(rows.examples, limit)
-    source = predictor.encoded(examples)
+    source = predictor.encoded(examples, task.name)
     cut = [source.ids[row] for row in source.cut]
     for note in TaskData(task, {}, rows.skipped, {SPLIT: cut}).notes(predictor.max_length):
         warn(note)

@@ -153,7 +153,7 @@ class Answerer:
 def _batch(predictor: Predictor, task: Task, texts: Sequence[str]) -> tuple[Any, bool]:
     """The texts as a packed batch of one row of a task, and whether their end was cut."""
     row = Example("0", tuple(texts[: 2 if task.is_pair else 1]), None)
-    rows = predictor.encoded([row])
+    rows = predictor.encoded([row], task.name)
     return in_packed(rows.batch([0])), bool(rows.cut)
 
 
@@ -167,11 +167,11 @@ def _answers(
 ) -> dict[str, Any]:
     """The answers of tasks; tokens are changed where the row has the form of the chosen task's."""
     found: dict[str, Any] = {}
-    for pair in (False, True):
-        alike = [task for task in tasks if task.is_pair == pair]
-        if not alike:
-            continue
-        same = chosen is not None and chosen.is_pair == pair
+    of_form: dict[tuple[bool, bool], list[Task]] = {}
+    for task in tasks:
+        of_form.setdefault(_form(predictor, task), []).append(task)
+    for form, alike in of_form.items():
+        same = chosen is not None and _form(predictor, chosen) == form
         own = edit if same else replace(edit, masked=(), swapped=())
         batch = edited(_batch(predictor, alike[0], texts)[0], own, predictor.tokenizer)
         batch = batch.to(predictor.model.device)
@@ -188,6 +188,11 @@ def _answers(
                 "outputs": [round(x, 4) for x in outputs[0].tolist()],
             }
     return found
+
+
+def _form(predictor: Predictor, task: Task) -> tuple[bool, bool]:
+    """Whether a task's rows are pairs, and whether these are two sequences."""
+    return task.is_pair, predictor.config.embeds_pairs(task.name)
 
 
 def _banks(looked: Looked) -> dict[str, list[tuple[int, TokenSequence]]]:

@@ -119,7 +119,7 @@ def explain(
     examples = predictor.examples(name, texts)
     if not examples:
         return []
-    rows = predictor.encoded(examples)
+    rows = predictor.encoded(examples, name)
     warn_of_cut(rows.cut, len(examples), predictor.max_length, "rows")
     return [
         explain_row(
