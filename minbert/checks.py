@@ -88,13 +88,21 @@ def check_rates(settings: Any, *names: str) -> None:
             raise ValueError(f"{name} must be in [0, 1), it is {value}")
 
 
+def changed_fields(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, and their values."""
+    found = {}
+    for f in fields(settings):
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if (value := getattr(settings, f.name)) != default:
+            found[f.name] = value
+    return found
+
+
 def check_unused(settings: Any, why: str, *names: str) -> None:
     """Raise ValueError if a field that has no effect, and `why`, is not at its default."""
-    for f in fields(settings):
-        value = getattr(settings, f.name)
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        if f.name in names and value != default:
-            raise ValueError(f"{f.name} is {value!r} and has no effect: {why}")
+    for name, value in changed_fields(settings).items():
+        if name in names:
+            raise ValueError(f"{name} is {value!r} and has no effect: {why}")
 
 
 def texts_of(texts: Any, what: str = "texts") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -12,6 +11,7 @@ from data.readers import has_split
 from data.tasks import TASKS, get_task
 from minbert import flash
 from minbert.backbones import PACKAGES, find_backbone
+from minbert.checks import changed_fields
 from minbert.subwords import cut_by_hand
 from minbert.tokenization import Tokenizer
 from minbert.version import describe_version
@@ -74,11 +74,7 @@ def describe_run(folder: Path) -> str:
     """A run's settings that are not the defaults, its scores, and its epochs."""
     run = Run.open(folder)
     config = run.config()
-    changed = [
-        f"  {f.name} = {getattr(config, f.name)}"
-        for f in dataclasses.fields(config)
-        if getattr(config, f.name) != f.default
-    ]
+    changed = [f"  {name} = {value}" for name, value in changed_fields(config).items()]
     log = run.metrics()
     lines = [f"{folder}", "settings that are not the default:", *changed, ""]
     if run.record_path.exists():

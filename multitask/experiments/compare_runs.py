@@ -252,7 +252,7 @@ def _settings(
 def _words(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_words, value)) or "none"
-    if isinstance(value, dict):  # an extension
-        settings = [f"{k}={v}" for k, v in value.items() if k != "name"]
-        return f"{value['name']}({', '.join(settings)})"
+    if isinstance(value, dict):  # an extension, or settings of single tasks
+        settings = ", ".join(f"{k}={v}" for k, v in value.items() if k != "name")
+        return f"{value['name']}({settings})" if "name" in value else settings or "none"
     return str(value)

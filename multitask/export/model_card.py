@@ -7,7 +7,6 @@ what the model was trained on and with, how well it does, what it cannot, and ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from data.readers import SAMPLES, read_split
 from data.sources import SOURCES
 from data.tasks import Task, get_task
 from minbert.backbones import PACKAGES, portable_name
+from minbert.checks import changed_fields
 from minbert.files import brief, write_text
 from multitask.config import PLACES, RunConfig, TrainConfig
 from multitask.evaluate import prediction_path, read_predictions
@@ -315,9 +315,9 @@ def _settings(config: RunConfig, record: Mapping[str, Any]) -> str:
     hidden = PLACES | {"data_dir", "backbone", "adapter", "extensions", "tasks"}
     hidden |= {"batch_size", "lr", "seed"}  # shown in any case
     changed = [
-        f"{f.name} {brief(getattr(config, f.name))}"
-        for f in fields(config)
-        if f.name not in hidden and getattr(config, f.name) != f.default
+        f"{name} {brief(value)}"
+        for name, value in changed_fields(config).items()
+        if name not in hidden
     ]
     extensions = [brief(each) for each in config.extensions]
     versions = ", ".join(f"{name} {v}" for name, v in record.get("versions", {}).items())

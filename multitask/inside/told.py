@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.tasks import Task, get_task
+from minbert.checks import changed_fields
 from multitask.config import PLACES, AnyConfig
 from multitask.evaluate import Evaluation
 from multitask.experiments.significance import score_interval
@@ -43,20 +43,18 @@ def told(run: Run, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
 def settings(config: AnyConfig) -> list[list[Any]]:
     """[name, value, whether it is the default] of each setting that decides numbers; of a path the
     last part, for a page is shown to others."""
-    defaults = {f.name: f.default for f in fields(config)}
-    values = config.to_dict()
+    changed, values = changed_fields(config), config.to_dict()
     found = []
     for name, value in values.items():
         if name in PLACES or name in ("command", "task_files"):
             continue
-        own = getattr(config, name)
-        if isinstance(own, Path) or (
+        if isinstance(getattr(config, name), Path) or (
             isinstance(value, str) and "/" in value and name != "revision"
         ):
             value = Path(str(value)).name
         elif name == "extensions":
             value = [_extension(each) for each in value]
-        found.append([name, _written(value), own == defaults[name]])
+        found.append([name, _written(value), name not in changed])
     return found
 
 
@@ -71,6 +69,8 @@ def _written(value: Any) -> str:
         return ", ".join(_written(each) for each in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(each)}" for name, each in value.items()) or "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

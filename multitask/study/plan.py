@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from minbert.backbones import find_backbone
+from minbert.checks import changed_fields
 from minbert.loading import empty_encoder
 from multitask.config import PLACES, AnyConfig, RunConfig
 from multitask.extensions.base import Extension
@@ -135,23 +136,13 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     So a setting that is added to the program later does not change the names of finished stages.
     """
     values = config.to_dict()
-    settings = {
-        f.name: values[f.name]
-        for f in fields(config)
-        if f.name not in NOT_HASHED and getattr(config, f.name) != f.default
-    }
+    settings = {name: values[name] for name in changed_fields(config) if name not in NOT_HASHED}
     settings["extensions"] = [_settings_of_extension(extension) for extension in config.extensions]
     return {"config": type(config).__name__, **settings}
 
 
 def _settings_of_extension(extension: Extension) -> dict[str, Any]:
-    settings = {}
-    for f in fields(extension):
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        value = getattr(extension, f.name)
-        if value != default:
-            settings[f.name] = value
-    return {"name": extension.name, **settings}
+    return {"name": extension.name, **changed_fields(extension)}
 
 
 def select_rows(known: dict[str, Row], ids: Sequence[str]) -> list[Row]:
