@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,7 +56,7 @@ class Measure:
             raise ValueError(f"no workload has a name with {' or '.join(self.only)}: {names}")
         results = read_json(self.out) if self.only and self.out.exists() else {"workloads": {}}
         facts = {**_environment("cpu"), "threads": self.threads}
-        commit = facts.pop("commit")
+        own = {name: facts.pop(name) for name in ("commit", "versions")}
         results |= facts
         results["matmul_peak_gflops"] = max(matmul_peak(), results.get("matmul_peak_gflops", 0))
         folders = {size: backbone_folder(size) for size in {w.size for w in chosen}}
@@ -83,11 +84,11 @@ class Measure:
                 else:
                     tqdm.write(f"  {name}: {result['error']}")
             results["workloads"][workload.name] = {
-                "commit": commit,
+                "date": date.today().isoformat(),
+                **own,
                 "rows": workload.rows,
                 "tokens": sum(lengths),
                 "tokens_when_padded": sum(max(part) * len(part) for part in chunks(lengths)),
-                "aim": workload.aim,
                 "candidates": found,
             }
             write_json(self.out, results)

@@ -38,14 +38,12 @@ class Workload:
     """minilm, or base: bert-base's sizes with random weights."""
     passes: int = 1
     """What counts as useful work: see `useful_flops`."""
-    aim: float | None = None
-    """Ratio to the second candidate that is aimed at."""
     rows: int = ROWS
     length: int | None = None
     """Tokens of every row, where rows are made equally long."""
 
 
-def _inference(task: str, aim: float) -> Workload:
+def _inference(task: str) -> Workload:
     return Workload(
         f"inference, {task.upper()}",
         task,
@@ -58,7 +56,6 @@ def _inference(task: str, aim: float) -> Workload:
             "onnxruntime, sorted": onnx_encode,
             "torch.nn.TransformerEncoder": torch_encode,
         },
-        aim=aim,
     )
 
 
@@ -71,11 +68,10 @@ def _inference_in_bf16(task: str) -> Workload:
             "minbert, sorted": partial(ours_encode, ordered=True, precision="bf16"),
             "transformers, sorted": partial(transformers_encode, ordered=True, dtype=low),
         },
-        aim=1.0,
     )
 
 
-def _inference_of_base(task: str, aim: float) -> Workload:
+def _inference_of_base(task: str) -> Workload:
     return Workload(
         f"inference, {task.upper()}, bert-base",
         task,
@@ -86,7 +82,6 @@ def _inference_of_base(task: str, aim: float) -> Workload:
             "transformers, sorted": partial(transformers_encode, ordered=True),
         },
         size="base",
-        aim=aim,
         rows=160,
     )
 
@@ -104,21 +99,19 @@ def _training(size: int) -> Workload:
             ),
         },
         passes=3,
-        aim=4.5,
         rows=STEPS * size,
     )
 
 
 WORKLOADS = [
-    _inference("sst", 5.0),
-    _inference("sts", 6.0),
-    _inference("para", 5.0),
+    _inference("sst"),
+    _inference("sts"),
+    _inference("para"),
     _inference_in_bf16("sst"),
     Workload(
         "text to embeddings, SST",
         "sst",
         {"minbert": ours_embed, "sentence-transformers": sentence_transformers_embed},
-        aim=3.0,
     ),
     _training(16),
     _training(32),
@@ -133,7 +126,6 @@ WORKLOADS = [
             ),
         },
         passes=3,
-        aim=7.0,
         rows=STEPS * 32,
     ),
     Workload(
@@ -146,11 +138,10 @@ WORKLOADS = [
             "peft, bucketed, fused": partial(peft_lora, ordered=True, fused=True),
         },
         passes=2,
-        aim=4.0,
         rows=STEPS * 16,
     ),
-    _inference_of_base("sst", 4.5),
-    _inference_of_base("sts", 6.0),
+    _inference_of_base("sst"),
+    _inference_of_base("sts"),
     Workload(
         "training, bert-base, 16 rows of 128 tokens",
         "sst",
