@@ -65,8 +65,9 @@ def embed(
             or all that the encoder has positions for. A warning says how many texts were cut.
         tokens: about how many go through the encoder at once; by default 4,096 on a CPU, and on a
             GPU by its memory.
-        precision: fp32, bf16, fp16, or auto: an encoder with weights in 32 bits computes in 16 on a
-            GPU, in bf16 where the GPU has it. Weights that are in 16 bits stay what they are.
+        precision: fp32, tf32, bf16, fp16, or auto: an encoder with weights in 32 bits computes in
+            16 on a GPU, in bf16 where the GPU has it. Weights that are in 16 bits stay what they
+            are.
         progress: show a progress bar.
 
     Returns:

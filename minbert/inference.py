@@ -17,7 +17,7 @@ from minbert.encoder import Encoder
 from minbert.low_precision import LOW, LowPrecision, suits
 from minbert.transfer import on_gpu
 
-PRECISIONS = ("auto", "fp32", *LOW)
+PRECISIONS = ("auto", "fp32", "tf32", *LOW)
 """Precisions of answers."""
 TOKENS = 4096
 """About so many go through an encoder at once on a CPU."""
@@ -39,7 +39,7 @@ def automatic_precision(device: torch.device) -> str:
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16.
+    """fp32, tf32, bf16 or fp16.
 
     Raises:
         ValueError: there is no such precision, or this device has none of it.
@@ -53,12 +53,38 @@ def chosen_precision(precision: str, device: torch.device) -> str:
         )
     if precision == "fp16" and not on_gpu(device):
         raise ValueError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
+    if precision == "tf32" and not _has_tf32(device):
+        raise ValueError(
+            f"precision tf32 needs an NVIDIA GPU of the Ampere generation or newer, the device is "
+            f"{device}; use fp32"
+        )
     return automatic_precision(device) if precision == "auto" else precision
 
 
+def _has_tf32(device: torch.device) -> bool:
+    nvidia = on_gpu(device) and not torch.version.hip
+    return nvidia and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """A `with` block whose matrix products are computed in this precision: fp32, bf16 or fp16."""
-    return torch.autocast(device.type, LOW[precision]) if precision in LOW else nullcontext()
+    """A `with` block whose matrix products are computed in this precision: fp32, tf32, bf16 or
+    fp16."""
+    if precision in LOW:
+        return torch.autocast(device.type, LOW[precision])
+    return tf32_products() if precision == "tf32" else nullcontext()
+
+
+@contextmanager
+def tf32_products() -> Generator[None]:
+    """A block in which a GPU multiplies matrices of 32 bits by the first 19 bits of each number:
+    with the exponents of float32 and ten places after the point, in place of 23."""
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = True
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
 
 
 @contextmanager

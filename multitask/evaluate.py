@@ -74,7 +74,7 @@ def evaluate(
     Several processes share the batches, and each gets all answers.
 
     Args:
-        precision: auto, which is 16 bits on a GPU, fp32, bf16 or fp16.
+        precision: auto, which is 16 bits on a GPU, fp32, tf32, bf16 or fp16.
     """
     precision = chosen_precision(precision, model.device)
     # A masked token has outputs for a whole vocabulary; several processes need the same batches.

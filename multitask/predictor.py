@@ -63,7 +63,7 @@ class Predictor:
             adapter: folder of a LoRA or IA3 adapter, in the files of peft, to use on the run's
                 encoder, in place of the run's own where it has one.
             device: auto, cpu, cuda, ...
-            precision: fp32, bf16, fp16, or auto: 16 bits on a GPU, and 32 on a CPU.
+            precision: fp32, tf32, bf16, fp16, or auto: 16 bits on a GPU, and 32 on a CPU.
         """
         self.run = Run.open(Path(folder))
         config = self.run.config()

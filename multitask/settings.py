@@ -176,8 +176,9 @@ class DeviceSettings(Section):
 
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps (Apple's GPU, in fp32), ..."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; weights stay float32. fp16 needs a GPU."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of matrix products; weights stay float32. fp16 needs a GPU, tf32 (products of 19
+    bits, sums of 32) one of the Ampere generation or newer."""
     route: Literal["auto", "plain", "blas", "onednn"] = "plain" if PLAIN else "auto"
     """How linear maps and dropout are computed on a CPU: see minbert/quick.py; the numbers are the
     same. auto is what the environment variable MINBERT_ROUTE names, or by the CPU's make."""
@@ -202,7 +203,7 @@ class DeviceSettings(Section):
             for other in ("compile", "gradient_checkpointing", "shard"):
                 if getattr(self, other):
                     raise ValueError(f"cuda_graphs does not go with {other}; leave one of them out")
-            if self.precision == "fp32":
+            if self.precision in ("fp32", "tf32"):
                 raise ValueError("cuda_graphs records 16-bit steps; use precision bf16 or fp16")
 
 

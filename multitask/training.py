@@ -12,7 +12,7 @@ import gc
 import shlex
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import torch
 
 from minbert.claim import claimed
 from minbert.files import write_json
+from minbert.inference import tf32_products
 from minbert.loading import Backbone
 from minbert.quick import give_back_memory, route_of
 from multitask import distributed
@@ -128,7 +129,8 @@ def _computing(settings: DeviceSettings) -> Generator[torch.device]:
     device = choose_device(settings.device, settings.precision)
     gc.collect()  # of a run before in this process, which frames of handled errors keep alive
     give_back_memory()
-    with route_of(settings.route), distributed.processes(device):
+    products = tf32_products() if settings.precision == "tf32" else nullcontext()
+    with route_of(settings.route), products, distributed.processes(device):
         yield device
 
 

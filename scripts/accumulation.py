@@ -44,7 +44,7 @@ def main(
         backbone: minilm, a folder, or a hub name.
         rows: of an optimizer step.
         batch_sizes: rows that go through the model at once; each must divide `rows`.
-        precisions: fp32, bf16, fp16.
+        precisions: fp32, tf32, bf16, fp16.
         epochs: passes over the data.
         lr: learning rate.
         limit: use so many training rows, taken at equal distances.

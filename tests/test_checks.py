@@ -67,7 +67,7 @@ def test_numbers_of_numpy_become_pythons_in_every_config():
         (TrainConfig, {"out": ""}, "out is ''; give a path"),
         (TrainConfig, {"frozen": "no"}, "frozen is 'no'; give true or false"),
         (TrainConfig, {"extensions": ("lora",)}, "extensions has 'lora'; give"),
-        (TrainConfig, {"precision": 32}, "precision is 32; choose one of fp32, bf16, fp16"),
+        (TrainConfig, {"precision": 32}, "precision is 32; choose one of fp32, tf32, bf16, fp16"),
         (TrainConfig, {"backbone": " "}, "backbone is ' '; give minilm, a folder or a hub name"),
         (LoRA, {"rank": "8"}, "rank is '8'; give a whole number"),
         (LoRA, {"ranks": ["query"]}, r"ranks is \['query'\]; give names with values"),

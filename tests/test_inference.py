@@ -9,7 +9,9 @@ from minbert import embed, embedding, inference, load_backbone
 from minbert.checks import InputWarning
 from minbert.encoders.bert import Bert, BertConfig
 from minbert.inference import answering, automatic_precision, chosen_precision, tokens_at_once
+from multitask import train
 from multitask.evaluate import evaluate
+from multitask.loop.trainer import Trainer
 from multitask.predictor import Predictor
 
 GPU = torch.device("cuda")
@@ -49,8 +51,38 @@ def test_auto_is_16_bits_where_a_gpu_is_quick_in_them(monkeypatch, generation, p
 def test_wrong_precisions_are_refused(backbone):
     with pytest.raises(ValueError, match="precision fp16 needs a GPU, the device is cpu"):
         embed(backbone, TEXTS, precision="fp16")
-    with pytest.raises(ValueError, match="precision is 'half'; choose one of auto, fp32, bf16, fp"):
+    with pytest.raises(ValueError, match="precision is 'half'; choose one of auto, fp32, tf32, b"):
         embed(backbone, TEXTS, precision="half")
+
+
+def test_tf32_is_for_nvidias_gpus_since_ampere(monkeypatch):
+    products = torch.backends.cuda.matmul
+    for device, generation in ((torch.device("cpu"), (8, 0)), (GPU, (7, 5))):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda d, g=generation: g)
+        with pytest.raises(ValueError, match=f"of the Ampere .*, the device is {device}; use fp32"):
+            chosen_precision("tf32", device)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert chosen_precision("tf32", GPU) == "tf32"
+    with inference.autocast(GPU, "tf32"):
+        assert products.allow_tf32 and not torch.is_autocast_enabled("cuda")
+    assert not products.allow_tf32
+
+
+def test_a_run_in_tf32_has_it_forwards_and_backwards_and_leaves_nothing(folder, monkeypatch):
+    seen = {"forward": set(), "backward": set()}
+    products = torch.backends.cuda.matmul
+    prepare = Trainer.__init__
+
+    def watch(trainer, *args, **kwargs):
+        prepare(trainer, *args, **kwargs)
+        layer = trainer.model.encoder.layers[0]
+        layer.register_forward_hook(lambda *_: seen["forward"].add(products.allow_tf32))
+        layer.register_full_backward_hook(lambda *_: seen["backward"].add(products.allow_tf32))
+
+    monkeypatch.setattr(inference, "_has_tf32", lambda device: True)
+    monkeypatch.setattr(Trainer, "__init__", watch)
+    train(config(folder, tasks=("sst",), precision="tf32", epochs=1), progress=False)
+    assert seen == {"forward": {True}, "backward": {True}} and not products.allow_tf32
 
 
 def encoder_of(hidden, layers):

@@ -199,7 +199,7 @@ def test_the_predictor_refuses_what_it_cannot_answer(run, task, rows, message):
 
 
 def test_a_precision_that_is_not_known_is_refused(run):
-    with pytest.raises(ValueError, match="precision is 'bfloat16'; choose one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match="precision is 'bfloat16'; choose one of auto, fp32, tf32"):
         Predictor(run.folder, device="cpu", precision="bfloat16")
 
 

@@ -53,7 +53,7 @@ class Evaluate:
     similarity, those whose answers are furthest off."""
     on_bad_row: Literal["stop", "skip"] | None = None
     """Stop at a row that cannot be read, or leave it out; by default as in training."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """Arithmetic of matrix products: auto is 16 bits on a GPU, and fp32 on a CPU."""
 
     def run(self) -> None:
@@ -163,7 +163,7 @@ class Predict:
     or Parquet file with the columns of its texts."""
     json: bool = False
     """Print JSON lines."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """Arithmetic of matrix products: auto is 16 bits on a GPU, and fp32 on a CPU."""
 
     def run(self) -> None:

@@ -51,8 +51,8 @@ class Settings:
     """Score so many times an epoch, at equal distances; the best of all is kept."""
     accumulate: int = 1
     """Batches whose gradients make one optimizer step."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of matrix products."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     limit: int | None = None

@@ -37,7 +37,7 @@ from multitask.runs.run_figure import COLOURS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
