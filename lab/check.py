@@ -76,7 +76,7 @@ class Output:
 
 def outcomes(
     launch: Launch, exercises: Sequence[Exercise], output: Output
-) -> Iterator[tuple[Exercise, dict[str, Any]]]:
+) -> Generator[tuple[Exercise, dict[str, Any]]]:
     """Run exercises and give the outcome of each: its cases, and how it ended.
 
     An exercise that hangs or ends the process is given up; the next ones run in a new process, as
@@ -281,20 +281,16 @@ def expected_of(root: Path, exercise: Exercise) -> dict[str, Any]:
 
 
 def verdicts(
-    root: Path, exercises: Sequence[Exercise], output: Output, *, terminal: bool = False
+    root: Path, exercises: Sequence[Exercise], output: Output
 ) -> Generator[tuple[Exercise, Verdict]]:
     """What there is to say of exercises of a student's copy, one after the other."""
-    launch = Launch(root, root / "lab" / "golden" / "supplied", terminal=terminal)
+    launch = Launch(root, root / "lab" / "golden" / "supplied")
     for exercise, found in outcomes(launch, exercises, output):
         yield exercise, judge(found, expected_of(root, exercise))
 
 
-def check_whole(root: Path, output: Output) -> bool:
-    """Check the whole of a student's copy and print what there is to say; True if it is right."""
-    if not expected_path(root, WHOLE).exists():  # the copy is older than this check
-        return True
-    launch = Launch(root, root / "lab" / "golden" / "supplied")
-    _, found = next(iter(outcomes(launch, [WHOLE], output)))
+def show_whole(root: Path, found: dict[str, Any]) -> bool:
+    """Print what there is to say of the whole of a student's copy; True if it is right."""
     verdict = judge_whole(found, expected_of(root, WHOLE))
     print(f"{SIGNS[verdict.status]}     {'the whole: a few steps of training':<46}{verdict.status}")
     if verdict.message:
@@ -337,16 +333,22 @@ def check(
     done: list[Exercise] = []
     open_ones: list[Exercise] = []
     points = sum(exercise.points for exercise in exercises)
-    found = verdicts(root, exercises, output, terminal=terminal)
-    for exercise, verdict in found:
-        show(exercise, verdict)
-        (done if verdict.status == "done" else open_ones).append(exercise)
-        if verdict.status == "wrong" and not go_on:
-            break
-    found.close()
     together = True
-    if not open_ones and tuple(exercises) == assigned(root):
-        together = check_whole(root, output)
+    every = tuple(exercises) == assigned(root)
+    # A copy may be older than this check.
+    wholes = [WHOLE] if every and expected_path(root, WHOLE).exists() else []
+    launch = Launch(root, root / "lab" / "golden" / "supplied", terminal=terminal)
+    with contextlib.closing(outcomes(launch, [*exercises, *wholes], output)) as run:
+        for exercise, found in run:
+            if exercise == WHOLE:
+                together = show_whole(root, found)
+                break
+            verdict = judge(found, expected_of(root, exercise))
+            show(exercise, verdict)
+            (done if verdict.status == "done" else open_ones).append(exercise)
+            stops = verdict.status == "wrong" and not go_on
+            if stops or (open_ones and len(done) + len(open_ones) == len(exercises)):
+                break
     if output.text.strip():
         print("\nYour code printed:")
         print("\n".join(f"  {line}" for line in output.text.strip().splitlines()[:20]))

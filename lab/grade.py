@@ -249,14 +249,13 @@ def grade_one(
             ),
             environment=sandbox.ENVIRONMENT,
         )
-        for exercise, outcome in outcomes(launch, marking.exercises, output):
-            try:
-                verdict = judge(outcome, marking.expected[exercise.name])
-            except Exception:  # values that no check gives: the submission wrote them itself
-                verdict = Verdict("wrong", "What came out of it cannot be read.")
-            found.verdicts[exercise.name] = verdict
-        if all(verdict.status == "done" for verdict in found.verdicts.values()):
-            check_whole(launch, marking, found, output)
+        # The whole is left when it has hardly begun, unless all before it is done.
+        with contextlib.closing(outcomes(launch, [*marking.exercises, WHOLE], output)) as run:
+            for exercise, outcome in run:
+                take(exercise, outcome, marking, found)
+                every = len(found.verdicts) == len(marking.exercises)
+                if every and any(v.status != "done" for v in found.verdicts.values()):
+                    break
         if output.length > KEPT:
             found.private.append(f"printed {output.length:,} bytes")
     if labels or predictions or any("predictions/" in each for each in submission.places):
@@ -268,13 +267,20 @@ def grade_one(
     return found
 
 
-def check_whole(launch: Launch, marking: Marking, found: Grade, output: Output) -> None:
-    """Train a small model with all that was done, and take the points of who does otherwise."""
-    ((_, outcome),) = outcomes(launch, [WHOLE], output)
+def take(exercise: Exercise, outcome: dict[str, Any], marking: Marking, found: Grade) -> None:
+    """Add what there is to say of an outcome; the whole takes the points of who trains otherwise
+    than alone."""
+    expected = marking.expected[exercise.name]
     try:
-        found.notes += withdraw(found.verdicts, outcome, marking.expected[WHOLE.name])
+        if exercise == WHOLE:
+            found.notes += withdraw(found.verdicts, outcome, expected)
+        else:
+            found.verdicts[exercise.name] = judge(outcome, expected)
     except Exception:  # values that no check gives: the submission wrote them itself
-        found.notes.append("the whole: what came out of it cannot be read")
+        if exercise == WHOLE:
+            found.notes.append("the whole: what came out of it cannot be read")
+        else:
+            found.verdicts[exercise.name] = Verdict("wrong", "What came out of it cannot be read.")
 
 
 def nothing(found: Grade, marking: Marking, why: str) -> Grade:

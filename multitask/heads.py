@@ -45,11 +45,6 @@ def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
     return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
 
 
-COMPARE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "concat": compare_concat,
-    "cosine": compare_cosine,
-}
-"""How two embeddings (B, H) are compared, by the kind of pair."""
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,

@@ -21,7 +21,7 @@ from minbert.loading import Backbone
 from minbert.per_task import PerTask
 from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.contrastive import ContrastiveLoss
-from multitask.heads import COMPARE, POOLINGS, Heads
+from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
 from multitask.learnt_pooling import LEARNT, LayerMix
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
@@ -51,7 +51,8 @@ class MultitaskModel(TrainedModel):
             pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
         self.encoder = encoder
         kinds = {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
-        self.compare = {name: COMPARE[kind] for name, kind in kinds.items() if kind in COMPARE}
+        ways = {"concat": compare_concat, "cosine": compare_cosine}
+        self.compare = {name: ways[kind] for name, kind in kinds.items() if kind in ways}
         if head == "linear":
             self.heads = LinearHeads(tasks, encoder, dropout=head_dropout)
         else:
