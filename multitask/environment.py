@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from minbert import flash
 from minbert.inference import chosen_precision
 from minbert.quick import current_route
+from minbert.transfer import on_gpu
 from minbert.version import commit
 from multitask import distributed
 
@@ -49,6 +51,7 @@ def _best_device() -> str:
 def environment(device: torch.device) -> dict[str, Any]:
     """What a figure's reader may want to know of the program and the machine that made it."""
     packages = ("numpy", "tokenizers", "safetensors")
+    kernels = {"attention": flash.described(device)} if on_gpu(device) else {}
     return {
         "commit": commit(),
         "versions": {
@@ -60,6 +63,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": distributed.count(),
         "route": current_route(),
+        **kernels,
     }
 
 

@@ -15,6 +15,7 @@ from minbert import Bert, BertConfig, ConvBert, ConvBertConfig, Packed, Padded, 
 from minbert.attention import scaled_dot_product_attention
 from minbert.encoders.modernbert import ModernBert, ModernBertConfig
 from minbert.quick import Dropout, route_of
+from multitask.environment import environment
 
 LENGTHS = [7, 1, 12, 40, 3]
 SIZES = {
@@ -285,9 +286,12 @@ def test_a_pytorch_with_other_arguments_has_no_kernels(monkeypatch, on_a_gpu):
     assert kernel_of(window=None) == "efficient"
 
 
-def test_the_kernels_are_named_for_minbert_info(monkeypatch, on_a_gpu):
+def test_the_kernels_are_named_for_minbert_info_and_records(monkeypatch, on_a_gpu):
     cpu = torch.device("cpu")
     assert flash.described(cpu) == "fp32 efficient, fp16 flash, bf16 flash"
+    assert "attention" not in environment(cpu)
+    monkeypatch.setattr("multitask.environment.on_gpu", lambda device: True)
+    assert environment(cpu)["attention"] == flash.described(cpu)
     monkeypatch.setattr(flash, "_has_efficient", lambda: False)
     flash._kernel.cache_clear()
     assert flash.described(cpu) == "fp32 padded, fp16 flash, bf16 flash"
