@@ -209,6 +209,17 @@ def pearson_nan(labels, answers):
     return pearson_of(labels, answers, nothing=math.nan)
 
 
+@mistake(
+    "metrics",
+    "a constant's mean is off by rounding, and 0 / 0 comes out as ±1; compare the numbers",
+    of="_pearson",
+)
+def constants_by_rounding(labels, answers):
+    x, y = (v - v.mean(-1, keepdims=True) for v in (np.asarray(labels), np.asarray(answers)))
+    below = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return np.where(below > 0, (x * y).sum(-1) / np.where(below > 0, below, 1.0), 0.0)
+
+
 @mistake("metrics", "the root below Pearson is missing", of="_pearson")
 def pearson_no_root(labels, answers):
     return pearson_of(labels, answers, root=lambda square: square)

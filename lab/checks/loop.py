@@ -124,6 +124,10 @@ def clipping(draw: Draw) -> Cases:
     one.grad = 10 * draw.normal(5)
     yield "one parameter: the norm", clip_gradients([one], 1.5)
     yield "one parameter: its gradient", one.grad
+    tiny = nn.Parameter(draw.normal(5))
+    tiny.grad = 1e-6 * draw.normal(5)
+    clip_gradients([tiny], 0.5 * float(tiny.grad.norm()))
+    yield "a norm about as small as the 1e-6: a million times its gradient", 1e6 * tiny.grad
     yield "no gradient at all: the norm", clip_gradients([nn.Parameter(draw.normal(2))], 1.0)
 
 
@@ -253,6 +257,7 @@ def metrics(draw: Draw) -> Cases:
         ("numbers of another size", 1000 * numbers, guesses / 1000),
         ("labels that are all the same", tenth, guesses),
         ("answers that are all the same", numbers, np.stack([guesses[0], tenth])),
+        ("both are all the same", np.full(6, 0.7), np.full(6, 0.1)),  # six have another mean
         ("one row", np.ones(1), np.zeros(1)),
     ):
         yield f"pearson, {name}", array(significance._pearson(labels, answers))
