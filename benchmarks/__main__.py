@@ -267,7 +267,7 @@ class Grade:
 
     submissions: tuple[int, ...] = (30, 300)
     """Submissions of each class."""
-    jobs: int = 2
+    jobs: int = 4
     """Submissions graded at once."""
     out: Path = RESULTS / "grade.json"
     """File to write."""

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from lab import handout, sandbox
 from lab.check import KEPT, WAIT, Launch, Output, outcomes, stamp_of
 from lab.collect import Handed, collect, folder_name, without_suffix
+from lab.copies import Copies, Copy
 from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, WHOLE, Exercise
 from lab.helpers import HOOKS, MOST_HELPERS, new_files
@@ -68,6 +69,7 @@ class Marking:
     """The Python files of the clean copy, by their paths."""
     nursery: sandbox.Nursery | None
     """Of the kind "forked"."""
+    copies: Copies
     seconds: float = SECONDS
     wait: float = WAIT
     """As in Launch."""
@@ -100,7 +102,8 @@ class Marking:
             for name in files:
                 Path(parent, name).chmod(0o644)
         ours = {p.relative_to(clean).as_posix(): p.read_bytes() for p in clean.rglob("*.py")}
-        return cls(exercises, seed, clean, supplied, expected, kind, ours, nursery)
+        copies = Copies(clean, folder, walls=kind in (sandbox.QUICK, *sandbox.WALLS))
+        return cls(exercises, seed, clean, supplied, expected, kind, ours, nursery, copies)
 
     def close(self) -> None:
         """End what is kept running."""
@@ -167,7 +170,7 @@ def grade(
                 if handed.problem:
                     raise ValueError(handed.problem)
                 found = grade_one(
-                    handed.path, marking, folder, name=name, as_=handed.name, labels=labels,
+                    handed.path, marking, name=name, as_=handed.name, labels=labels,
                     predictions=predictions,
                 )  # fmt: skip
                 found.notes = [shown(note, 2000) for note in found.notes]
@@ -199,7 +202,6 @@ def grade(
 def grade_one(
     path: Path,
     marking: Marking,
-    folder: Path,
     *,
     name: str,
     as_: str = "",
@@ -211,7 +213,6 @@ def grade_one(
     Args:
         path: the folder or archive.
         marking: what it is held against.
-        folder: for the copy that its files are put into.
         name: the grade's.
         as_: the name that it was handed in by, if it is not that of the path.
         labels: of predictions, to score them.
@@ -229,23 +230,23 @@ def grade_one(
     found.notes += submission.notes
     version = other_version(submission, marking.clean)
     found.notes += [*version, *altered(submission, marking, packages=not version)]
-    with tempfile.TemporaryDirectory(prefix="submission-", dir=folder) as own:
-        Path(own).chmod(0o755)
-        work = Path(own, "work")
-        walls = marking.kind in (sandbox.QUICK, *sandbox.WALLS)  # in which all is read-only
-        shutil.copytree(marking.clean, work, copy_function=os.link if walls else shutil.copy2)
-        put_in(submission, work, marking, found)
+    with marking.copies.one() as copy:
+        put_in(submission, copy, marking, found)
         if not found.texts:
             return nothing(found, marking, "None of the files of the exercises could be read.")
         output = Output()
         launch = Launch(
-            root=work,
+            root=copy.root,
             supplied=marking.supplied,
             seed=marking.seed,
             seconds=marking.seconds,
             wait=marking.wait,
             command=sandbox.command(
-                marking.kind, work, Path(own), own=[marking.supplied], nursery=marking.nursery
+                marking.kind,
+                copy.root,
+                copy.place,
+                own=[marking.supplied],
+                nursery=marking.nursery,
             ),
             environment=sandbox.ENVIRONMENT,
         )
@@ -291,7 +292,7 @@ def nothing(found: Grade, marking: Marking, why: str) -> Grade:
     return found
 
 
-def put_in(submission: Submission, work: Path, marking: Marking, found: Grade) -> None:
+def put_in(submission: Submission, copy: Copy, marking: Marking, found: Grade) -> None:
     """Put a submission's files into a copy: those with exercises, and new ones that they need."""
     new = new_files(submission.places, marking.ours)
     if len(new) > MOST_HELPERS:
@@ -308,7 +309,7 @@ def put_in(submission: Submission, work: Path, marking: Marking, found: Grade) -
             found.notes.append(f"{file} was not handed in")
             continue
         try:
-            write_readable(work, file, text)
+            copy.write(file, text)
         except OSError as error:  # such as a folder where the copy has a file
             found.notes.append(f"{file} cannot be taken along: {error.strerror}")
             continue
@@ -318,18 +319,6 @@ def put_in(submission: Submission, work: Path, marking: Marking, found: Grade) -
         told = ", ".join(shown(each, 100) for each in new[:10])
         more = f" and {len(new) - 10} more" if len(new) > 10 else ""
         found.notes.append(f"new files, taken along: {told}{more}")
-
-
-def write_readable(root: Path, name: str, text: str) -> None:
-    """Write a file that another user can read, in folders that are new if need be."""
-    path = root / name
-    for folder in reversed(path.relative_to(root).parents[:-1]):
-        if not (root / folder).is_dir():
-            (root / folder).mkdir()
-            (root / folder).chmod(0o755)
-    path.unlink(missing_ok=True)  # which may be one file with the clean copy's
-    path.write_text(text, encoding="utf-8", newline="")
-    path.chmod(0o644)
 
 
 def other_version(submission: Submission, clean: Path) -> list[str]:

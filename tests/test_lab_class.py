@@ -6,17 +6,19 @@ import json
 import os
 import tarfile
 import zipfile
+from itertools import pairwise
 
 import pytest
 
 from benchmarks.grade import make_class, write_class
-from lab import golden, grade, sandbox
+from lab import golden, grade, handout, sandbox
 from lab.collect import collect, student_of
 from lab.commands import lab
-from lab.exercises import BY_NAME
+from lab.copies import Copies
+from lab.exercises import BY_NAME, EXERCISES
 from lab.helpers import new_files
 from lab.parallel import in_parallel
-from lab.similar import alike, bodies_of
+from lab.similar import alike, bodies_of, rough_body
 from lab.submission import LARGEST_TAR, open_submission
 
 ONE, TWO = "minbert/attention.py", "optim/adamw.py"
@@ -193,7 +195,7 @@ def test_nothing_there_is_an_error(quick, tmp_path, capsys):
 
 
 def test_excluded_exercises_have_no_points(quick, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(grade, "grade_one", lambda path, marking, folder, name, **_: grade.Grade(
+    monkeypatch.setattr(grade, "grade_one", lambda path, marking, name, **_: grade.Grade(
         name, {}, texts={ONE: ""}))  # fmt: skip
     words = ["grade", str(tmp_path), "--out", quick, "--only", "optim", "--exclude", "12-17"]
     assert lab([*words, "-j", "2"]) == 0
@@ -240,6 +242,17 @@ def test_blanks_and_broken_files_have_no_bodies():
     assert bodies_of({path: text}, [BY_NAME["warmup"]]) == {"warmup": "return 1"}
 
 
+def test_bodies_by_indentation_are_those_of_the_parser():
+    places = [place for exercise in EXERCISES for place in exercise.places]
+    for place in places:
+        text = (handout.ROOT / place.path).read_text(encoding="utf-8")
+        assert rough_body(text, place.name) == "\n".join(handout.body(place)).strip("\n")
+    twice = "class B:\n    def f(self):\n        return 1\n\n    def f(\n        self,\n    ):\n"
+    last = '        """It."""\n\n        return 2\n\n\nx = 3\n'
+    assert rough_body(twice + last, "B.f") == "return 2"
+    assert rough_body(twice, "A.f") == rough_body("class A:\n    x = 1\n" + twice, "A.f") == ""
+
+
 # Prediction files
 
 
@@ -277,13 +290,33 @@ def test_predictions_that_are_misnamed_or_missing_are_named(tmp_path, monkeypatc
     assert json.dumps(problems).isascii()
 
 
-def test_a_submissions_file_takes_the_place_of_a_linked_one(tmp_path):
-    """Its copy shares files with the clean one, which stays as it is."""
-    (tmp_path / "clean.py").write_text("clean", encoding="utf-8")
-    os.link(tmp_path / "clean.py", tmp_path / "own.py")
-    grade.write_readable(tmp_path, "own.py", "own")
-    assert (tmp_path / "own.py").read_text(encoding="utf-8") == "own"
-    assert (tmp_path / "clean.py").read_text(encoding="utf-8") == "clean"
+@pytest.mark.parametrize("walls", [True, False])
+def test_a_copy_is_clean_for_each_submission(tmp_path, walls):
+    """Behind walls it is the same one again; the clean copy, whose files it shares, stays."""
+    clean = tmp_path / "clean"
+    (clean / "part").mkdir(parents=True)
+    for name in ("own.py", "part/other.py"):
+        (clean / name).write_text("clean", encoding="utf-8")
+
+    def files(root):
+        paths = (path for path in root.rglob("*") if path.is_file())
+        return {p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in paths}
+
+    copies, unchanged, places = Copies(clean, tmp_path, walls=walls), files(clean), []
+    for written in ({"own.py": "a"}, {"part/other.py": "b"}, {"new/more.py": "c"}, {}):
+        with copies.one() as copy:
+            assert files(copy.root) == unchanged and not (copy.root / "new").exists()
+            for name, text in written.items():
+                copy.write(name, text)
+            assert files(copy.root) == unchanged | written
+            places.append(copy.place)
+        assert files(clean) == unchanged
+    again = [one == other for one, other in pairwise(places)]
+    assert again == ([True, True, False] if walls else [False] * 3)
+    with pytest.raises(ZeroDivisionError), copies.one() as copy:
+        _ = 1 / 0
+    with copies.one() as other, copies.one() as third:
+        assert len({copy.place, other.place, third.place}) == 3
 
 
 def test_the_benchmarks_class_is_read_in_every_form(tmp_path):

@@ -34,7 +34,7 @@ def submission(tmp_path):
 
 
 def graded(path, marking, tmp_path):
-    return grade_one(path, marking, marking.clean.parent, name=path.stem)
+    return grade_one(path, marking, name=path.stem)
 
 
 @pytest.mark.slow

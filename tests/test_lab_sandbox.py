@@ -226,7 +226,7 @@ def test_attacks_are_refused_and_change_nothing(marking, tmp_path, monkeypatch):
     path.write_text(f"{code}\n{hostile}", encoding="utf-8")
     before = state(tmp_path)
     monkeypatch.setattr(marking, "seconds", 60.0)
-    found = grade_one(submission, marking, marking.clean.parent, name="ada")
+    found = grade_one(submission, marking, name="ada")
     message = found.verdicts["embeddings"].message
     assert f": {len(ATTACKS)} held, through: [], broken: []" in message
     assert points(found) == set(SET) - {"embeddings"}
@@ -301,7 +301,7 @@ def test_hanging_dying_and_forging_cost_their_own_exercises_only(tmp_path_factor
         edit(submission, name, line)
     for path in {submission / place.path for name in KILLERS for place in BY_NAME[name].places}:
         path.write_text(path.read_text(encoding="utf-8") + KILLING, encoding="utf-8")
-    found = grade_one(submission, marking, marking.clean.parent, name="mallory")
+    found = grade_one(submission, marking, name="mallory")
     for name, (_, said) in KILLERS.items():
         assert said in found.verdicts[name].message, name
         assert len(found.verdicts[name].message) < 700
