@@ -16,12 +16,23 @@ import shutil
 import stat
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lab.diagnose import shown
-from lab.submission import ARCHIVES, LARGEST_ARCHIVE, is_archive, members_of, read_place
+from lab.submission import (
+    ARCHIVES,
+    LARGEST_ARCHIVE,
+    Archive,
+    Place,
+    is_archive,
+    members_of,
+    open_zip,
+    read_place,
+)
 
 NAMINGS = (
     re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<rest>.*)"),
@@ -128,6 +139,14 @@ def _class_in(path: Path) -> dict[str, list[str]]:
 def _unpacked(path: Path, students: dict[str, list[str]], folder: Path) -> list[Handed]:
     """Each student's files out of a class's archive, in a folder or, of one archive, as it is."""
     places = members_of(path, shown(path.name))
+    zipped = any(isinstance(place, zipfile.ZipInfo) for place in places.values())
+    with open_zip(path) if zipped else nullcontext(path) as archive:
+        return _written_out(places, archive, students, folder)
+
+
+def _written_out(
+    places: dict[str, Place], archive: Archive, students: dict[str, list[str]], folder: Path
+) -> list[Handed]:
     found, left = [], LARGEST_CLASS
     for number, (name, files) in enumerate(students.items()):
         place, problem = folder / str(number), ""
@@ -138,7 +157,7 @@ def _unpacked(path: Path, students: dict[str, list[str]], folder: Path) -> list[
                 problem = f"{shown(file, 200)} {where}"
                 continue
             try:
-                content = read_place(where, path, LARGEST_ARCHIVE + 1)
+                content = read_place(where, archive, LARGEST_ARCHIVE + 1)
             except Exception as error:  # a damaged zip file gives errors of a dozen kinds
                 problem = f"{shown(file, 200)} cannot be read: {shown(str(error), 200)}"
                 continue

@@ -14,7 +14,8 @@ import stat
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -37,6 +38,8 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 PASSED = (".git", ".venv", "venv", "__pycache__", "__MACOSX", "node_modules", "site-packages")
 """Folders in which nobody has written anything."""
 
+Archive = Path | bytes | zipfile.ZipFile
+"""A zip file on disk, in memory, or open."""
 Place = Path | zipfile.ZipInfo | bytes | str
 """Where a file is, or what it holds, or why it cannot be read."""
 
@@ -75,8 +78,11 @@ class Submission:
             raise ValueError(f"{path} is not UTF-8 text") from None
 
 
-def read_place(place: Place, archive: Path | bytes | None, size: int) -> bytes:
-    """The first bytes of a file: of a zip file no more than these are unpacked."""
+def read_place(place: Place, archive: Archive | None, size: int) -> bytes:
+    """The first bytes of a file: of a zip file no more than these are unpacked.
+
+    To read many files of one, open it once: see `open_zip`.
+    """
     match place:
         case bytes():
             return place[:size]
@@ -85,11 +91,7 @@ def read_place(place: Place, archive: Path | bytes | None, size: int) -> bytes:
                 return file.read(size)
         case zipfile.ZipInfo():
             assert archive is not None
-            with (
-                _open(archive) as whole,
-                zipfile.ZipFile(whole) as members,
-                members.open(place) as file,
-            ):
+            with open_zip(archive) as members, members.open(place) as file:
                 return file.read(size)
     raise ValueError(place)
 
@@ -110,6 +112,16 @@ class _Zip(io.FileIO):
 def _open(archive: Path | bytes) -> IO[bytes] | _Zip:
     """A zip file, on disk or, bounded already, in memory."""
     return io.BytesIO(archive) if isinstance(archive, bytes) else _Zip(archive)
+
+
+@contextmanager
+def open_zip(archive: Archive) -> Generator[zipfile.ZipFile]:
+    """A zip file, with its table of contents read; one that is open already stays so."""
+    if isinstance(archive, zipfile.ZipFile):
+        yield archive
+    else:
+        with _open(archive) as whole, zipfile.ZipFile(whole) as members:
+            yield members
 
 
 class _Bounded(io.RawIOBase):
@@ -249,7 +261,7 @@ def members_of(archive: Path | bytes, name: str) -> dict[str, Place]:
 
 
 def _in_zip(archive: Path | bytes, name: str) -> dict[str, Place]:
-    with _open(archive) as whole, zipfile.ZipFile(whole) as members:
+    with open_zip(archive) as members:
         infos = members.infolist()
     if len(infos) > MOST:
         raise ValueError(f"{name} holds more than {MOST:,} files")
