@@ -66,8 +66,10 @@ def expected(exercise: Exercise, seed: int) -> tuple[dict[str, Any], list[Call]]
 def expected_of(
     exercises: Sequence[Exercise], seed: int, jobs: int = 1
 ) -> Iterator[tuple[dict[str, Any], list[Call]]]:
-    """The same of each of many exercises, of which `jobs` are worked on at once."""
+    """The same of each of many exercises, of which `jobs` are worked on at once, by as many
+    processes as there are cores at most."""
     load_answers()
+    jobs = min(jobs, os.cpu_count() or 1)
     of_seed = functools.partial(expected, seed=seed)
     if jobs == 1 or "forkserver" not in multiprocessing.get_all_start_methods():
         yield from map(of_seed, exercises)
@@ -103,7 +105,7 @@ def write(folder: Path, exercises: Iterable[Exercise], seed: int = 0) -> None:
     for kind in ("expected", "supplied"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     wanted = [WHOLE, *exercises]
-    both = expected_of(wanted, seed, jobs=min(4, os.cpu_count() or 1))
+    both = expected_of(wanted, seed, jobs=4)
     for exercise, (numbers, calls) in zip(wanted, both):
         for kind, value in (("expected", numbers), ("supplied", calls)):
             text = json.dumps(value, separators=(",", ":")) + "\n"
