@@ -27,3 +27,12 @@ def test_each_id_of_the_course_is_answered_once(task):
         assert {answer.strip() for answer in answers} <= set("01234")
     else:
         assert all(-1 < float(answer) < 6 for answer in answers)
+
+
+def test_each_row_of_mrpc_is_answered_once():
+    """GLUE numbers its 1,725 test rows from 0."""
+    header, *lines = (FOLDER / "MRPC.tsv").read_text(encoding="utf-8").splitlines()
+    assert header == "index\tprediction"
+    indices, answers = zip(*(line.split("\t") for line in lines), strict=True)
+    assert indices == tuple(map(str, range(1725)))
+    assert set(answers) == {"0", "1"}
