@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab.diagnose import Verdict, judge
-from lab.exercises import BY_NAME, EXERCISES, WHOLE, Exercise
+from lab.exercises import BY_NAME, EXERCISES, TRAINED, WHOLE, Exercise
 from lab.runner import SECONDS, times_as_long
 from lab.stamp import PLACE, Stamp
-from lab.suspects import judge_whole
+from lab.suspects import Whole, judge_whole
 from lab.whose import copy_around
 
 WAIT = 60.0
@@ -289,9 +289,8 @@ def verdicts(
         yield exercise, judge(found, expected_of(root, exercise))
 
 
-def show_whole(root: Path, found: dict[str, Any]) -> bool:
+def show_whole(verdict: Whole) -> bool:
     """Print what there is to say of the whole of a student's copy; True if it is right."""
-    verdict = judge_whole(found, expected_of(root, WHOLE))
     print(f"{SIGNS[verdict.status]}     {'the whole: a few steps of training':<46}{verdict.status}")
     if verdict.message:
         print(f"      {verdict.message}")
@@ -335,14 +334,17 @@ def check(
     points = sum(exercise.points for exercise in exercises)
     together = True
     every = tuple(exercises) == assigned(root)
-    # A copy may be older than this check.
-    wholes = [WHOLE] if every and expected_path(root, WHOLE).exists() else []
+    # A copy may be older than these checks.
+    wholes = [e for e in (TRAINED, WHOLE) if every and expected_path(root, e).exists()]
     launch = Launch(root, root / "lab" / "golden" / "supplied", terminal=terminal)
     with contextlib.closing(outcomes(launch, [*exercises, *wholes], output)) as run:
         for exercise, found in run:
-            if exercise == WHOLE:
-                together = show_whole(root, found)
-                break
+            if exercise in (TRAINED, WHOLE):
+                whole = judge_whole(found, expected_of(root, exercise))
+                if exercise == WHOLE or whole.status == "done":
+                    together = show_whole(whole)
+                    break
+                continue  # the trace of the other one names suspects
             verdict = judge(found, expected_of(root, exercise))
             show(exercise, verdict)
             (done if verdict.status == "done" else open_ones).append(exercise)

@@ -35,7 +35,7 @@ from lab.check import KEPT, WAIT, Launch, Output, outcomes, stamp_of
 from lab.collect import Handed, collect, folder_name, without_suffix
 from lab.copies import Copies, Copy
 from lab.diagnose import Verdict, judge, shown
-from lab.exercises import EXERCISES, WHOLE, Exercise
+from lab.exercises import EXERCISES, TRAINED, WHOLE, Exercise
 from lab.helpers import HOOKS, MOST_HELPERS, new_files
 from lab.parallel import in_parallel
 from lab.results import Grade, write_class, write_results
@@ -43,7 +43,7 @@ from lab.runner import SECONDS
 from lab.similar import bodies_of, write_similar
 from lab.stamp import PLACE, Stamp
 from lab.submission import Submission, open_submission
-from lab.suspects import withdraw
+from lab.suspects import judge_whole, withdraw
 
 if TYPE_CHECKING:
     from lab.predictions import Labels
@@ -93,7 +93,7 @@ class Marking:
         nursery = sandbox.Nursery(folder, clean) if kind == sandbox.QUICK else None
         supplied.mkdir()
         expected = {}  # while that imports
-        wanted = [WHOLE, *exercises]  # what takes longest first
+        wanted = [WHOLE, TRAINED, *exercises]  # what takes longest first
         for exercise, (numbers, calls) in zip(wanted, golden.expected_of(wanted, seed, jobs)):
             expected[exercise.name] = numbers
             (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
@@ -250,12 +250,10 @@ def grade_one(
             ),
             environment=sandbox.ENVIRONMENT,
         )
-        # The whole is left when it has hardly begun, unless all before it is done.
-        with contextlib.closing(outcomes(launch, [*marking.exercises, WHOLE], output)) as run:
+        wanted = [*marking.exercises, TRAINED, WHOLE]
+        with contextlib.closing(outcomes(launch, wanted, output)) as run:
             for exercise, outcome in run:
-                take(exercise, outcome, marking, found)
-                every = len(found.verdicts) == len(marking.exercises)
-                if every and any(v.status != "done" for v in found.verdicts.values()):
+                if take(exercise, outcome, marking, found):
                     break
         if output.length > KEPT:
             found.private.append(f"printed {output.length:,} bytes")
@@ -268,10 +266,18 @@ def grade_one(
     return found
 
 
-def take(exercise: Exercise, outcome: dict[str, Any], marking: Marking, found: Grade) -> None:
-    """Add what there is to say of an outcome; the whole takes the points of who trains otherwise
-    than alone."""
+def take(exercise: Exercise, outcome: dict[str, Any], marking: Marking, found: Grade) -> bool:
+    """Add what there is to say of an outcome; whether that is all there is to say.
+
+    What comes next has hardly begun then. All have to be done before they are trained together, and
+    the whole, which takes the points of who trains otherwise than alone, is asked where that comes
+    out wrong.
+    """
     expected = marking.expected[exercise.name]
+    if exercise == TRAINED:
+        with contextlib.suppress(Exception):  # as below; the whole says so
+            return judge_whole(outcome, expected).status == "done"
+        return False
     try:
         if exercise == WHOLE:
             found.notes += withdraw(found.verdicts, outcome, expected)
@@ -282,6 +288,8 @@ def take(exercise: Exercise, outcome: dict[str, Any], marking: Marking, found: G
             found.notes.append("the whole: what came out of it cannot be read")
         else:
             found.verdicts[exercise.name] = Verdict("wrong", "What came out of it cannot be read.")
+    every = len(found.verdicts) == len(marking.exercises)
+    return every and any(v.status != "done" for v in found.verdicts.values())
 
 
 def nothing(found: Grade, marking: Marking, why: str) -> Grade:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lab.exercises import BY_NAME, WHOLE, Exercise
+from lab.exercises import BY_NAME, TRAINED, WHOLE, Exercise
 from lab.source import Target
 from lab.values import decode, encode, is_tensor, same
 
@@ -292,7 +292,8 @@ def _fingerprint(value: Any) -> Any:
 def cases(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:
     """The cases of an exercise's check, encoded, one by one until there is an exception."""
     for case, value in raw_cases(exercise, seed):
-        yield case, value if exercise == WHOLE else encode(value)  # whose digests are JSON already
+        digests = exercise in (TRAINED, WHOLE)  # which are JSON already
+        yield case, value if digests else encode(value)
 
 
 def raw_cases(exercise: Exercise, seed: int) -> Iterator[tuple[str, Any]]:

@@ -69,7 +69,7 @@ def options() -> argparse.ArgumentParser:
 
 def times_as_long(name: str) -> int:
     """How many times as long as an exercise a check may take: the whole is several runs."""
-    return 3 if name == "whole" else 1
+    return 3 if name in ("trained", "whole") else 1
 
 
 def limit_time(seconds: float) -> None:

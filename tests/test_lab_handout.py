@@ -474,7 +474,7 @@ def test_bodies_are_replaced_and_nothing_else():
 def test_expected_numbers_are_small_and_plain(made):
     folder = made / "lab" / "golden"
     sizes = [path.stat().st_size for path in folder.rglob("*.json")]
-    assert len(sizes) == 2 * len(EXERCISES) + 2  # and of the whole
+    assert len(sizes) == 2 * len(EXERCISES) + 4  # and of the whole, with a trace and without
     assert sum(sizes) < 8_000_000
     numbers = json.loads((folder / "expected" / "heads.json").read_text(encoding="utf-8"))
     assert set(numbers) == {"right", "mistakes"}

@@ -8,7 +8,7 @@ from lab.answers.scores import f1_weighted
 from lab.answers.step import break_for_continue
 from lab.checks.whole import APART
 from lab.diagnose import Verdict
-from lab.exercises import BY_NAME, EXERCISES, WHOLE
+from lab.exercises import BY_NAME, EXERCISES, TRAINED, WHOLE
 from lab.golden import expected, outcome
 from lab.harness import planted, resolve
 from lab.source import Target
@@ -20,6 +20,11 @@ SEED = 5
 @pytest.fixture(scope="module")
 def right():
     return expected(WHOLE, SEED)[0]
+
+
+@pytest.fixture(scope="module")
+def untraced():
+    return expected(TRAINED, SEED)[0]
 
 
 def target(exercise, of=""):
@@ -79,8 +84,12 @@ FROM_CONFIG = resolve(target("freezing"))[2]
 HEADS = resolve(target("classifier"))[2]
 
 
-def test_the_librarys_own_code_trains_as_it_should(right):
+def test_the_librarys_own_code_trains_as_it_should(right, untraced):
     assert judge_whole(outcome(WHOLE, SEED), right).status == "done"
+    found = outcome(TRAINED, SEED)
+    assert judge_whole(found, untraced).status == "done"
+    assert [title for title, _ in found["cases"]] == [title for title, _ in right["right"]["cases"]]
+    assert not any(run["calls"] for _, run in found["cases"])
 
 
 @pytest.mark.slow
@@ -103,10 +112,11 @@ def test_the_librarys_own_code_trains_as_it_should(right):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_small_wrong_is_a_suspect_and_nobody_else(exercise, of, function, right):
+def test_a_small_wrong_is_a_suspect_and_nobody_else(exercise, of, function, right, untraced):
     with planted(target(exercise, of), function):
         found = judge_whole(outcome(WHOLE, SEED), right)
-    assert found.status == "wrong" and set(found.suspects) == {exercise}
+        seen = judge_whole(outcome(TRAINED, SEED), untraced)  # for which the trace is made
+    assert found.status == seen.status == "wrong" and set(found.suspects) == {exercise}
 
 
 def test_every_exercise_has_a_part_but_those_that_are_said_to_have_none(right):

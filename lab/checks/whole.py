@@ -1,16 +1,17 @@
 """The whole: a few steps of training through the exercises, and what each function did in them.
 
 An exercise is tried alone; here all work together, as they do when a model is trained. Each run
-gives what training gives (losses, the gradient of every parameter, parameters, states, answers),
-and a trace: what every function was given, and what it gave. A function that gives another result
-for the same input is a suspect (lab/suspects.py). APART says who has no part in it, and why.
+gives what training gives: losses, the gradient of every parameter, parameters, states, answers.
+Where that is not right, it is run again with a trace: what every function was given, and what it
+gave. A function that gives another result for the same input is a suspect (lab/suspects.py). APART
+says who has no part in it, and why.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from lab.checks.bert import tiny_config
 from lab.checks.trace import Trace, digest, in_one, in_order
 from lab.exercises import EXERCISES
 from lab.harness import Draw, check, mark_dropouts, plain
+from lab.source import Target
 
 TASKS = ("cola", "sst", "para", "sts")
 
@@ -37,14 +39,23 @@ APART = {
 """The exercises that no run calls, and why."""
 
 
+@check("trained")
+def trained(draw: Draw) -> Iterator[tuple[str, Any]]:
+    yield from runs(draw, [])
+
+
 @check("whole")
 def whole(draw: Draw) -> Iterator[tuple[str, Any]]:
+    yield from runs(draw, [place for e in EXERCISES if e.name not in APART for place in e.places])
+
+
+def runs(draw: Draw, targets: Sequence[Target]) -> Iterator[tuple[str, Any]]:
+    """What comes of each run, with a trace of these functions."""
     from minbert.quick import route_of
 
     for name in MODULES:  # first of all: a name that is imported while a trace watches stays its
         importlib.import_module(name)
     seeds = [draw.random.randrange(2**31) for _ in RUNS]  # whatever one run draws, or leaves
-    targets = [place for e in EXERCISES if e.name not in APART for place in e.places]
     trace = Trace()
     with route_of("plain"), trace.watching(targets):
         for seed, (title, run) in zip(seeds, RUNS.items(), strict=True):

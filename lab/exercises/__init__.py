@@ -16,7 +16,9 @@ from lab.exercises.optim import OPTIM
 from lab.exercises.record import PARTS, Exercise
 from lab.exercises.tokens_costs import TOKENS_COSTS
 
-__all__ = ["BY_NAME", "EXERCISES", "PARTS", "WHOLE", "Exercise", "numbered", "parse_numbers"]
+__all__ = [
+    "BY_NAME", "EXERCISES", "PARTS", "TRAINED", "WHOLE", "Exercise", "numbered", "parse_numbers",
+]  # fmt: skip
 
 EXERCISES: tuple[Exercise, ...] = tuple(
     replace(exercise, number=number)
@@ -39,8 +41,11 @@ WHOLE = Exercise(
 )
 """No exercise: a few steps of training through all of them, when they are done
 (lab/checks/whole.py)."""
+TRAINED = replace(WHOLE, name="trained")
+"""The same without a trace of what each function did, which is all that there is to see where it
+comes out right."""
 
-BY_NAME: dict[str, Exercise] = {exercise.name: exercise for exercise in (*EXERCISES, WHOLE)}
+BY_NAME: dict[str, Exercise] = {e.name: e for e in (*EXERCISES, TRAINED, WHOLE)}
 
 
 def numbered(number: int) -> Exercise:
