@@ -61,11 +61,6 @@ def zero_by_zero(parameters, limit):
     return clipped(parameters, limit, factor=factor)
 
 
-@mistake("clipping", "the 1e-6 is missing: the factor is limit / (|g| + 1e-6)")
-def nothing_below(parameters, limit):
-    return clipped(parameters, limit, factor=lambda norm, limit: min(1.0, limit / (norm or 1.0)))
-
-
 @mistake("clipping", "the root is missing: the norm is √(Σ g²)")
 def no_root(parameters, limit):
     return clipped(parameters, limit, norm=lambda flat: sum(x * x for x in flat))

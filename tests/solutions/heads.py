@@ -46,7 +46,7 @@ def encoded_row_by_row(self, texts, pairs=None, *, max_length=None):
 def heads_in_sequence(self, features, task):
     output = self.outputs[task]
     if isinstance(output, nn.Linear):
-        name = "pair" if "pair" in self.shared and self.tasks[task].is_pair else "single"
+        name = ("single", "pair")[task in self.paired]
         parts = (self.dropout, self.shared[name], self.activation, self.dropout)
         for part in parts:
             features = part(features)
