@@ -43,9 +43,9 @@ def measure(count: int, *, jobs: int) -> dict[str, Any]:
     """Make a class and grade it.
 
     Returns:
-        submissions, jobs, seconds (the start included; what was computed is not known, for nobody
-        is told that of a process that is ended in its namespace), the same
-        for a submission, and the mean points by kind.
+        submissions, jobs, seconds (the start included), the same for a submission, and the mean
+        points by kind. What was computed is not known: nobody is told that of a process that is
+        ended in its namespace.
 
     Raises:
         ValueError: grading failed, or the right ones did not get all points.

@@ -71,17 +71,18 @@ def rough_body(source: str, name: str) -> str:
 
     A file of a submission need not be Python, and to parse all files of a class takes minutes.
     """
+    source = source.replace("\r\n", "\n")
     *outer, function = name.split(".")
     for one in outer:
         _, *inside = re.split(rf"^class {one}\b.*\n", source, flags=re.MULTILINE)
         source = inside[-1] if inside else ""
         source = re.split(r"^\S", source, maxsplit=1, flags=re.MULTILINE)[0]
-    found = [*re.finditer(rf"^ *(?=def {function}\()", source, re.MULTILINE)]
+    found = [*re.finditer(rf"^[ \t]*(?=def {function}\()", source, re.MULTILINE)]
     if not found:
         return ""
     rest = source[found[-1].end() :]  # the last definition is the one that counts
     head = re.match(r"(?:.*\n)*?.*:\n", rest)
-    own = re.match(rf"(?:{found[-1][0]} .*\n|[ \t]*\n)*", rest[head.end() :]) if head else None
+    own = re.match(rf"(?:{found[-1][0]}[ \t].*\n|[ \t]*\n)*", rest[head.end() :]) if head else None
     body = textwrap.dedent(own[0] if own else "")
     return re.sub(r'\A"""(?:.|\n)*?"""\n', "", body).strip("\n")
 

@@ -286,7 +286,7 @@ def _explained(message: str, value: Any, kind: Any, name: str) -> str:
     field = (name + path).removeprefix(".")
     outer = field.partition("[")[0]
     hint = get_type_hints(kind).get(outer) if isinstance(kind, type) else kind
-    if get_origin(hint) is dict and (field != outer):
+    if get_origin(hint) is dict and field != outer:
         hint = get_args(hint)[1]
     if get_origin(hint) is Literal:
         rule = f"choose one of {', '.join(get_args(hint))}"

@@ -250,6 +250,8 @@ def test_bodies_by_indentation_are_those_of_the_parser():
     twice = "class B:\n    def f(self):\n        return 1\n\n    def f(\n        self,\n    ):\n"
     last = '        """It."""\n\n        return 2\n\n\nx = 3\n'
     assert rough_body(twice + last, "B.f") == "return 2"
+    for other in ((twice + last).replace("\n", "\r\n"), (twice + last).replace("    ", "\t")):
+        assert rough_body(other, "B.f") == "return 2"
     assert rough_body(twice, "A.f") == rough_body("class A:\n    x = 1\n" + twice, "A.f") == ""
 
 
