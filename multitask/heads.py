@@ -45,6 +45,11 @@ def compare_cosine(u: Tensor, v: Tensor) -> Tensor:
     return F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)
 
 
+def pair_kinds(tasks: Sequence[Task], pair: str, pair_of: Mapping[str, str]) -> dict[str, str]:
+    """How each task of pairs reads them: `pair`, or what `pair_of` has for it."""
+    return {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
+
+
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
@@ -89,7 +94,7 @@ class Heads(nn.Module):
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
         self.activation = act = ACTIVATIONS[activation]
-        kinds = {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
+        kinds = pair_kinds(tasks, pair, pair_of)
         # Two embeddings side by side are wider than one, so these tasks have a layer of their own.
         self.paired = {name for name, kind in kinds.items() if kind == "concat"}
         widths = {"single": hidden_size}

@@ -21,7 +21,7 @@ from minbert.loading import Backbone
 from minbert.per_task import PerTask
 from multitask.config import ContrastConfig, PretrainConfig, TrainConfig
 from multitask.contrastive import ContrastiveLoss
-from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine
+from multitask.heads import POOLINGS, Heads, compare_concat, compare_cosine, pair_kinds
 from multitask.learnt_pooling import LEARNT, LayerMix
 from multitask.linear_head import LinearHeads
 from multitask.settings import Settings
@@ -50,7 +50,7 @@ class MultitaskModel(TrainedModel):
         if head == "linear" and not encoder.has_pooler:
             pooling = "cls"  # ConvBERT's head has a layer in the place of a pooler
         self.encoder = encoder
-        kinds = {task.name: pair_of.get(task.name, pair) for task in tasks if task.is_pair}
+        kinds = pair_kinds(tasks, pair, pair_of)
         ways = {"concat": compare_concat, "cosine": compare_cosine}
         self.compare = {name: ways[kind] for name, kind in kinds.items() if kind in ways}
         if head == "linear":

@@ -241,7 +241,7 @@ class HeadSettings(Section):
     """Pool a mix of all layers, whose shares each task learns, in place of the last layer."""
     pair: PairKind = "cross"
     """Pairs as one sequence, or as two embeddings u, v compared by [u; v; |u-v|] or by cosine."""
-    pair_of: dict[str, PairKind] = field(default_factory=dict, hash=False)
+    pair_of: dict[str, PairKind] = field(default_factory=dict, hash=False)  # no dict has one
     """The same for single tasks, where it is another, as in --pair-of sts cosine para concat."""
     both_orders: bool = False
     """Train on each pair in both orders, where the order means nothing."""
