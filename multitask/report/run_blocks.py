@@ -1,4 +1,4 @@
-"""The report's tables and figures about folders of runs: GLUE, methods, batches, encoders.
+"""The report's tables and figures about folders of runs; those of GLUE are in glue_blocks.py.
 
 A block is drawn from a `RunSet` alone, and ends with what was run and the records that it is from.
 """
@@ -8,29 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from statistics import fmean, mean, median
+from statistics import fmean, mean
 from typing import TYPE_CHECKING
 
 from data.tasks import TASKS
 from minbert.files import checked
 from multitask.experiments import differences
-from multitask.glue import peft
-from multitask.glue.score import (
-    MISMATCHED,
-    TASKS_HEADER,
-    TASKS_NOTE,
-    System,
-    overall_rows,
-    system_of,
-    task_rows,
-)
+from multitask.report import glue_blocks as glue
 from multitask.report.markdown import markdown
-from multitask.report.records import RECORDS, Record, passes
+from multitask.report.notes import only_task, sources, was_run
+from multitask.report.records import Record
 from multitask.report.run_set import RunSet
 from multitask.report.study_figures import save
-from multitask.report.study_tables import commits, constant_cells, machines
 from multitask.runs.file_types import ComparedGroup
 from multitask.runs.run_figure import COLOURS
 
@@ -70,122 +60,6 @@ def block_text(found: RunSet, block: str, report: Path, kind: str = "svg") -> st
     return text
 
 
-# GLUE
-
-
-def tasks_table(found: RunSet, path: Path) -> str:
-    """A row for each metric of each task: median and range over seeds, and how it was trained."""
-    records = {task: [] for task in TASKS}
-    for record in found.runs.values():
-        records[_only_task(record)].append(record)
-    rows = []
-    for (name, metric), cells in task_rows(_system(found)).items():
-        runs = records["mnli" if name == MISMATCHED else name]
-        seconds = f"{median(run['seconds'] for run in runs):.0f}"
-        seen = f"{median(passes(run) for run in runs):g}"
-        settings = (_setting(runs, s) for s in ("lr", "batch_size"))
-        constant = constant_cells(runs, [name], [metric])
-        rows.append([*cells, *(constant or [""]), seen, *settings, seconds])
-    header = [*TASKS_HEADER, "one answer", "passes", "rate", "batch", "seconds"]
-    if not any(row[len(TASKS_HEADER)] for row in rows):  # of runs before it was recorded
-        header, *rows = (
-            r[: len(TASKS_HEADER)] + r[len(TASKS_HEADER) + 1 :] for r in (header, *rows)
-        )
-    note = (
-        "Development sets; a run keeps its best epoch. The pass mark is a course's, for runs that "
-        f"train few parameters; seconds are the median over seeds. {TASKS_NOTE} {_was_run(found)}\n"
-    )
-    return f"{markdown(header, rows, left=2)}\n{note}{_sources(found)}"
-
-
-def overall_table(found: RunSet, path: Path) -> str:
-    """The overall score in each convention, beside published ones over the same columns."""
-    rows = [row for row in overall_rows(_system(found)) if row["score"] is not None]
-    if not rows:
-        raise KeyError("runs of GLUE's tasks")
-    systems = list(dict.fromkeys(name for row in rows for name in row["published"]))
-    header = ["convention", "columns", "not run", found.name, *systems]
-    lines = []
-    for row in rows:
-        count = len(row["columns"])
-        scores = [row["score"], *(row["published"].get(name) for name in systems)]
-        lines.append(
-            [
-                row["convention"],
-                f"{count} of {count + len(row['missing'])}",
-                ", ".join(row["missing"]) or "-",
-                *("-" if score is None else f"{100 * score:.1f}" for score in scores),
-            ]
-        )
-    notes = "".join(f"- {row['convention']}: {row['source']}\n" for row in rows)
-    note = "Means, times 100, over the columns that were run, of published systems too.\n"
-    return f"{markdown(header, lines, left=3)}\n{note}\n{notes}{_sources(found)}"
-
-
-def _system(found: RunSet) -> System:
-    return system_of(found.name, found.runs.values())
-
-
-# The comparison of methods
-
-
-def methods_table(found: RunSet, path: Path) -> str:
-    """A row for each task, method and rank, at the method's best rate."""
-    points = _peft_points(found)
-    note = (
-        "Each method at the rate with the best development score of four; score and seconds are "
-        f"medians over seeds. {_was_run(found)}\n"
-    )
-    table = markdown(peft.HEADER, peft.comparison_rows(points), left=3)
-    return f"{table}\n{note}{_sources(found)}"
-
-
-def parameters_figure(found: RunSet, path: Path) -> str:
-    """Score against trainable parameters."""
-    return _peft_figure(found, path, peft.draw_sizes)
-
-
-def rates_figure(found: RunSet, path: Path) -> str:
-    """Score against learning rate."""
-    return _peft_figure(found, path, peft.draw_sweep)
-
-
-def sweeps_table(found: RunSet, path: Path) -> str:
-    """A row for each batch size and warm-up that was swept."""
-    rows = peft.sweep_rows(_peft_points(found))
-    if not rows:
-        raise KeyError("runs in batches of several sizes, or with several warm-ups")
-    note = f"Each method at its best rate, with the first seed. {_was_run(found)}\n"
-    return f"{markdown(peft.SWEEPS_HEADER, rows, left=3)}\n{note}{_sources(found)}"
-
-
-def batch_sizes_figure(found: RunSet, path: Path) -> str:
-    """Score against batch size."""
-    return _sweep_figure(found, path, "batch size")
-
-
-def warmups_figure(found: RunSet, path: Path) -> str:
-    """Score against the share of warm-up."""
-    return _sweep_figure(found, path, "warm-up")
-
-
-def _sweep_figure(found: RunSet, path: Path, sweep: str) -> str:
-    if not any(point.sweep == sweep for point in _peft_points(found)):
-        raise KeyError(f"a sweep over the {sweep}")
-    return _peft_figure(found, path, partial(peft.draw_sweep, sweep=sweep))
-
-
-def _peft_points(found: RunSet) -> list[peft.Point]:
-    return checked(found.points["peft.json"], list[peft.Point])
-
-
-def _peft_figure(found: RunSet, path: Path, draw: Callable[..., None]) -> str:
-    points = _peft_points(found)
-    tasks = {point.task for point in points}
-    save(path, (3.6 * len(tasks) + 1.8, 3.4), lambda figure: draw(figure, points))
-    return _sources(found)
-
-
 # Any comparison
 
 
@@ -206,9 +80,9 @@ def comparison_table(found: RunSet, path: Path) -> str:
     note = (
         f"Development sets; {' or '.join(map(str, seeds))} runs a row, of other seeds; score, loss "
         "and calibration error are means over them. Interval and p are those of `minbert compare` "
-        f"with the first row. {_was_run(found)}\n"
+        f"with the first row. {was_run(found)}\n"
     )
-    return f"{markdown(header, rows, left=3)}\n{note}{_sources(found)}"
+    return f"{markdown(header, rows, left=3)}\n{note}{sources(found)}"
 
 
 def _records_of_rows(
@@ -226,8 +100,8 @@ def _records_of_rows(
 def batches_table(found: RunSet, path: Path) -> str:
     """What the same optimizer step costs in batches of several sizes and precisions."""
     header, rows = batches_rows(found.runs.values())
-    note = f"Memory is the most that the process took. {_was_run(found)}\n"
-    return f"{markdown(header, rows, left=0)}\n{note}{_sources(found)}"
+    note = f"Memory is the most that the process took. {was_run(found)}\n"
+    return f"{markdown(header, rows, left=0)}\n{note}{sources(found)}"
 
 
 def batches_rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]:
@@ -239,7 +113,7 @@ def batches_rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]
             record["config"]["accumulate"],
         ),
     )
-    tasks = sorted({_only_task(record) for record in found})
+    tasks = sorted({only_task(record) for record in found})
     if len(tasks) > 1:
         raise ValueError(
             f"runs of several tasks, {', '.join(tasks)}, are no comparison; keep one's"
@@ -270,9 +144,9 @@ def encoders_table(found: RunSet, path: Path) -> str:
     note = (
         "Perplexity is of a token of the encoder's own tokenizer; bits are of a character of the "
         "text, so that they compare: the loss of a masked token, in bits, times tokens per "
-        f"character. {_was_run(found)}\n"
+        f"character. {was_run(found)}\n"
     )
-    return f"{markdown(header, rows)}\n{note}{_sources(found)}"
+    return f"{markdown(header, rows)}\n{note}{sources(found)}"
 
 
 def encoders_rows(
@@ -280,7 +154,7 @@ def encoders_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a comparison of encoders: see scripts/encoders.py."""
     rows = []
-    task = _only_task(runs[points[0]["tuned"]])
+    task = only_task(runs[points[0]["tuned"]])
     metric = TASKS[task].metrics[0]
     for point in points:
         learnt, tuned = runs[point["run"]], runs[point["tuned"]]
@@ -332,7 +206,7 @@ def perplexity_figure(found: RunSet, path: Path) -> str:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
     save(path, (9, 3.4), draw)
-    return _sources(found)
+    return sources(found)
 
 
 # The plateau of STS
@@ -345,9 +219,9 @@ def plateau_table(found: RunSet, path: Path) -> str:
         "The plateau is left where the mean loss of 20 batches is below .8 of that of one answer "
         "to all rows. Norms are of gradients before they are clipped, medians of the first 10 "
         "steps, of those from 20 to where it is left, and of those after, means over seeds. "
-        f"{_was_run(found)}\n"
+        f"{was_run(found)}\n"
     )
-    return f"{markdown(*plateau_rows(points, found.runs), left=2)}\n{note}{_sources(found)}"
+    return f"{markdown(*plateau_rows(points, found.runs), left=2)}\n{note}{sources(found)}"
 
 
 def plateau_rows(
@@ -378,52 +252,20 @@ def plateau_rows(
     return [*header, "on the plateau", "after it"], rows
 
 
-# What every block ends with
-
-
-def _only_task(record: Record) -> str:
-    tasks = record["config"]["tasks"]
-    if record["config"]["command"] != "train" or len(tasks) != 1:
-        raise KeyError("runs with one task each")
-    return tasks[0]
-
-
-def _setting(records: Sequence[Record], name: str) -> str:
-    """A setting's value in runs, or its values."""
-    values = sorted({record["config"][name] for record in records})
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _was_run(found: RunSet) -> str:
-    """On what and from what the runs were made, and what was cut of their data."""
-    records = found.runs.values()
-    limits = sorted({r["config"]["limit"] for r in records if r["config"]["limit"]})
-    rows = " or ".join(f"{limit:,}" for limit in limits)
-    cut = f" Only {rows} training rows of a task, taken at equal distances." if limits else ""
-    sources = sorted({r["backbone"]["source"] for r in records})
-    start = f" Backbone: {sources[0]}." if len(sources) == 1 else ""
-    return f"{machines(records)}{start}{cut} {commits(records)}"
-
-
-def _sources(found: RunSet) -> str:
-    """Where the records behind a block are."""
-    return f"\nFrom the [{len(found.runs)} records]({RECORDS.name}/{found.name}) of these runs.\n"
-
-
 GLUE, PEFT = "minbert glue run", "minbert glue peft"
 COMPARE = "minbert compare --out"
 ACCUMULATION, ENCODERS = "python scripts/accumulation.py", "python scripts/encoders.py"
 PLATEAU = "python scripts/plateau.py"
 BLOCKS = {
-    "tasks": Block("Scores of each task", GLUE, tasks_table),
-    "overall": Block("Overall scores", GLUE, overall_table),
-    "methods": Block("Methods at their best rates", PEFT, methods_table),
-    "figure-parameters": Block("Score against trainable parameters", PEFT, parameters_figure),
-    "figure-rates": Block("Learning rate against score", PEFT, rates_figure),
+    "tasks": Block("Scores of each task", GLUE, glue.tasks_table),
+    "overall": Block("Overall scores", GLUE, glue.overall_table),
+    "methods": Block("Methods at their best rates", PEFT, glue.methods_table),
+    "figure-parameters": Block("Score against trainable parameters", PEFT, glue.parameters_figure),
+    "figure-rates": Block("Learning rate against score", PEFT, glue.rates_figure),
     "comparison": Block("Runs beside the first", COMPARE, comparison_table),
-    "sweeps": Block("Batch sizes and warm-ups", PEFT, sweeps_table),
-    "figure-batch-sizes": Block("Batch size against score", PEFT, batch_sizes_figure),
-    "figure-warmups": Block("Warm-up against score", PEFT, warmups_figure),
+    "sweeps": Block("Batch sizes and warm-ups", PEFT, glue.sweeps_table),
+    "figure-batch-sizes": Block("Batch size against score", PEFT, glue.batch_sizes_figure),
+    "figure-warmups": Block("Warm-up against score", PEFT, glue.warmups_figure),
     "batches": Block("Batches, accumulation and precision", ACCUMULATION, batches_table),
     "encoders": Block("Encoders from scratch", ENCODERS, encoders_table),
     "plateau": Block("The plateau of STS", PLATEAU, plateau_table),

@@ -10,6 +10,7 @@ from data.readers import has_split, texts_by_id
 from data.tasks import TASKS
 from multitask.metrics import overall
 from multitask.report.markdown import markdown
+from multitask.report.notes import commits, machines
 from multitask.report.records import Record, Study, passes, published_metric
 from multitask.study.deviations import DEVIATIONS
 from multitask.study.table_rows import MAIN, METHODS, SCALES, Row
@@ -314,24 +315,3 @@ def constant_cells(
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _short(commit: str | None) -> str:
-    """A commit in seven digits, with its + where files differed from it."""
-    if not commit:
-        return "unknown"
-    return f"{commit[:7]}+" if commit.endswith("+") else commit[:7]
-
-
-def machines(records: Iterable[Record]) -> str:
-    """What records were made on."""
-    names = set()
-    for record in records:
-        threads = "threads" if record["threads"] > 1 else "thread"
-        names.add(f"{record['device']}, {record['threads']} {threads}")
-    return f"Device: {'; '.join(sorted(names))}."
-
-
-def commits(records: Iterable[Record]) -> str:
-    """The commits that records were made with."""
-    return f"Commits {', '.join(sorted({_short(r['commit']) for r in records}))}."
