@@ -14,35 +14,25 @@ submission is or does, it gets a grade, and the class goes on.
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 import os
 import secrets
-import shutil
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Collection, Sequence
-from compileall import compile_dir
-from dataclasses import dataclass
 from pathlib import Path
-from py_compile import PycInvalidationMode
 from typing import TYPE_CHECKING, Any
 
-from lab import handout, sandbox
-from lab.check import KEPT, WAIT, Launch, Output, outcomes, stamp_of
+from lab import sandbox
 from lab.collect import Handed, collect, folder_name, without_suffix
-from lab.copies import Copies, Copy
 from lab.diagnose import Verdict, judge, shown
 from lab.exercises import EXERCISES, TRAINED, WHOLE, Exercise
-from lab.helpers import HOOKS, MOST_HELPERS, new_files
+from lab.intake import altered, other_version, put_in
+from lab.marking import Marking
+from lab.outcomes import KEPT, Launch, Output, outcomes
 from lab.parallel import in_parallel
 from lab.results import Grade, write_class, write_results
-from lab.runner import SECONDS
 from lab.similar import bodies_of, write_similar
-from lab.stamp import PLACE, Stamp
-from lab.submission import Submission, open_submission
+from lab.submission import open_submission
 from lab.suspects import judge_whole, withdraw
 
 if TYPE_CHECKING:
@@ -51,69 +41,6 @@ if TYPE_CHECKING:
 
 MANY = 4
 """Submissions from which on PyTorch is imported once for all of them."""
-
-
-@dataclass
-class Marking:
-    """What all submissions are held against."""
-
-    exercises: Sequence[Exercise]
-    seed: int
-    clean: Path
-    """A copy of the library with all exercises blank."""
-    supplied: Path
-    expected: dict[str, Any]
-    """By exercise, in memory: no process that runs a submission's code can read them."""
-    kind: sandbox.Kind
-    ours: dict[str, bytes]
-    """The Python files of the clean copy, by their paths."""
-    nursery: sandbox.Nursery | None
-    """Of the kind "forked"."""
-    copies: Copies
-    seconds: float = SECONDS
-    wait: float = WAIT
-    """As in Launch."""
-
-    @classmethod
-    def prepare(
-        cls,
-        folder: Path,
-        exercises: Sequence[Exercise],
-        seed: int,
-        kind: sandbox.Kind,
-        jobs: int = 1,
-    ) -> Marking:
-        """Make a clean copy and the expected numbers of a seed, in so many processes."""
-        from lab import golden
-
-        clean, supplied = folder / "clean", folder / "supplied"
-        handout.copy(clean, exercises=exercises)
-        shutil.copy(handout.ROOT / "lab" / "guard.py", clean / "lab")
-        compile_dir(clean, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-        nursery = sandbox.Nursery(folder, clean) if kind == sandbox.QUICK else None
-        supplied.mkdir()
-        expected = {}  # while that imports
-        wanted = [WHOLE, TRAINED, *exercises]  # what takes longest first
-        for exercise, (numbers, calls) in zip(wanted, golden.expected_of(wanted, seed, jobs)):
-            expected[exercise.name] = numbers
-            (supplied / f"{exercise.name}.json").write_text(json.dumps(calls), encoding="utf-8")
-        for parent, _, files in [*os.walk(clean), *os.walk(supplied)]:
-            Path(parent).chmod(0o755)  # another user reads them
-            for name in files:
-                Path(parent, name).chmod(0o644)
-        ours = {p.relative_to(clean).as_posix(): p.read_bytes() for p in clean.rglob("*.py")}
-        copies = Copies(clean, folder, walls=kind in (sandbox.QUICK, *sandbox.WALLS))
-        return cls(exercises, seed, clean, supplied, expected, kind, ours, nursery, copies)
-
-    def close(self) -> None:
-        """End what is kept running."""
-        if self.nursery is not None:
-            self.nursery.close()
-
-    @functools.cached_property
-    def wanted(self) -> set[str]:
-        """The files that hold exercises."""
-        return {place.path.as_posix() for e in self.exercises for place in e.places}
 
 
 def grade(
@@ -298,79 +225,3 @@ def nothing(found: Grade, marking: Marking, why: str) -> Grade:
     if why not in found.notes:
         found.notes.append(why)
     return found
-
-
-def put_in(submission: Submission, copy: Copy, marking: Marking, found: Grade) -> None:
-    """Put a submission's files into a copy: those with exercises, and new ones that they need."""
-    new = new_files(submission.places, marking.ours)
-    if len(new) > MOST_HELPERS:
-        found.notes.append(f"{len(new)} new files: {MOST_HELPERS} are taken along")
-        new = new[:MOST_HELPERS]
-    wanted = sorted(marking.wanted)
-    for file in (*wanted, *new):
-        try:
-            text = submission.read(file)
-        except ValueError as error:
-            found.notes.append(str(error))
-            continue
-        if text is None:
-            found.notes.append(f"{file} was not handed in")
-            continue
-        try:
-            copy.write(file, text)
-        except OSError as error:  # such as a folder where the copy has a file
-            found.notes.append(f"{file} cannot be taken along: {error.strerror}")
-            continue
-        if file in marking.wanted:
-            found.texts[file] = text
-    if new:
-        told = ", ".join(shown(each, 100) for each in new[:10])
-        more = f" and {len(new) - 10} more" if len(new) > 10 else ""
-        found.notes.append(f"new files, taken along: {told}{more}")
-
-
-def other_version(submission: Submission, clean: Path) -> list[str]:
-    """A note if the submission says that it was made from another version of the library."""
-    with contextlib.suppress(ValueError):
-        theirs = Stamp.read(submission.read(PLACE) or "")
-        ours = stamp_of(clean)
-        if theirs and ours and theirs.differs(ours):
-            return [f"made from {theirs}; graded with {ours}"]
-    return []
-
-
-def altered(submission: Submission, marking: Marking, *, packages: bool = True) -> list[str]:
-    """Notes on files that have no effect here and were changed or added all the same.
-
-    Args:
-        submission: what was handed in.
-        marking: has the files as they should be.
-        packages: whether to look at those of the library too; another version's differ.
-    """
-    names = []
-    for name in sorted(submission.places):
-        parts = name.split("/")
-        if not name.endswith((".py", ".pth")) or name == PLACE or name in marking.wanted:
-            continue
-        apart = parts[0] in ("lab", "tests") or parts[-1] in HOOKS or name.endswith(".pth")
-        ours = marking.ours.get(name)
-        if not apart and (ours is None or not packages):
-            continue
-        if ours is None or not is_same(submission, name, ours):
-            names.append(shown(name, 100))
-    if not names:
-        return []
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return [f"altered or added, without effect: {', '.join(names[:10])}{more}"]
-
-
-def is_same(submission: Submission, name: str, ours: bytes) -> bool:
-    """Whether a file is as it was, but for its line ends; of a zip file its table may say so."""
-    place = submission.places[name]
-    if isinstance(place, zipfile.ZipInfo) and zlib.crc32(ours) == place.CRC:
-        return True
-    try:
-        text = submission.read(name)
-    except ValueError:
-        return False
-    return text is not None and text.replace("\r\n", "\n").encode() == ours

@@ -10,9 +10,10 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lab.check import Output, assigned, verdicts
+from lab.check import assigned, verdicts
 from lab.exercises import Exercise
 from lab.helpers import MOST_HELPERS, digest, new_files, read_sums
+from lab.outcomes import Output
 from lab.submission import LARGEST, MOST, open_submission
 from lab.whose import quoted
 

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.check import Output, assigned, verdicts
+from lab.check import assigned, verdicts
 from lab.exercises import BY_NAME, Exercise
 from lab.exercises.reading import in_lines
+from lab.outcomes import Output
 from lab.source import Target, body_of, find_line
 
 REFERENCES = Path("lab", "golden", "references")

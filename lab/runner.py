@@ -55,7 +55,7 @@ def is_installed(path: Path) -> bool:
 
 
 def options() -> argparse.ArgumentParser:
-    """What `outcomes` of lab/check.py hands over."""
+    """What `outcomes` of lab/outcomes.py hands over."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+")
     parser.add_argument("--results", type=int, required=True)

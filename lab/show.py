@@ -13,9 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lab.check import Launch, Output, expected_path, outcomes
+from lab.check import expected_path
 from lab.diagnose import difference, judge, shown, unravel
 from lab.exercises import Exercise
+from lab.outcomes import Launch, Output, outcomes
 from lab.values import close, is_tensor, same
 
 PICTURES = 12

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from lab.check import Launch, Output, expected_of, follow, kill, outcomes, show, time_options
+from lab.check import expected_of, show
 from lab.diagnose import judge
 from lab.exercises import Exercise
 from lab.handin import files_of
+from lab.outcomes import Launch, Output, follow, kill, outcomes, time_options
 
 PAUSE = 0.15
 """Seconds between two looks."""

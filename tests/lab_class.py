@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab import sandbox
 from lab.exercises import BY_NAME
-from lab.grade import Marking
+from lab.marking import Marking
 from lab.source import replace_body
 
 ROOT = Path(__file__).parent.parent

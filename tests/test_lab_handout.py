@@ -17,10 +17,11 @@ import minbert
 from lab import commands, handin, handout, progress, source, whose
 from lab.answers import MISTAKES, load_answers
 from lab.bundle import bundle
-from lab.check import Launch, Output, assigned, outcomes, stamp_of
+from lab.check import assigned, stamp_of
 from lab.commands import lab
 from lab.diagnose import Verdict
 from lab.exercises import BY_NAME, EXERCISES, PARTS, numbered, parse_numbers, reading
+from lab.outcomes import Launch, Output, outcomes
 from lab.progress import beside, write_references
 from lab.source import body_of, find, replace_body
 from lab.stamp import PLACE, UNKNOWN, Stamp
@@ -128,7 +129,8 @@ def test_a_copy_holds_no_solution(made):
     kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
     kinds |= {".js", ".css"}  # the page of minbert show
     assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
-    assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/guard.py"}
+    assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/marking.py",
+                        "lab/guard.py"}
     texts = {path.relative_to(made).as_posix(): path.read_text(encoding="utf-8") for path in files}
     for name, text in texts.items():  # Python in one form, whatever its line breaks and quotes
         texts[name] = flat(ast.unparse(ast.parse(text)) if name.endswith(".py") else text)

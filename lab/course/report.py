@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.check import KEPT, SIGNS, Launch, Output, outcomes
+from lab.check import SIGNS
 from lab.course.layout import course_of, missing_packages
 from lab.course.parts import PARTS, Part
 from lab.diagnose import judge, sentence
 from lab.exercises import EXERCISES, Exercise
+from lab.outcomes import KEPT, Launch, Output, outcomes
 from lab.source import find
 from lab.whose import quoted
 
