@@ -27,7 +27,7 @@ from typing import Any
 from lab import handout
 from lab.answers import MISTAKES, Mistake, load_answers
 from lab.exercises import EXERCISES, Exercise
-from lab.harness import resolve
+from lab.planting import resolve
 from lab.source import body_of, replace_body
 
 KINDS = ("right",) * 4 + ("some wrong",) * 3 + ("half done",) * 2 + ("blank",)

@@ -23,9 +23,12 @@ from typing import Any
 import torch
 
 from lab.answers import MISTAKES, RIGHT, Mistake, load_answers
+from lab.calls import Shown, watched
 from lab.exercises import TRAINED, WHOLE, Exercise
-from lab.harness import Call, Shown, cases, planted, recorded, watched
+from lab.harness import cases
+from lab.planting import planted
 from lab.runner import describe
+from lab.upstream import Call, recorded
 
 
 def outcome(exercise: Exercise, seed: int) -> dict[str, Any]:

@@ -27,9 +27,10 @@ ASSIGNMENT = ROOT / "docs" / "assignment.md"
 REPORT = ROOT / "docs" / "report-template.md"
 """Becomes Report.md."""
 LAB = ("__init__.py", "__main__.py", "commands.py", "terminal.py", "exercises", "source.py",
-       "values.py", "harness.py", "runner.py", "outcomes.py", "diagnose.py", "check.py", "checks",
-       "show.py", "stamp.py", "suspects.py", "replay.py", "whose.py", "progress.py", "watch.py",
-       "warm.py", "handin.py", "helpers.py", "submission.py", "predictions.py")  # fmt: skip
+       "values.py", "planting.py", "harness.py", "upstream.py", "calls.py", "runner.py",
+       "outcomes.py", "differences.py", "diagnose.py", "check.py", "checks", "show.py", "stamp.py",
+       "suspects.py", "replay.py", "whose.py", "progress.py", "watch.py", "warm.py", "handin.py",
+       "helpers.py", "submission.py", "predictions.py")  # fmt: skip
 """What the copy has of this package; answers, and what makes and grades copies, stay here."""
 
 LEFT_OUT = ("minbert/encoders/convbert.py", "minbert/encoders/convbert_hub.py",

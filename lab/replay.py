@@ -31,7 +31,8 @@ def start(root: Path, exercise: Exercise, *, printed: bool = False) -> int:
 
 def replay(exercise: Exercise, *, printed: bool) -> int:
     """Run an exercise's check up to the first case that is wrong, and show it."""
-    from lab.harness import raw_cases, supplied
+    from lab.harness import raw_cases
+    from lab.upstream import supplied
 
     golden = ROOT / "lab" / "golden"
     path = golden / "expected" / f"{exercise.name}.json"
@@ -62,7 +63,7 @@ def first_wrong(
 
     An exception of the code under test is a wrong case too, but for those in `raises`.
     """
-    from lab.harness import Shown, watched
+    from lab.calls import Shown, watched
 
     calls: list[Shown] = []
     number = 0

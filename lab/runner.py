@@ -139,8 +139,10 @@ def report(
 def main() -> None:
     given = options().parse_args()
 
+    from lab.calls import cases_with_calls
     from lab.exercises import BY_NAME
-    from lab.harness import cases, cases_with_calls, load_checks, supplied
+    from lab.harness import cases, load_checks
+    from lab.upstream import supplied
 
     load_checks()  # imports torch, so that this is not counted as the first exercise's time
     gc.freeze()  # a collection looks at what comes from now on: PyTorch's objects take it 0.1 s

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.check import expected_path
-from lab.diagnose import difference, judge, shown, unravel
+from lab.diagnose import judge, shown
+from lab.differences import difference, unravel
 from lab.exercises import Exercise
 from lab.outcomes import Launch, Output, outcomes
 from lab.values import close, is_tensor, same

@@ -8,7 +8,8 @@ from lab.answers import load_answers
 from lab.diagnose import judge
 from lab.exercises import BY_NAME, EXERCISES
 from lab.golden import expected, outcome
-from lab.harness import planted, resolve, supplied
+from lab.planting import planted, resolve
+from lab.upstream import supplied
 
 load_answers()
 SEED = 5

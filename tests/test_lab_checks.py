@@ -10,8 +10,9 @@ from lab.answers import MISTAKES, RIGHT
 from lab.diagnose import judge
 from lab.exercises import BY_NAME, EXERCISES
 from lab.golden import expected, outcome
-from lab.harness import planted, upstream
+from lab.planting import planted
 from lab.source import Target
+from lab.upstream import upstream
 
 EVERY_EXERCISE = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
 

@@ -129,8 +129,13 @@ def test_a_copy_holds_no_solution(made):
     kinds = {".py", ".typed", ".json", ".md", ".toml", ".txt", ".yml", ".sh", ".csv", ".tsv", ""}
     kinds |= {".js", ".css"}  # the page of minbert show
     assert {path.suffix for path in files} <= kinds  # no cache, no wheel, nothing packed
-    assert not names & {"lab/golden.py", "lab/handout.py", "lab/grade.py", "lab/marking.py",
-                        "lab/guard.py"}
+    assert not names & {
+        "lab/golden.py",
+        "lab/handout.py",
+        "lab/grade.py",
+        "lab/marking.py",
+        "lab/guard.py",
+    }
     texts = {path.relative_to(made).as_posix(): path.read_text(encoding="utf-8") for path in files}
     for name, text in texts.items():  # Python in one form, whatever its line breaks and quotes
         texts[name] = flat(ast.unparse(ast.parse(text)) if name.endswith(".py") else text)

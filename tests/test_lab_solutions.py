@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lab.answers import PLAIN
 from lab.exercises import BY_NAME
-from lab.harness import planted, resolve
+from lab.planting import planted, resolve
 
 FLAGS = {"freeze", "train_biases", "BitFit.prepare"}
 """What these change is which parameters train; the others give or change numbers and words."""

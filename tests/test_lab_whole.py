@@ -10,7 +10,7 @@ from lab.checks.whole import APART
 from lab.diagnose import Verdict
 from lab.exercises import BY_NAME, EXERCISES, TRAINED, WHOLE
 from lab.golden import expected, outcome
-from lab.harness import planted, resolve
+from lab.planting import planted, resolve
 from lab.source import Target
 from lab.suspects import OWNERS, alike, judge_whole, suspects_of, withdraw
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab.harness import Draw, check, planted
+from lab.harness import Draw, check
+from lab.planting import planted
 from lab.source import Target
 
 Cases = Iterator[tuple[str, Any]]

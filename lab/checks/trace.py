@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab.harness import planted, resolve
+from lab.planting import planted, resolve
 from lab.source import Target
 
 MOST = 8

@@ -17,7 +17,8 @@ from lab.checks.bert import TRAIN, B, D, H, N, S, modes, padding
 from lab.course import reference
 from lab.course.given import Load, Skipped, member, prepared, supplied
 from lab.course.heads import classifier, multitask
-from lab.harness import Draw, gradients, planted, without_chance
+from lab.harness import Draw, gradients, without_chance
+from lab.planting import planted
 from lab.source import Target
 from lab.values import encode
 

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from lab.calls import Shown, watched
 from lab.course import reference
 from lab.course.checks import cases
 from lab.course.mistakes import STAND_FOR, known, right_of
 from lab.course.parts import Part
 from lab.diagnose import equal
-from lab.harness import Shown, planted, watched
+from lab.planting import planted
 from lab.runner import describe
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from lab.harness import Draw, mark_dropouts, marked_dropout, planted
+from lab.harness import Draw, mark_dropouts, marked_dropout
+from lab.planting import planted
 from lab.runner import is_installed
 from lab.source import Target
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.course.given import Config, Load, NotHere, bert_config, built, member
-from lab.harness import Draw, planted, without_chance
+from lab.harness import Draw, without_chance
+from lab.planting import planted
 from lab.source import Target
 
 Cases = Iterator[tuple[str, Any]]

@@ -75,7 +75,7 @@ def given(part: Part, right: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 def is_there(target: str) -> bool:
     """Whether a checkout has a function by this name; where not, its calls are not shown."""
-    from lab.harness import resolve
+    from lab.planting import resolve
     from lab.source import Target
 
     try:

@@ -8,8 +8,9 @@ import pytest
 from lab.check import assigned
 from lab.diagnose import judge
 from lab.exercises import EXERCISES
-from lab.harness import cases, supplied
+from lab.harness import cases
 from lab.runner import describe
+from lab.upstream import supplied
 
 ROOT = Path(__file__).resolve().parents[2]
 
