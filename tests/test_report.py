@@ -244,6 +244,19 @@ def test_plans_of_a_variant_are_one():
     assert [r["row"] for r in found[0]["results"]] == ["a", "b"]
 
 
+def test_the_command_of_rows_on_some_tasks_names_the_tasks(tmp_path):
+    write_study(tmp_path, only=["ft"])
+    path = tmp_path / NAME / "plans" / "corrected.json"
+    plan = read_json(path, dict)
+    everything = study_tables.notes(Study.of_records(tmp_path / NAME))
+    plan["results"] = [r for r in plan["results"] if r["task"] in ("sts", "sst")]
+    write_json(path, plan)
+    some = study_tables.notes(Study.of_records(tmp_path / NAME))
+    assert "run ft --scale small --preset corrected" in everything
+    assert "run ft --tasks sst sts --scale small --preset corrected" in some
+    assert "--seeds 2`: 4 of 4 results" in some
+
+
 # What a record holds
 
 

@@ -134,8 +134,22 @@ def test_a_stage_is_known_by_what_it_computes():
 def test_an_unknown_row_or_deviation_lists_the_known():
     with pytest.raises(ValueError, match="no row is called 'nope'; known are frozen, ft"):
         select_rows(ROWS, ["nope"])
+    with pytest.raises(ValueError, match="no task of the study is called 'qqp'; known are sst, "):
+        select_rows(ROWS, ["ft"], ["qqp"])
+    with pytest.raises(ValueError, match="only-layer-1 is about sts alone; add it to tasks"):
+        select_rows(ROWS, ["ft", "only-layer-1"], ["sst"])
     with pytest.raises(ValueError, match=r"no deviation is called 'nope'; known are .*slow-lora"):
         chosen("corrected", ["nope"])
+
+
+def test_rows_on_some_tasks_are_the_same_stages():
+    every = plan_of("ft", "mt")
+    some = make_plan(select_rows(ROWS, ["ft", "mt"], ["sts", "sst"]), SCALE)
+    wanted = [r for r in every.results if r.task in ("sst", "sts")]
+    assert list(some.results) == wanted and len(wanted) == 4
+    assert {row.id for row in select_rows(ROWS, (), ["cola"])} == {
+        name for name, row in ROWS.items() if "cola" in row.tasks
+    }
 
 
 def test_the_latest_plan_says_how_a_row_is_made(tmp_path):

@@ -25,6 +25,8 @@ class PlanStudy:
 
     rows: Positional[tuple[str, ...]] = ()
     """Rows to run, such as ft+pll lora-4; by default all of them."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to run them on, of sst, para, sts and cola; by default all of a row."""
     scale: Literal["full", "medium", "small", "tiny"] = "tiny"
     """Published settings (for a GPU), a quarter of the rows (a day on a CPU), fewer epochs too
     (hours), or a first look (minutes)."""
@@ -59,7 +61,7 @@ class PlanStudy:
         known = rows(scale, parts_of(self.backbone))
         variant, chosen = deviations.chosen(self.preset, self.deviations)
         return make_plan(
-            select_rows(known, self.rows),
+            select_rows(known, self.rows, self.tasks),
             scale,
             variant=variant,
             deviations=chosen,

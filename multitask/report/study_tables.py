@@ -196,21 +196,23 @@ def notes(study: Study) -> str:
         preset, *names = plan["variant"].split("+")
         for count in sorted({len(found) for found in seeds.values()}):
             rows = [row for row, found in seeds.items() if len(found) >= count]
+            wanted = [
+                result
+                for result in plan["results"]
+                if result["row"] in rows and result["seed"] in sorted(seeds[result["row"]])[:count]
+            ]
             every = set(BY_ID) <= set(rows)
+            tasks = [task for task in STUDIED if any(r["task"] == task for r in wanted)]
             command = [
                 "minbert study run",
                 *([] if every else rows),
+                *(["--tasks", *tasks] if tasks != list(STUDIED) else []),
                 f"--scale {scale.name}",
                 f"--preset {preset}",
                 *([f"--deviations {' '.join(names)}"] if names else []),
                 f"--backbone {study.settings['backbone']}",
                 f"--data-dir {study.settings['data_dir']}",
                 f"--seeds {count}",
-            ]
-            wanted = [
-                result
-                for result in plan["results"]
-                if result["row"] in rows and result["seed"] in sorted(seeds[result["row"]])[:count]
             ]
             done = sum(result["stages"][-1] in study.stages for result in wanted)
             lines.append(f"- `{' '.join(command)}`: {done} of {len(wanted)} results\n")

@@ -19,7 +19,7 @@ from minbert.loading import empty_encoder
 from multitask.config import PLACES, AnyConfig, RunConfig
 from multitask.extensions.base import Extension
 from multitask.study.deviations import Deviation, apply
-from multitask.study.table_rows import Row, Scale
+from multitask.study.table_rows import TASKS, Row, Scale
 
 FIRST_SEED = 11711
 NOT_HASHED = PLACES | {"data_dir", "backbone", "revision"}
@@ -145,12 +145,23 @@ def _settings_of_extension(extension: Extension) -> dict[str, Any]:
     return {"name": extension.name, **changed_fields(extension)}
 
 
-def select_rows(known: dict[str, Row], ids: Sequence[str]) -> list[Row]:
-    """The rows of these ids; all of them where none is named."""
-    unknown = [name for name in ids if name not in known]
-    if unknown:
-        raise ValueError(f"no row is called {unknown[0]!r}; known are {', '.join(known)}")
-    return [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
+def select_rows(known: dict[str, Row], ids: Sequence[str], tasks: Sequence[str] = ()) -> list[Row]:
+    """The rows of these ids, on these tasks; all of them where none is named.
+
+    Raises:
+        ValueError: an id or a task is unknown, or a row that is named has none of the tasks.
+    """
+    for what, names, right in (("row", ids, known), ("task of the study", tasks, TASKS)):
+        if unknown := [name for name in names if name not in right]:
+            raise ValueError(f"no {what} is called {unknown[0]!r}; known are {', '.join(right)}")
+    rows = [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
+    if not tasks:
+        return rows
+    found = [replace(row, tasks=tuple(t for t in row.tasks if t in tasks)) for row in rows]
+    for row in rows if ids else ():
+        if not set(row.tasks) & set(tasks):
+            raise ValueError(f"row {row.id} is about {', '.join(row.tasks)} alone; add it to tasks")
+    return [row for row in found if row.tasks]
 
 
 def parts_of(backbone: str) -> list[str]:
