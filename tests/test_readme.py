@@ -12,6 +12,7 @@ import pytest
 from data.tasks import TASKS
 from multitask.commands import main
 from multitask.config import PLACES, TrainConfig
+from multitask.extensions.distill import split
 from multitask.report.document import with_results
 from multitask.report.records import passes, read_records
 from multitask.report.study_tables import results_table
@@ -70,6 +71,15 @@ def test_results_table_is_drawn_from_the_records():
     assert with_results(TEXT, records) == TEXT
 
 
+def comparable(extensions):
+    """Extensions by their names, with teachers wherever they lie."""
+    for extension in extensions:
+        if "teachers" in extension:
+            pairs = [split(teacher) for teacher in extension["teachers"]]
+            extension["teachers"] = [(task, Path(folder).name) for task, folder in pairs]
+    return sorted(extensions, key=lambda extension: extension["name"])
+
+
 def test_each_row_of_the_results_has_the_command_that_made_it():
     found = re.findall(r"^# ([\w-]+).*\nminbert (.*)$", TEXT, flags=re.MULTILINE)
     commands = {name: parse(*shlex.split(words)) for name, words in found}
@@ -82,6 +92,8 @@ def test_each_row_of_the_results_has_the_command_that_made_it():
         for setting, value in record["config"].items():
             if setting == "backbone":
                 assert Path(config[setting]).name == Path(value).name, name
+            elif setting == "extensions":
+                assert comparable(config[setting]) == comparable(value), name
             elif setting not in elsewhere:
                 assert config[setting] == value, (name, setting)
         checked.add(experiment)
