@@ -22,6 +22,7 @@ ROWS = {
     "task_adapters": ("all shared", "PALs", "Houlsby", "Pfeiffer", "Pfeiffer, one for all",
                       "prefixes"),
     "unfreezing": ("all", "gradual", *PARTS),
+    "pooling": ("mean", "cls", "max", "attention", "mean, layer mix", "attention, layer mix"),
     "regularisation": ("plain", "smart", "smart, smoothness alone", "smart, proximal alone",
                        "rdrop", "anchor"),
     "two_stage": ("multitask", "sst alone", "sst after multitask", "sts alone",
