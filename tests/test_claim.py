@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from helpers import config, contents
 
 from minbert.claim import LOCK, Busy, claimed, holder
 from multitask import resume, train
+from multitask.experiments import queue
 from multitask.runs import run as run_module
 from multitask.runs.run import Run
 
@@ -190,3 +192,32 @@ def test_whoever_comes_second_to_a_run_changes_nothing(folder, held, frozen):
     pipe.send("end")
     resume(run.folder, progress=False)
     assert not (run.folder / LOCK).exists()
+
+
+def test_who_begins_with_the_same_run_at_once_goes_on_with_the_next(
+    folder, tmp_path, held, monkeypatch, capsys
+):
+    """Of two that saw the first run free, one was quicker; the other makes the second run."""
+    first, second = (config(folder, out=tmp_path / name) for name in "ab")
+    _, pipe = held(first.out)
+    looks = []
+
+    def late(place):
+        looks.append(place)
+        return None if len(looks) == 1 else holder(place)
+
+    def let_go():
+        while not Run(second.out).record_path.exists():
+            time.sleep(0.02)
+        pipe.send("let go")
+
+    monkeypatch.setattr(queue, "holder", late)
+    monkeypatch.setattr(queue, "POLL", 0.05)
+    thread = threading.Thread(target=let_go, daemon=True)
+    thread.start()
+    runs = queue.finish([first, second], progress=False)
+    thread.join()
+    said = capsys.readouterr().err
+    assert [run.record_path.exists() for run in runs] == [True, True]
+    assert [line.split(":")[1] for line in said.splitlines() if "done:" in line] == [" b", " a"]
+    assert "run by None" not in said

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Literal
@@ -79,8 +79,8 @@ class Queue:
                 self._run(job, len(left))
                 continue
             for job in ready:
-                if job.name not in waited_for:
-                    who = holder(job.run.folder)
+                who = holder(job.run.folder)
+                if who is not None and job.name not in waited_for:
                     text = f"waiting for {job.name}, which is run by {who}"
                     print(text, file=sys.stderr, flush=True)
                     waited_for.add(job.name)
@@ -100,12 +100,13 @@ class Queue:
         """Run a job, and say how it went."""
         what_for = f" for {self.reasons[job.name]}" if job.name in self.reasons else ""
         print(f"\n[{left} to do] {job.name}{what_for}", file=sys.stderr, flush=True)
-        if not self.apart:
-            job.make(progress=self.progress)
-            print(describe(job), file=sys.stderr, flush=True)
-            return
         starts = {part.name for other in missing(self.jobs) for part in other.chain[:-1]}
         arguments = (job, job.name in starts, self.progress)
+        if not self.apart:
+            with suppress(Busy):  # another was quicker to claim it, and this one looks further
+                make(*arguments)
+                print(describe(job), file=sys.stderr, flush=True)
+            return
         process = _context().Process(target=make_apart, args=arguments, name=job.name)
         process.start()
         with _stopping(process) as stopped:
@@ -139,15 +140,23 @@ class Queue:
                 (job.run.backbone / "model.safetensors").unlink(missing_ok=True)
 
 
+def make(job: Job, starts_others: bool, progress: bool) -> None:
+    """Claim a job and make it, unless another has finished it just now.
+
+    Raises:
+        Busy: another makes it.
+    """
+    with claimed(job.run.folder):
+        if not (job.can_start_others if starts_others else job.is_done):
+            job.make(progress=progress)
+
+
 def make_apart(job: Job, starts_others: bool, progress: bool) -> None:
-    """A job's process: claim it, make it, and end with 0, BUSY, FAILED or 130."""
+    """A job's process: make it, and end with 0, BUSY, FAILED or 130."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     try:
-        with claimed(job.run.folder):
-            # Another may have finished it just now.
-            if not (job.can_start_others if starts_others else job.is_done):
-                job.make(progress=progress)
+        make(job, starts_others, progress)
         failure_of(job.run).unlink(missing_ok=True)
     except Busy:
         sys.exit(BUSY)
