@@ -157,11 +157,13 @@ def select_rows(known: dict[str, Row], ids: Sequence[str], tasks: Sequence[str] 
     rows = [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
     if not tasks:
         return rows
-    found = [replace(row, tasks=tuple(t for t in row.tasks if t in tasks)) for row in rows]
-    for row in rows if ids else ():
-        if not set(row.tasks) & set(tasks):
+    found = []
+    for row in rows:
+        if own := tuple(task for task in row.tasks if task in tasks):
+            found.append(replace(row, tasks=own))
+        elif ids:
             raise ValueError(f"row {row.id} is about {', '.join(row.tasks)} alone; add it to tasks")
-    return [row for row in found if row.tasks]
+    return found
 
 
 def parts_of(backbone: str) -> list[str]:
